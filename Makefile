@@ -1,0 +1,42 @@
+# Two commands do everything on a machine with Python, git and make:
+#   make demo    environment, install, train and test on the built-in toy scenes, pictures
+#   make test    environment, install, the whole test suite
+# Options: PYTHON=python3.12  VENV=.venv  TASK=detection  TESTS="tests/ops -k nms"
+PYTHON ?= python3
+VENV   ?= .venv
+TASK   ?= detection
+TESTS  ?=
+
+BIN     := $(VENV)/bin
+READY   := $(VENV)/.ready
+
+.PHONY: help demo test test-all lint install clean
+
+help:
+	@sed -n '1,5p' $(firstword $(MAKEFILE_LIST)) | sed 's/^# \{0,1\}//'
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "== making the environment in $(VENV) (once; about 5 GB with CUDA libraries)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/rsf demo $(TASK)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m 'not slow' $(TESTS)
+
+test-all: $(READY)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,61 @@
+"""Errors that a user can act on: what was found, where, what was expected, and the cure."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class RSFError(Exception):
+    """An error with a place and a cure; the console prints it without a traceback.
+
+    Args:
+        what: One sentence: what was found and what was expected.
+        where: File, file and line, or config key the sentence is about.
+        cure: The command or the edit that mends it.
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, cure: str | None = None) -> None:
+        self.what, self.where, self.cure = what, str(where) if where is not None else None, cure
+        lines = [what]
+        if where is not None:
+            lines.append(f"  where: {where}")
+        if cure is not None:
+            lines.append(f"  cure:  {cure}")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple:
+        """Survive the trip out of a dataloader worker, which pickles exceptions."""
+        return _rebuild, (type(self), self.what, self.where, self.cure)
+
+
+def _rebuild(kind: type[RSFError], what: str, where: str | None, cure: str | None) -> RSFError:
+    return kind(what, where=where, cure=cure)
+
+
+class ConfigError(RSFError):
+    """A config that does not exist, does not parse, or names something unknown."""
+
+
+class DataError(RSFError):
+    """A data set, image or label that is missing or malformed."""
+
+
+class CheckpointError(RSFError):
+    """A checkpoint that is missing, broken, unsafe, or made for another model."""
+
+
+class MissingOperatorError(RSFError, NotImplementedError):
+    """An mmcv operator that the stand-in does not implement."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Say which known names are nearest to ``name``, as the tail of an error sentence.
+
+    Returns:
+        ``"did you mean 'a', 'b'?"``, or an empty string when nothing comes near.
+    """
+    pool = list(known)
+    lowered = {candidate.lower(): candidate for candidate in pool}
+    hits = [lowered[hit] for hit in difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)]
+    hits += [c for c in pool if name.lower() in c.lower() and c not in hits][: count - len(hits)]
+    return f"did you mean {', '.join(repr(hit) for hit in hits)}?" if hits else ""

@@ -1,0 +1,112 @@
+"""What a task family declares to the rest of the package.
+
+``engine``, ``inference`` and ``cli`` know no task by name: they read the config key ``task``, build
+the class it names from :data:`rsfoundation.registry.TASKS`, and use only what stands here. A fifth
+task is added by registering a subclass of :class:`Task`; nothing else changes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class names and their colours, in label order.
+
+    Attributes:
+        names: One name per label.
+        palette: One RGB colour (0..255) per label.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a scene in scene pixels: ``[left, left + width) x [top, top + height)``."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+class SceneResult(Protocol):
+    """A task's prediction for one whole scene, in scene pixels."""
+
+    def summary(self) -> dict[str, int | float | str]:
+        """Return the few figures that the console prints, such as objects per class."""
+        ...
+
+
+class Accumulator(Protocol):
+    """Collects the predictions of overlapping windows and merges them in scene pixels."""
+
+    def add(self, window: Window, sample: BaseDataElement) -> None:
+        """Take the prediction of one window; its coordinates are window pixels."""
+        ...
+
+    def result(self) -> SceneResult:
+        """Merge what was added."""
+        ...
+
+
+Writer = Callable[[Any, Path], None]
+
+
+class Task(ABC):
+    """One task family: names of its figures, its pictures, its prediction files.
+
+    Images handed to and returned by the drawing methods are ``uint8`` RGB arrays ``(H, W, 3)``.
+
+    Attributes:
+        name: Short name, used for folders and in result files (``detection``).
+        metric_names: Evaluator key -> unified name of each figure reported at test.
+        primary_metric: The unified name whose best checkpoint is kept.
+        images_per_scene: How many images make one input (two for change detection).
+        writers: File suffix (``json``, ``txt``) -> function that writes a scene result.
+    """
+
+    name: ClassVar[str]
+    metric_names: ClassVar[Mapping[str, str]]
+    primary_metric: ClassVar[str]
+    images_per_scene: ClassVar[int] = 1
+    writers: ClassVar[Mapping[str, Writer]]
+
+    def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Turn the crops of one window into what the test pipeline expects after its loading steps.
+
+        Args:
+            crops: ``images_per_scene`` BGR ``uint8`` arrays ``(H, W, 3)``.
+
+        Returns:
+            A results dict as ``LoadImageFromFile`` would have left it.
+        """
+        (crop,) = crops
+        size = crop.shape[:2]
+        return dict(img=crop, img_shape=size, ori_shape=size, height=size[0], width=size[1], img_path="")
+
+    @abstractmethod
+    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> Accumulator:
+        """Return an empty accumulator for a scene of ``height`` x ``width`` pixels."""
+
+    @abstractmethod
+    def draw_result(self, images: Sequence[np.ndarray], result: Any, classes: Classes) -> np.ndarray:
+        """Draw a scene result over its image(s)."""
+
+    @abstractmethod
+    def draw_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw ground truth and prediction of one tested sample side by side."""
+
+    @abstractmethod
+    def image_paths(self, sample: BaseDataElement) -> list[str]:
+        """Return the file(s) a tested sample was read from."""
