@@ -1,0 +1,67 @@
+"""Text on pictures: Pillow's built-in scalable font, on a plate so that it reads on any ground."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from rsfoundation.visualization.palette import Colour
+
+INK: Colour = (24, 26, 27)
+PAPER: Colour = (250, 250, 248)
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font at ``size`` pixels."""
+    return ImageFont.load_default(size=size)
+
+
+def text_size(text: str, size: int) -> tuple[int, int]:
+    """Return width and line height of ``text`` in pixels."""
+    left, _, right, _ = font(size).getbbox(text)
+    return int(np.ceil(right - left)), round(1.35 * size)
+
+
+def draw_text(
+    picture: np.ndarray, text: str, position: tuple[int, int], size: int, colour: Colour = INK
+) -> np.ndarray:
+    """Return a copy with ``text``, its left edge and vertical middle at ``position``."""
+    canvas = Image.fromarray(picture)
+    ImageDraw.Draw(canvas).text(position, text, fill=colour, font=font(size), anchor="lm")
+    return np.asarray(canvas).copy()
+
+
+def draw_tags(
+    picture: np.ndarray,
+    texts: Sequence[str],
+    positions: np.ndarray,
+    colours: Sequence[Colour],
+    size: int = 13,
+) -> np.ndarray:
+    """Return a copy with a small plate of each text above its position, kept inside the picture.
+
+    Args:
+        picture: RGB ``uint8`` ``(H, W, 3)``.
+        texts: One text per position.
+        positions: ``(N, 2)`` x, y in pixels; the plate's lower left corner.
+        colours: Plate colours.
+        size: Font height in pixels.
+    """
+    height, width = picture.shape[:2]
+    canvas = Image.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    for text, (x, y), colour in zip(texts, positions, colours, strict=True):
+        wide, high = text_size(text, size)
+        left = int(np.clip(x, 0, max(0, width - wide - 6)))
+        top = int(np.clip(y - high, 0, max(0, height - high)))
+        pen.rectangle((left, top, left + wide + 5, top + high - 1), fill=colour)
+        pen.text((left + 3, top + high / 2), text, fill=_readable_on(colour), font=font(size), anchor="lm")
+    return np.asarray(canvas).copy()
+
+
+def _readable_on(colour: Colour) -> Colour:
+    """Choose dark or light text by the plate's luma (ITU-R BT.601)."""
+    red, green, blue = colour
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else PAPER
