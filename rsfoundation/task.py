@@ -102,6 +102,12 @@ class Task(ABC):
         """Draw a scene result over its image(s)."""
 
     @abstractmethod
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw the ground truth of a sample over its image(s)."""
+
+    @abstractmethod
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
@@ -110,3 +116,10 @@ class Task(ABC):
     @abstractmethod
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the file(s) a tested sample was read from."""
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> BaseDataElement | None:
+        """Return the ground truth that lies beside a scene's file(s) in the layout of the task's data sets.
+
+        Prediction then draws truth and result side by side. ``None`` where there is none.
+        """
+        return None

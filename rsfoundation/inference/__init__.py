@@ -1,1 +1,1 @@
-"""."""
+"""Whole scenes in, merged results and files out."""

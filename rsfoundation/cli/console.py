@@ -1,0 +1,99 @@
+"""Printing: one console, one table style, one error style."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rsfoundation.errors import RSFError
+
+console = Console(highlight=False)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one of a distributed run that talks."""
+    variables = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in variables)
+
+
+def say(text: str) -> None:
+    """Print on the first rank."""
+    if is_first_rank():
+        console.print(text)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table on the first rank; figures go through :func:`figure`."""
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*(escape(figure(cell)) for cell in row))
+    if is_first_rank():
+        console.print(grid)
+
+
+def metrics_table(title: str, metrics: Mapping[str, float]) -> None:
+    """Print unified metrics."""
+    table(title, ("metric", "value"), metrics.items())
+
+
+def figure(value: object) -> str:
+    """Format one cell: floats with three decimals."""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def report_error(error: Exception) -> int:
+    """Print an error as a sentence first; only unforeseen ones show a traceback after it.
+
+    Returns:
+        The exit status: 2 for an error the user can mend, 1 for an unforeseen one.
+    """
+    known = _known(error)
+    if known is not None:
+        _errors.print(f"[bold red]error:[/bold red] {escape(_without_worker_trace(known))}")
+        for label, text in (("where", known.where), ("cure", known.cure)):
+            if text:
+                _errors.print(f"  [bold]{label + ':':<6}[/bold] {escape(text)}")
+        return 2
+    file = _dump(error)
+    _errors.print(
+        f"[bold red]error:[/bold red] unforeseen {type(error).__name__}: {escape(str(error))[:2000]}"
+    )
+    _errors.print(
+        f"  [bold]cure:[/bold]  if it is a fault of rsfoundation, report it with {escape(str(file))}"
+    )
+    traceback.print_exception(error, limit=-4, file=sys.stderr)
+    return 1
+
+
+def _known(error: BaseException | None) -> RSFError | None:
+    """Find the known error behind one that a library wrapped in its own."""
+    while error is not None:
+        if isinstance(error, RSFError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _without_worker_trace(error: RSFError) -> str:
+    """Cut the traceback that torch puts into the message of a dataloader worker's error."""
+    mark = f"{type(error).__name__}: "
+    return error.what.rsplit(mark, 1)[-1].strip() if "Original Traceback" in error.what else error.what
+
+
+def _dump(error: Exception) -> Path:
+    """Keep the whole traceback in a file, so that the console shows the sentence."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", prefix="rsf-error-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return Path(file.name)

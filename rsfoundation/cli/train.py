@@ -1,0 +1,62 @@
+"""``rsf train``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rsfoundation.cli.console import metrics_table, say
+from rsfoundation.cli.options import (
+    Amp,
+    ConfigArgument,
+    Device,
+    Launcher,
+    LauncherName,
+    LocalRank,
+    Overrides,
+    Seed,
+    WorkDir,
+)
+
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        "--resume", help="auto: go on from the newest checkpoint of the run folder; or a checkpoint file."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("train")(train)
+
+
+def train(
+    config: ConfigArgument,
+    work_dir: WorkDir = None,
+    resume: Resume = None,
+    amp: Amp = False,
+    device: Device = "auto",
+    seed: Seed = None,
+    launcher: Launcher = LauncherName.none,
+    cfg_options: Overrides = None,
+    local_rank: LocalRank = 0,
+) -> None:
+    """Train a model of any task from a config.
+
+    The run folder receives checkpoints, the resolved config.py, environment.json, metrics.json,
+    curves.png and pictures of truth and prediction.
+
+    Example: rsf train quickstart/detection_toy_lsknet_t --device cpu
+    """
+    from rsfoundation.engine.options import RunOptions
+    from rsfoundation.engine.train import train as run
+
+    options = RunOptions(work_dir, resume, amp, device, seed, launcher.value, tuple(cfg_options or ()))
+    result = run(config, options)
+    if result.metrics:
+        metrics_table("last validation", result.metrics)
+    checkpoint = result.best_checkpoint or result.last_checkpoint
+    say(f"trained in {result.seconds:.0f} s; best checkpoint: {checkpoint}")
+    say(f"run folder: {result.work_dir} (curves.png, metrics.json, pictures/)")

@@ -1,0 +1,85 @@
+"""Finding, listing and reading configs, by path or by name."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from rsfoundation.errors import ConfigError, nearest
+
+
+def config_root() -> Path:
+    """Return the folder of the shipped configs: the checkout's, else the installed package's."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "configs"
+    return checkout if (checkout / "_base_").is_dir() else package / "_configs"
+
+
+def list_configs() -> dict[str, Path]:
+    """Return every runnable shipped config: name such as ``lsknet/lsknet_t_...`` -> file."""
+    root = config_root()
+    files = sorted(path for path in root.rglob("*.py") if "_base_" not in path.parts)
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in files}
+
+
+def find_config(name: str | Path) -> Path:
+    """Find a config by path, by full name (``quickstart/x``) or by its last part (``x``).
+
+    Raises:
+        ConfigError: Nothing, or more than one config, goes by that name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = list_configs()
+    wanted = path.with_suffix("").as_posix() if path.suffix == ".py" else path.as_posix()
+    wanted = wanted.removeprefix("configs/")
+    if wanted in known:
+        return known[wanted]
+    hits = [full for full in known if full.rsplit("/", 1)[-1] == wanted]
+    if len(hits) == 1:
+        return known[hits[0]]
+    if hits:
+        raise ConfigError(
+            f"the config name '{name}' is ambiguous: {', '.join(hits)}", cure="give the full name"
+        )
+    hint = nearest(wanted, known) or nearest(wanted, [full.rsplit("/", 1)[-1] for full in known])
+    raise ConfigError(
+        f"no config file and no shipped config is called '{name}'",
+        where=config_root(),
+        cure=f"{hint} `rsf info configs` lists them all".strip(),
+    )
+
+
+def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config with its bases and apply ``key.sub=value`` overrides.
+
+    Raises:
+        ConfigError: The config is unknown, does not parse, or an override is malformed.
+    """
+    path = find_config(name)
+    try:
+        cfg = Config.fromfile(path)
+    except (SyntaxError, FileNotFoundError, KeyError, NameError, TypeError, AttributeError) as error:
+        raise ConfigError(f"the config cannot be read: {error}", where=path) from error
+    merge_overrides(cfg, overrides)
+    return cfg
+
+
+def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
+    """Apply ``key.sub=value`` strings in place; values are parsed as mmengine's ``--cfg-options`` are."""
+    bad = [item for item in overrides if "=" not in item]
+    if bad:
+        raise ConfigError(
+            f"--cfg-options takes key=value, got '{bad[0]}'",
+            cure="write for example --cfg-options train_dataloader.batch_size=4 randomness.seed=1",
+        )
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--set", nargs="*", action=DictAction, default={})
+    parsed: dict[str, Any] = parser.parse_args(["--set", *overrides]).set if overrides else {}
+    try:
+        cfg.merge_from_dict(parsed)
+    except (KeyError, TypeError, AssertionError, IndexError) as error:
+        raise ConfigError(f"--cfg-options do not fit the config: {error}", where=cfg.filename) from error

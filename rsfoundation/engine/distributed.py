@@ -1,0 +1,70 @@
+"""Starting the process group of a distributed run, on CUDA or on CPU.
+
+mmengine's ``init_dist`` always calls ``torch.cuda.set_device``, so CPU ranks are started here, with
+gloo; mmengine's runner then finds the group in place and leaves it alone.
+"""
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.dist import init_dist
+
+from rsfoundation.errors import ConfigError
+
+# What each launcher calls rank, world size and local rank.
+_RANK_VARIABLES = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
+_START = {
+    "pytorch": "torchrun --nproc-per-node 2 tools/train.py CONFIG --launcher pytorch",
+    "slurm": "srun --ntasks 2 python tools/train.py CONFIG --launcher slurm",
+    "mpi": "mpirun -np 2 python tools/train.py CONFIG --launcher mpi",
+}
+
+
+def init_distributed(launcher: str, device: str, cfg: Config) -> None:
+    """Join the process group that ``launcher`` describes in the environment; a second call does nothing.
+
+    Raises:
+        ConfigError: The launcher's variables are absent: the program was started by hand.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return
+    missing = [name for name in _RANK_VARIABLES[launcher] if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"--launcher {launcher} needs the variable {missing[0]}, which that launcher sets for its ranks",
+            cure=f"start it as: {_START[launcher]}",
+        )
+    options = dict(cfg.get("env_cfg", {}).get("dist_cfg", {}))
+    if device == "cuda":
+        init_dist(launcher, **options)
+        return
+    for theirs, ours in zip(_RANK_VARIABLES[launcher], _RANK_VARIABLES["pytorch"], strict=True):
+        os.environ.setdefault(ours, os.environ[theirs])
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29500")
+    _share_cores()
+    dist.init_process_group("gloo", timeout=timedelta(seconds=options.get("timeout", 1800)))
+
+
+def use_cpu_wrapper(cfg: Config) -> None:
+    """Wrap the model for CPU ranks: mmengine's default names a CUDA device index."""
+    wrapper = dict(
+        type="MMDistributedDataParallel",
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get("find_unused_parameters", False),
+    )
+    cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
+
+
+def _share_cores() -> None:
+    """Split this host's cores between its ranks unless the user said otherwise."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks_here))

@@ -1,0 +1,6 @@
+"""Hooks that the engine adds to every run."""
+
+from rsfoundation.engine.hooks.pictures import PictureHook
+from rsfoundation.engine.hooks.run_record import RunRecordHook
+
+__all__ = ["PictureHook", "RunRecordHook"]

@@ -1,0 +1,45 @@
+"""Reading and writing pictures as RGB arrays, with errors that name the file."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rsfoundation.errors import DataError
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """Read an image as ``uint8`` RGB ``(H, W, 3)``.
+
+    Raises:
+        DataError: The file is missing or no readable image.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise DataError("the image does not exist", where=file)
+    picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
+    if picture is None:
+        raise DataError(
+            "the file is no readable image", where=file, cure="replace it, or take it out of the data set"
+        )
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def write_rgb(path: Path, picture: np.ndarray) -> None:
+    """Write an RGB array; the folder is made, and the file appears whole or not at all.
+
+    Raises:
+        DataError: The picture cannot be written there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DataError(
+            f"a picture cannot be written as '{path.suffix}'", where=path, cure="use .png or .jpg"
+        )
+    aside = path.with_name(path.name + ".part")
+    try:
+        aside.write_bytes(encoded.tobytes())
+        aside.replace(path)
+    except OSError as error:
+        raise DataError(f"the picture cannot be written: {error.strerror}", where=path) from error

@@ -1,0 +1,82 @@
+"""What a user may say of a run on the command line, and how it changes the config."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mmengine.config import Config
+
+from rsfoundation.engine.device import use_device
+from rsfoundation.engine.distributed import init_distributed, use_cpu_wrapper
+from rsfoundation.engine.norm import drop_sync_bn
+from rsfoundation.errors import ConfigError
+
+Launcher = Literal["none", "pytorch", "slurm", "mpi"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One run's options, equal for every task.
+
+    Attributes:
+        work_dir: Run folder; ``work_dirs/<config name>`` when not given.
+        resume: ``'auto'`` for the newest checkpoint of the run folder, or a checkpoint file.
+        amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on CPU.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        seed: Seed of every random generator; the config's own, or 0, when not given.
+        launcher: Who started the ranks of a distributed run.
+        overrides: ``key.sub=value`` strings applied to the config last.
+    """
+
+    work_dir: Path | None = None
+    resume: str | None = None
+    amp: bool = False
+    device: str = "auto"
+    seed: int | None = None
+    launcher: Launcher = "none"
+    overrides: tuple[str, ...] = ()
+
+
+def apply_options(cfg: Config, options: RunOptions) -> None:
+    """Change ``cfg`` in place so that an mmengine runner does what ``options`` say.
+
+    Starts the process group of a distributed run: loggers and samplers depend on the rank.
+    """
+    device = use_device(options.device)
+    cfg.work_dir = str(options.work_dir or cfg.get("work_dir") or default_work_dir(cfg))
+    cfg.launcher = options.launcher
+    seed = options.seed if options.seed is not None else cfg.get("randomness", {}).get("seed")
+    cfg.randomness = {**cfg.get("randomness", {}), "seed": 0 if seed is None else seed}
+    if options.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if options.resume == "auto" else options.resume
+    if options.amp:
+        _use_amp(cfg, device)
+    if options.launcher != "none":
+        init_distributed(options.launcher, device, cfg)
+    if options.launcher == "none" or device == "cpu":
+        drop_sync_bn(cfg)
+    if options.launcher != "none" and device == "cpu":
+        use_cpu_wrapper(cfg)
+
+
+def default_work_dir(cfg: Config) -> Path:
+    """Return ``work_dirs/<config name>`` below the current folder."""
+    return Path("work_dirs") / Path(cfg.filename or "run").stem
+
+
+def _use_amp(cfg: Config, device: str) -> None:
+    if "optim_wrapper" not in cfg:
+        return
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise ConfigError(
+            f"--amp works with OptimWrapper, the config uses '{kind}'",
+            where="optim_wrapper.type",
+            cure="leave --amp out and set the precision in the config's strategy",
+        )
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    if device == "cpu":
+        cfg.optim_wrapper.dtype = "bfloat16"
+    else:
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")

@@ -1,0 +1,96 @@
+"""The values that training and testing return, and their one JSON layout for every task."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rsfoundation.task import Task
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run left behind.
+
+    Attributes:
+        work_dir: The run folder.
+        last_checkpoint: Newest checkpoint; ``None`` when none was saved.
+        best_checkpoint: Checkpoint with the best primary metric; ``None`` without validation.
+        metrics: Unified metrics of the last validation.
+        seconds: Wall time.
+    """
+
+    work_dir: Path
+    last_checkpoint: Path | None
+    best_checkpoint: Path | None
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What a test run measured.
+
+    Attributes:
+        task: Name of the task.
+        config: File of the config.
+        checkpoint: File of the weights.
+        metrics: Unified name -> value; fractions in 0..1.
+        details: Every figure of the evaluator that has no unified name, such as per-class values.
+        pictures: Folder of the comparison pictures.
+        seconds: Wall time.
+    """
+
+    __test__ = False  # not a test class for pytest
+
+    task: str
+    config: str
+    checkpoint: str
+    metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+    pictures: str | None = None
+    seconds: float = 0.0
+
+    def write(self, path: Path) -> None:
+        """Write this result as JSON."""
+        write_json(path, asdict(self))
+
+
+def unify_metrics(task: Task, raw: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Split evaluator output into unified metrics and the rest.
+
+    Args:
+        task: Declares which evaluator key has which unified name.
+        raw: What mmengine's evaluator returned.
+
+    Returns:
+        ``(metrics, details)``.
+    """
+    metrics = {name: float(raw[key]) for key, name in task.metric_names.items() if key in raw}
+    details = {key: plain_value(value) for key, value in raw.items() if key not in task.metric_names}
+    return metrics, details
+
+
+def plain_value(value: Any) -> Any:
+    """Turn numpy and torch numbers into plain ones; NaN and infinities become ``None`` (JSON has none)."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON beside ``path`` and rename it, so that a crash never leaves half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(json.dumps(plain_value(content), indent=2) + "\n")
+    aside.replace(path)

@@ -1,0 +1,71 @@
+"""Building an mmengine runner from a config, with errors a user can act on."""
+
+import re
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS, Registry, root
+from mmengine.runner import FlexibleRunner, Runner
+
+from rsfoundation.engine.checkpoint import install_safe_loader
+from rsfoundation.errors import ConfigError, nearest
+
+_UNKNOWN = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")
+
+
+def build_runner(cfg: Config) -> Runner | FlexibleRunner:
+    """Build the runner that the config alone asks for.
+
+    ``runner_type`` names it where given; otherwise a config with a ``strategy`` runs in
+    ``FlexibleRunner`` and any other in ``Runner``.
+
+    Raises:
+        ConfigError: A type of the config is registered nowhere; the nearest names are told.
+    """
+    install_safe_loader()
+    try:
+        if "runner_type" in cfg:
+            return RUNNERS.build(cfg)
+        return (FlexibleRunner if "strategy" in cfg else Runner).from_cfg(cfg)
+    except KeyError as error:
+        raise unknown_type_error(error, cfg) from error
+
+
+def unknown_type_error(error: KeyError, cfg: Config) -> Exception:
+    """Turn mmengine's ``KeyError`` for an unregistered type into one that names the nearest types."""
+    match = _UNKNOWN.search(str(error))
+    if match is None:
+        return error
+    name, kind = match.group(1).strip("'\""), match.group(3)
+    place = _find_type(cfg.to_dict(), name)
+    return ConfigError(
+        f"the config asks for the {kind} '{name}', which is registered nowhere",
+        where=f"{cfg.filename}: {place}" if place else cfg.filename,
+        cure=nearest(name, registered_names(kind)) or "`rsf info models` lists what there is",
+    )
+
+
+def registered_names(kind: str) -> list[str]:
+    """Return every name that a config may use for ``kind`` (``model``, ``dataset``, ...), with scopes."""
+    roots = [item for item in vars(root).values() if isinstance(item, Registry) and item.name == kind]
+    names: list[str] = []
+    for registry in roots:
+        names += list(registry.module_dict)
+        for scope, child in registry.children.items():
+            child.import_from_location()
+            names += [f"{scope}.{name}" for name in child.module_dict]
+    return names
+
+
+def _find_type(node: Any, name: str, path: str = "") -> str | None:
+    """Return the dotted path of the first dict whose ``type`` is ``name``."""
+    if isinstance(node, dict):
+        if node.get("type") == name:
+            return f"{path}.type".lstrip(".")
+        items: Any = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    else:
+        return None
+    found = (_find_type(value, name, f"{path}.{key}") for key, value in items)
+    return next((place for place in found if place), None)

@@ -1,0 +1,59 @@
+"""From a config to the task it declares."""
+
+from typing import Any
+
+from mmengine.config import Config
+
+from rsfoundation.errors import ConfigError, nearest
+from rsfoundation.registry import TASKS
+from rsfoundation.task import Classes, Task
+
+
+def build_task(cfg: Config) -> Task:
+    """Build the task named by the config key ``task``.
+
+    Raises:
+        ConfigError: The key is missing or names no registered task.
+    """
+    declared = cfg.get("task")
+    TASKS.import_from_location()
+    names = sorted(TASKS.module_dict)
+    if declared is None:
+        raise ConfigError(
+            "the config says no task",
+            where=cfg.filename,
+            cure=f"add task = dict(type='rsfoundation.NAME') with one of: {', '.join(names)}",
+        )
+    kind = str(declared["type"])
+    short = kind.removeprefix("rsfoundation.")
+    if short not in TASKS.module_dict:
+        raise ConfigError(
+            f"no task is registered as '{kind}'",
+            where=cfg.filename,
+            cure=nearest(short, names) or f"known tasks: {', '.join(names)}",
+        )
+    return TASKS.build({**declared, "type": short})
+
+
+def classes_of(meta: dict[str, Any]) -> Classes:
+    """Read class names and colours from a dataset's or a checkpoint's metainfo.
+
+    Raises:
+        ConfigError: The metainfo names no classes.
+    """
+    names = meta.get("classes") or meta.get("CLASSES")
+    if not names:
+        raise ConfigError("the data set's metainfo names no classes", cure="set metainfo=dict(classes=(...))")
+    names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+    palette = meta.get("palette") or meta.get("PALETTE") or []
+    colours = [tuple(int(value) for value in colour) for colour in palette if not isinstance(colour, str)]
+    colours += [_spread_colour(index) for index in range(len(colours), len(names))]
+    return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
+
+
+def _spread_colour(index: int) -> tuple[int, int, int]:
+    """Return a saturated colour; neighbouring indices are a golden angle apart in hue."""
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb((index * 0.61803398875) % 1.0, 0.85, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)

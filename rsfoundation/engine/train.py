@@ -1,0 +1,78 @@
+"""Training from a config, for every task."""
+
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from rsfoundation.engine.checkpoint import find_checkpoint
+from rsfoundation.engine.config import load_config
+from rsfoundation.engine.hooks import PictureHook, RunRecordHook
+from rsfoundation.engine.options import RunOptions, apply_options
+from rsfoundation.engine.results import TrainResult
+from rsfoundation.engine.runner import build_runner
+from rsfoundation.engine.tasks import build_task
+from rsfoundation.errors import CheckpointError, ConfigError
+
+
+def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> TrainResult:  # noqa: B008 (frozen)
+    """Train what ``config`` describes and keep the record of the run.
+
+    Args:
+        config: A path, a shipped name, or a config already read.
+        options: What the user said beside the config.
+
+    Raises:
+        RSFError: The config, the data or the checkpoint is at fault; the message says where and the cure.
+    """
+    started = time.monotonic()
+    cfg = config if isinstance(config, Config) else load_config(config, options.overrides)
+    if "train_cfg" not in cfg:
+        raise ConfigError("the config has no train_cfg: there is nothing to train", where=cfg.filename)
+    apply_options(cfg, options)
+    _check_resume(cfg)
+    task = build_task(cfg)
+    runner = build_runner(cfg)
+    record = RunRecordHook(task, interval=_log_interval(cfg))
+    runner.register_hook(record)
+    runner.register_hook(PictureHook(task, count=4))
+    runner.train()
+    work_dir = Path(cfg.work_dir)
+    metrics = {
+        key: value
+        for key, value in (record.record["val"] or [{}])[-1].items()
+        if key not in ("epoch", "iter")
+    }
+    best = (
+        sorted(work_dir.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
+        if is_main_process()
+        else []
+    )
+    return TrainResult(
+        work_dir=work_dir,
+        last_checkpoint=_last_checkpoint(work_dir),
+        best_checkpoint=best[-1] if best else None,
+        metrics=metrics,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _log_interval(cfg: Config) -> int:
+    return int(cfg.get("default_hooks", {}).get("logger", {}).get("interval", 10))
+
+
+def _check_resume(cfg: Config) -> None:
+    """Say at once, and not after building everything, that there is nothing to resume from."""
+    if cfg.get("load_from"):
+        cfg.load_from = str(find_checkpoint(cfg.load_from)) if "://" not in cfg.load_from else cfg.load_from
+
+
+def _last_checkpoint(work_dir: Path) -> Path | None:
+    marker = work_dir / "last_checkpoint"
+    if not marker.is_file():
+        return None
+    last = Path(marker.read_text().strip())
+    if not last.exists():
+        raise CheckpointError("the last checkpoint of the run has vanished", where=last)
+    return last
