@@ -1,0 +1,96 @@
+"""Region pooling as ``mmcv.ops`` calls it."""
+
+from torch import Tensor
+
+from rsfoundation.ops.roi_align import (
+    MaxPooled,
+    roi_align_average,
+    roi_align_average_backward,
+    roi_align_max,
+    roi_align_max_backward,
+)
+from rsfoundation.ops.roi_align_rotated import pool_rotated, spread_rotated
+from rsfoundation.ops.roi_sampling import RoiGrid
+
+_MAX, _AVERAGE = 0, 1
+
+
+def roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``output`` and, for maximum pooling, the two argmax tensors."""
+    grid, size = RoiGrid(spatial_scale, sampling_ratio, aligned), (aligned_height, aligned_width)
+    if pool_mode == _AVERAGE:
+        output.copy_(roi_align_average(features, rois, size, grid))
+        return
+    pooled = roi_align_max(features, rois, size, grid)
+    for target, source in zip((output, argmax_y, argmax_x), pooled, strict=True):
+        target.copy_(source)
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``grad_input``."""
+    shape = grad_input.shape
+    if pool_mode == _AVERAGE:
+        grid = RoiGrid(spatial_scale, sampling_ratio, aligned)
+        grad = roi_align_average_backward(grad_output, rois, shape, grid)
+    else:
+        pooled = MaxPooled(grad_output, argmax_y, argmax_x)
+        grad = roi_align_max_backward(grad_output, rois, pooled, shape)
+    grad_input.copy_(grad)
+
+
+def roi_align_rotated_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> None:
+    """Fill ``output``."""
+    grid = RoiGrid(spatial_scale, sampling_ratio, aligned, clockwise)
+    size = (pooled_height, pooled_width)
+    output.copy_(pool_rotated(features, rois, size, grid))
+
+
+def roi_align_rotated_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> None:
+    """Fill ``grad_input``."""
+    grid = RoiGrid(spatial_scale, sampling_ratio, aligned, clockwise)
+    shape = grad_input.shape
+    grad_input.copy_(spread_rotated(grad_output, rois, shape, grid))

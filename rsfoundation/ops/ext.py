@@ -1,0 +1,68 @@
+"""The stand-in for mmcv's compiled extension ``mmcv._ext``.
+
+mmcv asks for its operators by name when it is imported and calls them much later. Every name is thus
+answered: implemented ones by our operator, loaded on first call, all others by a function that says
+what is missing.
+"""
+
+import importlib
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from rsfoundation.errors import MissingOperatorError
+
+_ADAPTERS = "rsfoundation.ops.adapters"
+
+# Module of rsfoundation.ops.adapters -> the operator names of mmcv that it answers.
+IMPLEMENTED: dict[str, tuple[str, ...]] = {
+    "boxes": ("nms", "nms_rotated", "box_iou_rotated"),
+    "pooling": (
+        "roi_align_forward",
+        "roi_align_backward",
+        "roi_align_rotated_forward",
+        "roi_align_rotated_backward",
+    ),
+    "losses": (
+        "sigmoid_focal_loss_forward",
+        "sigmoid_focal_loss_backward",
+        "softmax_focal_loss_forward",
+        "softmax_focal_loss_backward",
+    ),
+    "build": ("get_compiler_version", "get_compiling_cuda_version"),
+}
+
+_HOME = {name: module for module, names in IMPLEMENTED.items() for name in names}
+
+
+class StandIn(types.ModuleType):
+    """A module whose attributes are mmcv's operators."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return the operator ``name``, or a function that raises when it is called."""
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        operator = _lazy(name) if name in _HOME else _missing(name)
+        setattr(self, name, operator)
+        return operator
+
+
+def _lazy(name: str) -> Callable[..., Any]:
+    def operator(*args: Any, **kwargs: Any) -> Any:
+        function = getattr(importlib.import_module(f"{_ADAPTERS}.{_HOME[name]}"), name)
+        return function(*args, **kwargs)
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator
+
+
+def _missing(name: str) -> Callable[..., NoReturn]:
+    def operator(*args: Any, **kwargs: Any) -> NoReturn:
+        raise MissingOperatorError(
+            f"the mmcv operator {name!r} has no implementation in rsfoundation",
+            cure="install a compiled onedl-mmcv: MMCV_WITH_OPS=1 pip install --no-binary onedl-mmcv "
+            "--no-build-isolation onedl-mmcv (docs/operators.md lists what needs none)",
+        )
+
+    operator.__name__ = operator.__qualname__ = name
+    return operator

@@ -1,0 +1,88 @@
+"""Non-maximum suppression of rotated boxes ``(cx, cy, w, h, theta)``."""
+
+import torch
+from torch import Tensor
+
+from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
+from rsfoundation.ops.rotated_iou import box_iou_rotated
+
+_BLOCK = 1024  # rows of the IoU matrix held at once by the torch path
+
+
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
+    """Return the indices of the boxes that stay, best score first.
+
+    A box goes when its IoU with a better kept box (of the same label) is at least the threshold, as
+    in mmcv's CPU operator. The IoU is rounded to the type of ``boxes`` before it is compared. Equal
+    scores are taken in the order of ``torch.sort``.
+
+    Args:
+        boxes: ``(n, 5)``.
+        scores: ``(n,)``.
+        iou_threshold: Largest tolerated overlap.
+        labels: ``(n,)``; boxes of unlike labels ignore each other.
+
+    Raises:
+        OperatorInputError: Wrong shapes, NaN or infinity.
+    """
+    check_last_dim("nms_rotated", boxes, 5)
+    if scores.shape != boxes.shape[:1]:
+        raise OperatorInputError(
+            f"nms_rotated: {len(boxes)} boxes, but scores of shape {tuple(scores.shape)}"
+        )
+    check_finite("nms_rotated", boxes)
+    check_finite("nms_rotated", scores)
+    order = scores.sort(0, descending=True)[1]
+    ranked = boxes.detach()[order]
+    ranked_labels = None if labels is None else labels[order]
+    if iou_threshold <= 0:
+        keep = _first_of_each(ranked, ranked_labels)
+    elif boxes.device.type == "cpu":
+        keep = _keep_numba(ranked, ranked_labels, iou_threshold)
+    else:
+        keep = _keep_torch(ranked, ranked_labels, iou_threshold)
+    return order[keep]
+
+
+def _first_of_each(boxes: Tensor, labels: Tensor | None) -> Tensor:
+    """Every IoU reaches a threshold of zero: only the best box of each label stays."""
+    keep = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    groups = labels if labels is not None else torch.zeros_like(keep, dtype=torch.long)
+    for group in groups.unique():
+        keep[(groups == group).nonzero()[0]] = True
+    return keep
+
+
+def _keep_numba(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
+    import numpy as np
+
+    from rsfoundation.ops.kernels.rotated_nms import suppress
+    from rsfoundation.ops.kernels.rotated_rect import describe
+
+    kind = np.float64 if boxes.dtype == torch.float64 else np.float32
+    groups = np.empty(0, np.int64) if labels is None else labels.long().numpy()
+    limit = float(np.float32(threshold))  # mmcv hands the threshold over as a C float
+    return torch.from_numpy(suppress(describe(boxes.double().numpy()), groups, limit, np.empty(1, kind)))
+
+
+def _keep_torch(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
+    """Greedy suppression block by block; within a block it is iterated until nothing changes."""
+    count = len(boxes)
+    keep = torch.ones(count, dtype=torch.bool, device=boxes.device)
+    limit = torch.tensor(threshold, dtype=torch.float32, device=boxes.device)
+    for start in range(0, count, _BLOCK):
+        stop = min(start + _BLOCK, count)
+        over = box_iou_rotated(boxes[start:stop], boxes[start:]) >= limit
+        if labels is not None:
+            over &= labels[start:stop, None] == labels[None, start:]
+        inner = over[:, : stop - start].triu(1)
+        alive = keep[start:stop].clone()
+        while True:
+            # A box stays unless a kept one before it overlaps; the prefix that is right grows each time.
+            settled = keep[start:stop] & ~(inner & alive[:, None]).any(0)
+            if torch.equal(settled, alive):
+                break
+            alive = settled
+        keep[start:stop] = alive
+        keep[stop:] &= ~(over[:, stop - start :] & alive[:, None]).any(0)
+    return keep

@@ -1,0 +1,123 @@
+"""Overlap of rotated boxes ``(cx, cy, w, h, theta)``, theta in radians and clockwise in image axes."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
+
+_MIN_AREA = 1e-14  # mmcv: a smaller box overlaps nothing
+_PAIRS_AT_ONCE = 1 << 21  # bounds the memory of the torch path to some 500 MB
+
+
+def box_iou_rotated(
+    boxes1: Tensor, boxes2: Tensor, mode: Literal["iou", "iof"] = "iou", aligned: bool = False
+) -> Tensor:
+    """Return intersection over union, or over the area of the first box (``iof``).
+
+    Computed in float64 and rounded to the type of ``boxes1``; boxes of no area overlap nothing.
+
+    Args:
+        boxes1: ``(n, 5)``.
+        boxes2: ``(m, 5)``; with ``aligned`` ``(n, 5)``.
+        mode: ``iou`` or ``iof``.
+        aligned: Compare boxes of equal index only.
+
+    Returns:
+        ``(n, m)``, or ``(n,)`` with ``aligned``.
+
+    Raises:
+        OperatorInputError: Wrong shapes, NaN or infinity.
+    """
+    check_last_dim("box_iou_rotated", boxes1, 5)
+    check_last_dim("box_iou_rotated", boxes2, 5)
+    if mode not in ("iou", "iof"):
+        raise OperatorInputError(f"box_iou_rotated: mode is 'iou' or 'iof', found {mode!r}")
+    if aligned and len(boxes1) != len(boxes2):
+        raise OperatorInputError(f"box_iou_rotated: aligned, but {len(boxes1)} and {len(boxes2)} boxes")
+    check_finite("box_iou_rotated", boxes1)
+    check_finite("box_iou_rotated", boxes2)
+    on_cpu = boxes1.device.type == "cpu"
+    compute = _iou_numba if on_cpu else _iou_torch
+    return compute(boxes1.detach(), boxes2.detach(), mode == "iof", aligned)
+
+
+def _iou_numba(boxes1: Tensor, boxes2: Tensor, foreground: bool, aligned: bool) -> Tensor:
+    from rsfoundation.ops.kernels import rotated_rect
+    from rsfoundation.ops.kernels.threads import run_chunks
+
+    a, b = (rotated_rect.describe(boxes.double().numpy()) for boxes in (boxes1, boxes2))
+    dtype = boxes1.dtype if boxes1.dtype in (torch.float32, torch.float64) else torch.float32
+    if aligned:
+        result = torch.zeros(len(a), dtype=dtype)
+        run_chunks(rotated_rect.iou_aligned, len(a), a, b, foreground, result.numpy(), grain=4096)
+    else:
+        result = torch.zeros(len(a), len(b), dtype=dtype)
+        grain = math.ceil(65536 / max(len(b), 1))
+        run_chunks(rotated_rect.iou_rows, len(a), a, b, foreground, result.numpy(), grain=grain, pieces=4)
+    return result.to(boxes1.dtype)
+
+
+def _iou_torch(boxes1: Tensor, boxes2: Tensor, foreground: bool, aligned: bool) -> Tensor:
+    if aligned:
+        return _pair_ratio(boxes1.double(), boxes2.double(), foreground).to(boxes1.dtype)
+    rows = max(1, _PAIRS_AT_ONCE // max(len(boxes2), 1))
+    parts = [
+        _pair_ratio(part.double()[:, None], boxes2.double()[None], foreground).to(boxes1.dtype)
+        for part in boxes1.split(rows)
+    ]
+    return torch.cat(parts) if parts else boxes1.new_zeros(0, len(boxes2))
+
+
+def _pair_ratio(a: Tensor, b: Tensor, foreground: bool) -> Tensor:
+    area_a, area_b = a[..., 2] * a[..., 3], b[..., 2] * b[..., 3]
+    common = torch.minimum(rotated_overlap(a, b), torch.minimum(area_a, area_b))
+    base = area_a if foreground else area_a + area_b - common
+    solid = (area_a >= _MIN_AREA) & (area_b >= _MIN_AREA)
+    return torch.where(solid, common / torch.where(solid, base, torch.ones_like(base)), 0.0)
+
+
+def rotated_overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Return the area common to boxes of equal index; differentiable.
+
+    The contour integral of ``kernels.rotated_rect``: in the frame of ``b``, the sum over the edges of
+    ``a`` of the integral of ``y`` clamped to the height of ``b`` over ``x`` clamped to its width.
+
+    Args:
+        a: ``(..., 5)``.
+        b: ``(..., 5)``, broadcast against ``a``.
+    """
+    dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
+    cos_b, sin_b = b[..., 4].cos(), b[..., 4].sin()
+    centre_x, centre_y = dx * cos_b + dy * sin_b, dy * cos_b - dx * sin_b
+    turn = a[..., 4] - b[..., 4]
+    half_w, half_h = a[..., 2].abs() / 2, a[..., 3].abs() / 2
+    ux, uy, vx, vy = half_w * turn.cos(), half_w * turn.sin(), -half_h * turn.sin(), half_h * turn.cos()
+    x = torch.stack([-ux - vx, ux - vx, ux + vx, vx - ux], -1) + centre_x[..., None]
+    y = torch.stack([-uy - vy, uy - vy, uy + vy, vy - uy], -1) + centre_y[..., None]
+    width, height = (b[..., 2].abs() / 2)[..., None], (b[..., 3].abs() / 2)[..., None]
+    return _edge_integrals(x, y, x.roll(-1, -1), y.roll(-1, -1), width, height).sum(-1).abs()
+
+
+def _clamp(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(value, low), high)
+
+
+def _edge_integrals(x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, width: Tensor, height: Tensor) -> Tensor:
+    xa, xb = _clamp(x0, -width, width), _clamp(x1, -width, width)
+    run = x1 - x0
+    inside = xa != xb
+    slope = (y1 - y0) / torch.where(inside, run, torch.ones_like(run))
+    low, high = torch.minimum(y0, y1), torch.maximum(y0, y1)
+    ya, yb = _clamp(y0 + (xa - x0) * slope, low, high), _clamp(y0 + (xb - x0) * slope, low, high)
+    low, high = torch.minimum(ya, yb), torch.maximum(ya, yb)
+    lower, upper = _clamp(low, -height, height), _clamp(high, -height, height)
+    below = (torch.minimum(high, -height) - low).clamp(min=0)
+    above = (high - torch.maximum(low, height)).clamp(min=0)
+    span = high - low
+    slanted = span > 0
+    total = (lower + upper) / 2 * (upper - lower) + height * (above - below)
+    mean = torch.where(slanted, total / torch.where(slanted, span, torch.ones_like(span)), lower)
+    return torch.where(inside, (xb - xa) * mean, 0.0)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from mmcv.ops import sigmoid_focal_loss, softmax_focal_loss
+
+from rsfoundation.ops import sigmoid_focal, softmax_focal
+
+
+@pytest.fixture
+def case():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 5, generator=generator, dtype=torch.float64) * 3
+    return logits, torch.arange(20) % 5
+
+
+def plain_sigmoid(logits, target, gamma, alpha, weight):
+    one_hot = torch.nn.functional.one_hot(target, 6)[:, :5].to(logits)
+    p = logits.sigmoid()
+    loss = -alpha * (1 - p) ** gamma * p.log() * one_hot
+    loss = loss - (1 - alpha) * p**gamma * (1 - p).log() * (1 - one_hot)
+    return loss if weight is None else loss * torch.cat([weight, weight.new_ones(1)])[target][:, None]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sigmoid_equals_the_formula(case, gamma, weighted):
+    logits, target = case[0], torch.arange(20) % 6  # 5 is background
+    weight = torch.rand(5, dtype=torch.float64) if weighted else None
+    loss, slope = sigmoid_focal(logits, target, gamma, 0.25, weight)
+    expected = plain_sigmoid(logits.requires_grad_(), target, gamma, 0.25, weight)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), logits)[0])
+
+
+def test_softmax_equals_the_formula(case):
+    logits, target = case
+    weight = torch.rand(5, dtype=torch.float64)
+    leaf = logits.clone().requires_grad_()
+    p = leaf.softmax(1).gather(1, target[:, None])[:, 0]
+    expected = -0.25 * (1 - p) ** 2 * p.log() * weight[target]
+    loss, slope = softmax_focal(logits.softmax(1), target, 2.0, 0.25, weight)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), leaf)[0])
+
+
+def test_softmax_ignores_negative_targets(case):
+    loss, slope = softmax_focal(case[0].softmax(1), torch.full((20,), -1), 2.0, 0.25)
+    assert loss.abs().sum() == 0
+    assert slope.abs().sum() == 0
+
+
+def test_extreme_logits_stay_finite():
+    logits = torch.tensor([[1e4, -1e4]])
+    loss, slope = sigmoid_focal(logits, torch.tensor([1]), 2.0, 0.25)
+    assert torch.isfinite(loss).all()
+    assert torch.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_gradient_through_mmcv(case, reduction):
+    logits, target = case
+    if reduction != "none":
+        args = (target, 2.0, 0.25, None, reduction)
+        assert torch.autograd.gradcheck(lambda x: softmax_focal_loss(x, *args), (logits.requires_grad_(),))
+    assert torch.autograd.gradcheck(
+        lambda x: sigmoid_focal_loss(x, target, 2.0, 0.25, None, reduction), (logits.requires_grad_(),)
+    )
