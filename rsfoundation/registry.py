@@ -5,15 +5,11 @@
 prefix, as in ``type='rsfoundation.LSKNet'``.
 """
 
-from mmengine.registry import DATA_SAMPLERS as _DATA_SAMPLERS
 from mmengine.registry import DATASETS as _DATASETS
 from mmengine.registry import HOOKS as _HOOKS
-from mmengine.registry import LOOPS as _LOOPS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
-from mmengine.registry import STRATEGIES as _STRATEGIES
 from mmengine.registry import TASK_UTILS as _TASK_UTILS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import Registry
@@ -34,19 +30,8 @@ TRANSFORMS = Registry("transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_
 METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_TASK_PACKAGES)
 TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=_TASK_PACKAGES)
 HOOKS = Registry("hook", parent=_HOOKS, scope=_SCOPE, locations=["rsfoundation.engine.hooks"])
-LOOPS = Registry("loop", parent=_LOOPS, scope=_SCOPE, locations=["rsfoundation.engine"])
-STRATEGIES = Registry("strategy", parent=_STRATEGIES, scope=_SCOPE, locations=["rsfoundation.engine"])
 OPTIM_WRAPPERS = Registry(
-    "optim_wrapper", parent=_OPTIM_WRAPPERS, scope=_SCOPE, locations=["rsfoundation.engine"]
-)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    "optimizer wrapper constructor",
-    parent=_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope=_SCOPE,
-    locations=["rsfoundation.engine"],
-)
-DATA_SAMPLERS = Registry(
-    "data sampler", parent=_DATA_SAMPLERS, scope=_SCOPE, locations=["rsfoundation.engine"]
+    "optim_wrapper", parent=_OPTIM_WRAPPERS, scope=_SCOPE, locations=["rsfoundation.engine.amp"]
 )
 
 # What a task family declares to engine, inference and console: see rsfoundation.task.

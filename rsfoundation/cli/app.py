@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; every known error ends as one clear message and exit status 2."""
     words = expand_overrides(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        app(words, standalone_mode=True)
+        app(words, prog_name="rsf")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:

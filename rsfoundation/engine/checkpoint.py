@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_torch_safe_globals
 
 from rsfoundation.errors import CheckpointError
 
-# mmengine's own list holds `getattr`, which lets a crafted file reach any attribute.
-_ALLOWED = [item for item in get_torch_safe_globals() if item is not getattr]
+
+def _history_method(owner: Any, name: str) -> Any:
+    """Answer for ``getattr`` in a checkpoint: mmengine pickles ``HistoryBuffer`` statistics by name."""
+    if owner is HistoryBuffer and name in ("mean", "max", "min", "current"):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f"GLOBAL getattr of {owner!r} was not allowed")
+
+
+# mmengine's own list holds `getattr` itself, which lets a crafted file reach any attribute. torch finds
+# allowed functions by their module and name.
+_history_method.__module__, _history_method.__qualname__ = "builtins", "getattr"
+_history_method.__name__ = "getattr"
+_ALLOWED = [item for item in get_torch_safe_globals() if item is not getattr] + [_history_method]
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -37,7 +50,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         content = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"the checkpoint is not loaded: it holds more than weights ({_first_sentence(error)})",
+            f"the checkpoint is not loaded: it holds more than weights ({_refused(error)})",
             where=file,
             cure="re-save its `state_dict` alone, in an environment where you trust the file",
         ) from error
@@ -83,6 +96,12 @@ def find_checkpoint(place: str | Path) -> Path:
 def install_safe_loader() -> None:
     """Make mmengine read local checkpoint files through :func:`read_checkpoint`, with no unsafe retry."""
     CheckpointLoader.register_scheme(prefixes="", loader=read_checkpoint, force=True)
+
+
+def _refused(error: Exception) -> str:
+    """Name the object that torch refused to load."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it asks for `{found.group(1)}`" if found else _first_sentence(error)
 
 
 def _first_sentence(error: Exception) -> str:

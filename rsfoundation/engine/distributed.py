@@ -57,6 +57,7 @@ def use_cpu_wrapper(cfg: Config) -> None:
     """Wrap the model for CPU ranks: mmengine's default names a CUDA device index."""
     wrapper = dict(
         type="MMDistributedDataParallel",
+        device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=cfg.get("find_unused_parameters", False),
     )

@@ -6,10 +6,10 @@ from typing import Literal
 
 from mmengine.config import Config
 
+from rsfoundation.engine.amp import use_amp
 from rsfoundation.engine.device import use_device
 from rsfoundation.engine.distributed import init_distributed, use_cpu_wrapper
 from rsfoundation.engine.norm import drop_sync_bn
-from rsfoundation.errors import ConfigError
 
 Launcher = Literal["none", "pytorch", "slurm", "mpi"]
 
@@ -51,7 +51,7 @@ def apply_options(cfg: Config, options: RunOptions) -> None:
         cfg.resume = True
         cfg.load_from = None if options.resume == "auto" else options.resume
     if options.amp:
-        _use_amp(cfg, device)
+        use_amp(cfg, device)
     if options.launcher != "none":
         init_distributed(options.launcher, device, cfg)
     if options.launcher == "none" or device == "cpu":
@@ -63,20 +63,3 @@ def apply_options(cfg: Config, options: RunOptions) -> None:
 def default_work_dir(cfg: Config) -> Path:
     """Return ``work_dirs/<config name>`` below the current folder."""
     return Path("work_dirs") / Path(cfg.filename or "run").stem
-
-
-def _use_amp(cfg: Config, device: str) -> None:
-    if "optim_wrapper" not in cfg:
-        return
-    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
-        raise ConfigError(
-            f"--amp works with OptimWrapper, the config uses '{kind}'",
-            where="optim_wrapper.type",
-            cure="leave --amp out and set the precision in the config's strategy",
-        )
-    cfg.optim_wrapper.type = "AmpOptimWrapper"
-    if device == "cpu":
-        cfg.optim_wrapper.dtype = "bfloat16"
-    else:
-        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")

@@ -24,6 +24,8 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """
     install_safe_loader()
     try:
+        if cfg.get("env_cfg") is None:
+            cfg.env_cfg = {}  # FlexibleRunner unpacks it
         if "runner_type" in cfg:
             return RUNNERS.build(cfg)
         return (FlexibleRunner if "strategy" in cfg else Runner).from_cfg(cfg)

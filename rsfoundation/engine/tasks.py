@@ -1,8 +1,13 @@
 """From a config to the task it declares."""
 
+import colorsys
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from rsfoundation.errors import ConfigError, nearest
 from rsfoundation.registry import TASKS
@@ -16,7 +21,8 @@ def build_task(cfg: Config) -> Task:
         ConfigError: The key is missing or names no registered task.
     """
     declared = cfg.get("task")
-    TASKS.import_from_location()
+    with _without_onedl_notice():
+        TASKS.import_from_location()
     names = sorted(TASKS.module_dict)
     if declared is None:
         raise ConfigError(
@@ -32,7 +38,8 @@ def build_task(cfg: Config) -> Task:
             where=cfg.filename,
             cure=nearest(short, names) or f"known tasks: {', '.join(names)}",
         )
-    return TASKS.build({**declared, "type": short})
+    arguments = {key: value for key, value in declared.items() if key != "type"}
+    return TASKS.module_dict[short](**arguments)
 
 
 def classes_of(meta: dict[str, Any]) -> Classes:
@@ -51,9 +58,18 @@ def classes_of(meta: dict[str, Any]) -> Classes:
     return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
 
 
+@contextmanager
+def _without_onedl_notice() -> Iterator[None]:
+    """Hold back one line that mmdet prints at import about a data format nobody here uses."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        yield
+    for line in printed.getvalue().splitlines():
+        if not line.startswith("Could not import OneDL"):
+            print_log(line, logger="current")
+
+
 def _spread_colour(index: int) -> tuple[int, int, int]:
     """Return a saturated colour; neighbouring indices are a golden angle apart in hue."""
-    import colorsys
-
     red, green, blue = colorsys.hsv_to_rgb((index * 0.61803398875) % 1.0, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)

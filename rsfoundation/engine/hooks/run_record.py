@@ -75,11 +75,6 @@ class RunRecordHook(Hook):
             self._write(runner)
 
     @master_only
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Refresh the files."""
-        self._write(runner)
-
-    @master_only
     def after_train(self, runner: Runner) -> None:
         """Refresh the files a last time."""
         self._write(runner)

@@ -1,0 +1,77 @@
+"""The console: fast help, errors as sentences, mm-style overrides."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rsfoundation.cli import main
+from rsfoundation.cli.options import expand_overrides
+from rsfoundation.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["train", "c", "--cfg-options", "a=1", "b=2"],
+            ["train", "c", "--cfg-options", "a=1", "--cfg-options", "b=2"],
+        ),
+        (["train", "--cfg-options", "a=1", "c"], ["train", "--cfg-options", "a=1", "c"]),
+        (
+            ["train", "--cfg-options", "a=1", "--amp", "x=2"],
+            ["train", "--cfg-options", "a=1", "--amp", "x=2"],
+        ),
+        (["train", "c", "--cfg-options", "a"], ["train", "c", "--cfg-options", "a"]),
+        (["train", "c"], ["train", "c"]),
+    ],
+)
+def test_cfg_options_take_several_values(words, expected):
+    assert expand_overrides(words) == expected
+
+
+@pytest.mark.parametrize("verb", ["demo", "train", "test", "predict", "prepare", "browse", "info", "doctor"])
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0 and "Usage: rsf" in capsys.readouterr().out
+
+
+def test_known_errors_are_sentences_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "no_such_config"])
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "no_such_config" in printed and "cure:" in printed and "Traceback" not in printed
+
+
+def test_unforeseen_errors_say_a_sentence_first(capsys, monkeypatch):
+    from rsfoundation.engine import config
+
+    monkeypatch.setattr(config, "find_config", lambda name: 1 / 0)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "x"])
+    printed = capsys.readouterr().err
+    assert stop.value.code == 1
+    assert printed.index("unforeseen ZeroDivisionError") < printed.index("Traceback")
+
+
+def test_errors_of_dataloader_workers_lose_their_traceback():
+    from rsfoundation.cli.console import _without_worker_trace
+
+    inner = DataError("the image is broken", where="a.png")
+    outer = DataError(
+        f"Caught DataError in worker 0.\nOriginal Traceback (most recent call last):\n  x\n"
+        f"rsfoundation.errors.DataError: {inner}\n"
+    )
+    assert _without_worker_trace(outer) == str(inner)
+
+
+def test_importing_the_package_or_asking_for_help_loads_nothing_heavy():
+    code = (
+        "import sys, rsfoundation\n"
+        "import rsfoundation.cli\n"
+        "heavy = {'torch', 'mmengine', 'numpy', 'cv2', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

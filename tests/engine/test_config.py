@@ -1,0 +1,48 @@
+"""Configs by path and by name, overrides, and what is said of unknown ones."""
+
+import pytest
+
+from rsfoundation.engine.config import find_config, list_configs, load_config
+from rsfoundation.errors import ConfigError
+
+
+def test_shipped_configs_are_listed_and_all_parse():
+    names = list_configs()
+    assert names
+    for name in names:
+        load_config(name)
+
+
+def test_a_config_is_found_by_path_full_name_and_last_part():
+    name, path = next(iter(list_configs().items()))
+    assert (
+        find_config(path)
+        == find_config(name)
+        == find_config(name.split("/")[-1])
+        == find_config(f"configs/{name}.py")
+    )
+
+
+def test_an_unknown_config_names_the_nearest():
+    name = next(iter(list_configs()))
+    with pytest.raises(ConfigError) as caught:
+        find_config(name[:-2] + "zz")
+    assert name in caught.value.cure
+
+
+def test_a_broken_config_is_named(tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text("model = dict(\n")
+    with pytest.raises(ConfigError, match=r"broken\.py"):
+        load_config(file)
+
+
+def test_overrides_are_parsed_like_cfg_options(tmp_path):
+    file = tmp_path / "c.py"
+    file.write_text("a = dict(b=1, c=[1, 2])\nname = 'x'\n")
+    cfg = load_config(file, ["a.b=2.5", "a.c=[3,4]", "name=y", "new.key=True"])
+    assert (cfg.a.b, cfg.a.c, cfg.name, cfg.new.key) == (2.5, [3, 4], "y", True)
+    with pytest.raises(ConfigError, match="key=value"):
+        load_config(file, ["a.b"])
+    with pytest.raises(ConfigError, match="do not fit"):
+        load_config(file, ["name.x=1"])

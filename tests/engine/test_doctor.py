@@ -1,0 +1,66 @@
+"""The doctor finds what is broken and names the cure; it never fails itself."""
+
+import pytest
+
+from rsfoundation.engine import doctor
+
+
+def test_this_environment_is_healthy():
+    checks = doctor.examine()
+    assert not [check for check in checks if check.status == "error"]
+    assert {"Python", "torch", "torch / torchvision pair", "mmcv operators", "shipped configs"} <= {
+        c.name for c in checks
+    }
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    """Pretend that other versions are installed."""
+    real = doctor.installed_version
+    pretended = {}
+    monkeypatch.setattr(doctor, "installed_version", lambda name: pretended.get(name, real(name)))
+    return pretended
+
+
+def test_versions_outside_the_bounds_and_missing_packages(versions):
+    versions.update({"onedl-mmcv": "2.1.0", "shapely": None})
+    found = {check.name: check for check in doctor._requirements()}
+    assert found["onedl-mmcv"].status == "error" and "2.3.6" in found["onedl-mmcv"].cure
+    assert found["shapely"].status == "error" and found["shapely"].found == "not installed"
+    assert found["numpy"].status == "ok"
+
+
+def test_original_toolboxes_and_imgaug_are_in_the_way(versions):
+    versions.update({"mmcv": "2.1.0", "imgaug": "0.4.0"})
+    (mmcv,) = doctor._original_toolboxes()
+    assert mmcv.status == "error" and "onedl-mmcv" in mmcv.cure
+    (imgaug,) = doctor._imgaug()
+    assert "uninstall imgaug" in imgaug.cure
+
+
+@pytest.mark.parametrize(("other", "status"), [("4.5.0", "error"), ("same", "note")])
+def test_opencv_duplicates(versions, other, status):
+    headless = doctor.installed_version("opencv-python-headless")
+    versions["opencv-python"] = headless if other == "same" else other
+    (check,) = doctor._opencv()
+    assert check.status == status and "uninstall opencv-python" in check.cure
+
+
+def test_a_torchvision_built_apart_is_told(monkeypatch):
+    import torchvision
+
+    def fail(*args):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(torchvision.ops, "nms", fail)
+    (check,) = doctor._torch_pair()
+    assert check.status == "error" and "torchvision::nms" in check.found and "torchvision" in check.cure
+
+
+def test_a_failing_check_does_not_hide_the_others(monkeypatch):
+    def _python():
+        raise ValueError("boom")
+
+    monkeypatch.setattr(doctor, "_PROBES", (_python, doctor._operators))
+    first, second = doctor.examine()
+    assert first.status == "error" and "boom" in first.found and second.status == "ok"

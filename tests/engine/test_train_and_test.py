@@ -1,0 +1,103 @@
+"""Training, resuming, testing and their records, on a task that trains in a second."""
+
+import json
+
+import pytest
+import torch
+
+from rsfoundation.engine.options import RunOptions
+from rsfoundation.engine.test import test as run_test
+from rsfoundation.engine.train import train
+from rsfoundation.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture
+def trained(tiny_config):
+    options = RunOptions(work_dir=tiny_config.parent / "run", device="cpu", seed=3)
+    return tiny_config, options, train(tiny_config, options)
+
+
+def test_a_run_learns_and_leaves_its_record(trained):
+    _, options, result = trained
+    folder = options.work_dir
+    assert result.metrics["accuracy"] == 1.0
+    assert result.best_checkpoint.is_file() and result.last_checkpoint.name == "epoch_4.pth"
+    record = json.loads((folder / "metrics.json").read_text())
+    assert [row["epoch"] for row in record["val"]] == [2, 4]
+    assert record["train"][-1]["loss"] < record["train"][0]["loss"]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert "TinyNet" in (folder / "config.py").read_text()
+    assert (folder / "curves.png").stat().st_size > 1000
+    assert len(list((folder / "pictures" / "val").glob("*.png"))) == 4
+
+
+def test_testing_takes_the_best_checkpoint_and_writes_unified_json(trained):
+    config, options, result = trained
+    tested = run_test(config, None, options, pictures=3)
+    assert tested.metrics == {"accuracy": 1.0}
+    assert tested.details == {"count": 24}
+    assert tested.checkpoint == str(result.best_checkpoint)
+    written = json.loads((options.work_dir / "test.json").read_text())
+    assert set(written) == {"task", "config", "checkpoint", "metrics", "details", "pictures", "seconds"}
+    assert len(list((options.work_dir / "pictures" / "test").glob("*.png"))) == 3
+
+
+def test_resume_goes_on_with_epoch_and_record(trained):
+    config, options, _ = trained
+    more = RunOptions(
+        options.work_dir, resume="auto", device="cpu", seed=3, overrides=("train_cfg.max_epochs=6",)
+    )
+    result = train(config, more)
+    assert result.last_checkpoint.name == "epoch_6.pth"
+    record = json.loads((options.work_dir / "metrics.json").read_text())
+    assert [row["epoch"] for row in record["val"]] == [2, 4, 6]
+    iterations = [row["iter"] for row in record["train"]]
+    assert iterations == sorted(set(iterations)) and iterations[-1] == 36
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_config):
+    states = []
+    for name in ("a", "b"):
+        result = train(tiny_config, RunOptions(tiny_config.parent / name, device="cpu", seed=5))
+        states.append(torch.load(result.last_checkpoint, weights_only=False)["state_dict"])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_amp_on_cpu_is_bfloat16(tiny_config):
+    result = train(tiny_config, RunOptions(tiny_config.parent / "amp", device="cpu", amp=True))
+    assert "CPUAmpOptimWrapper" in (result.work_dir / "config.py").read_text()
+
+
+def test_sync_bn_is_bn_in_one_process(trained):
+    _, options, _ = trained
+    assert "SyncBN" not in (options.work_dir / "config.py").read_text()
+
+
+def test_flexible_runner_is_picked_from_the_config_alone(tiny_config):
+    config = tiny_config.with_name("flexible.py")
+    config.write_text(tiny_config.read_text() + "strategy = dict(type='SingleDeviceStrategy')\n")
+    result = train(config, RunOptions(tiny_config.parent / "flex", device="cpu"))
+    assert result.metrics["accuracy"] > 0.5
+
+
+def test_an_unknown_type_names_the_nearest(tiny_config):
+    config = tiny_config.with_name("typo.py")
+    config.write_text(tiny_config.read_text().replace("TinyNet", "TinyNett"))
+    with pytest.raises(ConfigError) as caught:
+        train(config, RunOptions(tiny_config.parent / "x", device="cpu"))
+    assert "rsfoundation.TinyNet" in caught.value.cure and "model.type" in caught.value.where
+
+
+def test_an_unknown_task_names_the_known(tiny_config):
+    config = tiny_config.with_name("task.py")
+    config.write_text(tiny_config.read_text().replace("rsfoundation.TinyTask", "rsfoundation.TinyTsk"))
+    with pytest.raises(ConfigError, match="TinyTask"):
+        train(config, RunOptions(tiny_config.parent / "x", device="cpu"))
+
+
+def test_a_missing_checkpoint_is_said_before_anything_is_built(tiny_config):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
+        train(tiny_config, RunOptions(device="cpu", resume="nowhere.pth"))
+    with pytest.raises(CheckpointError, match="rsf train"):
+        run_test(tiny_config, None, RunOptions(work_dir=tiny_config.parent / "empty", device="cpu"))
