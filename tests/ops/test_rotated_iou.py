@@ -118,7 +118,7 @@ def test_rejects_wrong_shapes_and_modes():
 def test_overlap_is_differentiable():
     a = torch.tensor(random_boxes(40, spread=6, seed=7)).requires_grad_()
     b = torch.tensor(random_boxes(40, spread=6, seed=8)).requires_grad_()
-    assert (rotated_overlap(a, b) > 1e-9).sum() > 20
+    assert (rotated_overlap(a, b) > 1e-9).sum() > 10
     assert torch.autograd.gradcheck(rotated_overlap, (a, b))
 
 
