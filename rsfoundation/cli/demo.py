@@ -36,7 +36,7 @@ def demo(
     from rsfoundation.engine.test import test
     from rsfoundation.engine.train import train
     from rsfoundation.inference.model import WindowModel
-    from rsfoundation.inference.predict import PredictOptions, predict
+    from rsfoundation.inference.predict import predict
 
     started = time.monotonic()
     cfg = load_config(quickstart_config(task), cfg_options or ())
@@ -48,13 +48,8 @@ def demo(
     say("[bold]3/4[/bold] testing on held-out scenes")
     tested = test(load_config(cfg.filename, cfg_options or ()), out / task, options)
     say("[bold]4/4[/bold] predicting a scene larger than the window")
-    window = PredictOptions(window=cfg.demo.window, overlap=cfg.demo.overlap)
-    predicted = predict(
-        WindowModel(out / task, device=device),
-        [Path(path) for path in cfg.demo.inputs],
-        out / task / "predictions",
-        window,
-    )
+    scenes = [Path(path) for path in cfg.demo.inputs]
+    predicted = predict(WindowModel(out / task, device=device), scenes, out / task / "predictions")
     metrics_table(f"{task} on held-out scenes", tested.metrics)
     table("scene", ("name", "windows", "found"), [(p.name, p.windows, p.summary) for p in predicted])
     say(f"trained in {trained.seconds:.0f} s, all in {time.monotonic() - started:.0f} s. Look at:")

@@ -28,7 +28,10 @@ def predict(
         str | None,
         typer.Option("--config", "-c", help="Config; config.py beside the checkpoint when not given."),
     ] = None,
-    window: Annotated[int, typer.Option("--window", help="Side of the windows in pixels.", min=32)] = 1024,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", help="Side of the windows in pixels; the config's when not given.", min=32),
+    ] = None,
     overlap: Annotated[
         int, typer.Option("--overlap", help="Pixels shared by neighbouring windows.", min=0)
     ] = 200,

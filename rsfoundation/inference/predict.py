@@ -13,7 +13,8 @@ from rsfoundation.errors import ConfigError
 from rsfoundation.inference.model import WindowModel
 from rsfoundation.inference.scene import Scene, list_scenes, open_scene
 from rsfoundation.inference.windows import window_grid
-from rsfoundation.task import SceneResult
+from rsfoundation.task import SceneResult, Window
+from rsfoundation.visualization import side_by_side
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,17 @@ class PredictOptions:
     """How scenes are cut and what is kept.
 
     Attributes:
-        window: Side of a window in pixels.
-        overlap: Pixels that neighbouring windows share at least.
+        window: Side of a window in pixels. Not given: the config's ``predict.window``, else 1024.
+        overlap: Pixels that neighbouring windows share at least. Not given: the config's
+            ``predict.overlap``, else a fifth of the window.
         batch_size: Windows per forward pass.
         score_threshold: Predictions below it are dropped, where the task has scores.
         formats: File suffixes to write; all that the task knows when empty.
         picture: Whether to draw an overlay.
     """
 
-    window: int = 1024
-    overlap: int = 200
+    window: int | None = None
+    overlap: int | None = None
     batch_size: int = 1
     score_threshold: float = 0.3
     formats: tuple[str, ...] = ()
@@ -61,7 +63,8 @@ def predict(
 ) -> list[ScenePrediction]:
     """Predict every scene and write the results into ``out``.
 
-    Files are ``<scene>.<suffix>`` for each format of the task and ``<scene>_overlay.png``.
+    Files are ``<scene>.<suffix>`` for each format of the task, ``<scene>_overlay.png`` and, where truth
+    lies beside the scene, ``<scene>_comparison.png``.
 
     Raises:
         RSFError: An input is unreadable or an option does not fit.
@@ -84,7 +87,7 @@ def predict_scene(
 ) -> SceneResult:
     """Predict one scene window by window and merge in scene pixels."""
     height, width = scene.size
-    windows = window_grid(height, width, options.window, options.overlap)
+    windows = _grid(model, scene, options)
     accumulator = model.task.accumulator(height, width, model.classes, options.score_threshold)
     bar = progress.add_task(scene.name, total=len(windows)) if progress else None
     for start in range(0, len(windows), options.batch_size):
@@ -110,9 +113,29 @@ def _predict_one(
         model.task.writers[suffix](result, file)
         files.append(file)
     if options.picture:
-        picture = out / f"{scene.name}_overlay.png"
-        write_rgb(picture, model.task.draw_result(list(scene.images), result, model.classes))
-        files.append(picture)
-    height, width = scene.size
-    count = len(window_grid(height, width, options.window, options.overlap))
+        files += _draw(model, scene, result, out)
+    count = len(_grid(model, scene, options))
     return ScenePrediction(scene.name, count, result.summary(), tuple(files), time.monotonic() - started)
+
+
+def _grid(model: WindowModel, scene: Scene, options: PredictOptions) -> list[Window]:
+    """Cut the scene as the options say, else as the model's config says."""
+    declared = model.cfg.get("predict", {})
+    size = options.window or declared.get("window", 1024)
+    overlap = options.overlap if options.overlap is not None else declared.get("overlap", size // 5)
+    return window_grid(*scene.size, size, overlap)
+
+
+def _draw(model: WindowModel, scene: Scene, result: SceneResult, out: Path) -> list[Path]:
+    """Draw the overlay and, where ground truth lies beside the scene, both side by side."""
+    images = list(scene.images)
+    drawn = model.task.draw_result(images, result, model.classes)
+    overlay = out / f"{scene.name}_overlay.png"
+    write_rgb(overlay, drawn)
+    truth = model.task.find_truth(scene.paths, model.classes)
+    if truth is None:
+        return [overlay]
+    comparison = out / f"{scene.name}_comparison.png"
+    panels = [("ground truth", model.task.draw_truth(images, truth, model.classes)), ("prediction", drawn)]
+    write_rgb(comparison, side_by_side(panels))
+    return [overlay, comparison]
