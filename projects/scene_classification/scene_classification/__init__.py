@@ -1,0 +1,8 @@
+"""Scene classification on rsfoundation's backbones."""
+
+from scene_classification.dataset import SceneFolders
+from scene_classification.metric import SceneAccuracy
+from scene_classification.model import SceneClassifier
+from scene_classification.task import SceneClassification
+
+__all__ = ["SceneAccuracy", "SceneClassification", "SceneClassifier", "SceneFolders"]
