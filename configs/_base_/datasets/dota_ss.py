@@ -1,0 +1,53 @@
+# DOTA-1.0 cut at one scale: windows of 1024 px that share 200 px (data/README.md has the command).
+# Training takes train + val, as the published results do; the validation figure is therefore a check that
+# training works, not a result. Results come from the DOTA server on the test split.
+data_root = 'data/dota/'
+
+train_pipeline = [
+    dict(type='rsfoundation.LoadImageFromFile'),
+    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
+    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
+    dict(type='mmdet.Resize', scale=(1024, 1024), keep_ratio=True),
+    dict(type='rsfoundation.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
+    # images with a storage tank (9) or a roundabout (11), whose boxes are upright by custom, turn by right angles
+    dict(type='rsfoundation.RandomRotate', prob=0.5, angle_range=180, rect_obj_labels=[9, 11]),
+    dict(type='mmdet.FilterAnnotations', min_gt_bbox_wh=(5, 5)),
+    dict(type='mmdet.PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='rsfoundation.LoadImageFromFile'),
+    dict(type='mmdet.Resize', scale=(1024, 1024), keep_ratio=True),
+    # after Resize: the metric compares in pixels of the image file
+    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
+    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
+    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='rsfoundation.DOTADataset',
+        data_root=data_root,
+        split='ss/trainval',
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='rsfoundation.DOTADataset',
+        data_root=data_root,
+        split='ss/val',
+        ignore_difficulty=1,
+        test_mode=True,
+        pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='rsfoundation.DOTAMetric', rule='voc07')
+test_evaluator = val_evaluator

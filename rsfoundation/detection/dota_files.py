@@ -1,0 +1,83 @@
+"""Finding the images and label files of one DOTA split on disk."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from rsfoundation.errors import DataError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+LABEL_FOLDERS = ("labelTxt", "annfiles")  # as distributed, and as tiled
+_LAYOUT = (
+    "expected <root>/<split>/images/*.png and <root>/<split>/labelTxt/*.txt (tiled data: annfiles/*.txt)"
+)
+_CURE = (
+    "make the folder with `rsf prepare` (data/README.md has the command of each data set, "
+    "`rsf prepare toy` draws the toy scenes), or point data_root at yours"
+)
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of one split, in name order.
+
+    Attributes:
+        images: Every image.
+        labels: Label file of each image; ``None`` for an image without one.
+        labelled: Whether the split has a label folder at all.
+        orphans: Label files without an image.
+    """
+
+    images: tuple[Path, ...]
+    labels: tuple[Path | None, ...]
+    labelled: bool
+    orphans: tuple[Path, ...]
+
+
+def find_split(root: Path, split: str, label_dir: str | None = None) -> SplitFiles:
+    """List the images and labels of a split, whatever order the file system has them in.
+
+    Args:
+        root: Folder of the data set.
+        split: Folder of the split below it; may be empty.
+        label_dir: Label folder below the split; found by its usual names when ``None``.
+
+    Raises:
+        DataError: The folder or its images are missing, or two images share a stem.
+    """
+    folder = root / split
+    for needed in (root, folder, folder / "images"):
+        if not needed.is_dir():
+            raise DataError(f"data folder not found: {needed}; {_LAYOUT}", where=needed, cure=_CURE)
+    images = _images(folder / "images")
+    label_folder = _label_folder(folder, label_dir)
+    if label_folder is None:
+        return SplitFiles(images, (None,) * len(images), False, ())
+    files = {path.stem: path for path in sorted(label_folder.glob("*.txt"))}
+    labels = tuple(files.pop(path.stem, None) for path in images)
+    return SplitFiles(images, labels, True, tuple(files.values()))
+
+
+def _images(folder: Path) -> tuple[Path, ...]:
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        known = ", ".join(IMAGE_SUFFIXES)
+        raise DataError(
+            f"no image in the folder; {_LAYOUT}; known suffixes: {known}", where=folder, cure=_CURE
+        )
+    for first, second in pairwise(images):
+        if first.stem == second.stem:
+            raise DataError(
+                f"{first.name} and {second.name} would share one label file",
+                where=folder,
+                cure="keep one of the two",
+            )
+    return tuple(images)
+
+
+def _label_folder(folder: Path, label_dir: str | None) -> Path | None:
+    if label_dir is None:
+        return next((folder / name for name in LABEL_FOLDERS if (folder / name).is_dir()), None)
+    if not (folder / label_dir).is_dir():
+        raise DataError(f"label folder {label_dir!r} not found", where=folder / label_dir, cure=_CURE)
+    return folder / label_dir

@@ -1,0 +1,88 @@
+"""What oriented detection declares to engine, inference and console."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import BaseDataElement, InstanceData
+
+from rsfoundation.detection.merge import WindowMerger
+from rsfoundation.detection.result import OrientedBoxes, make_result, write_json, write_txt
+from rsfoundation.registry import TASKS
+from rsfoundation.task import Classes, Task, Writer
+from rsfoundation.visualization import add_legend, draw_boxes, magnification, magnify, side_by_side
+
+_SHOWN = 0.3  # score from which a comparison shows a detection
+
+
+@TASKS.register_module()
+class OrientedDetection(Task):
+    """Oriented boxes.
+
+    Args:
+        merge_iou: IoU of the NMS that merges windows (DOTA's customary 0.1).
+    """
+
+    name: ClassVar[str] = "detection"
+    metric_names: ClassVar[Mapping[str, str]] = {"detection/mAP50": "mAP50", "detection/mAP": "mAP"}
+    primary_metric: ClassVar[str] = "mAP50"
+    writers: ClassVar[Mapping[str, Writer]] = {"txt": write_txt, "json": write_json}
+
+    def __init__(self, merge_iou: float = 0.1) -> None:
+        self.merge_iou = merge_iou
+
+    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> WindowMerger:
+        """Return an empty merger for a scene."""
+        return WindowMerger(height, width, classes, score_threshold, self.merge_iou)
+
+    def draw_result(
+        self, images: Sequence[np.ndarray], result: OrientedBoxes, classes: Classes
+    ) -> np.ndarray:
+        """Draw the detections over the scene, with a legend of the classes found."""
+        return add_legend(_draw(images[0], result, classes), _entries([result], classes))
+
+    def draw_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw ground truth and prediction of one tested sample side by side."""
+        if not isinstance(sample, DetDataSample):
+            raise TypeError(f"expected a DetDataSample, found {type(sample).__name__}")
+        truth = _from_instances(sample.get("gt_instances"), classes)
+        found = _from_instances(sample.pred_instances, classes)
+        panels = [
+            (f"ground truth: {len(truth.labels)}", _draw(images[0], truth, classes, with_score=False)),
+            (f"prediction: {len(found.labels)} (score >= {_SHOWN})", _draw(images[0], found, classes)),
+        ]
+        return add_legend(side_by_side(panels), _entries([truth, found], classes))
+
+    def image_paths(self, sample: BaseDataElement) -> list[str]:
+        """Return the image a tested sample was read from."""
+        return [sample.metainfo["img_path"]]
+
+
+def _from_instances(instances: InstanceData | None, classes: Classes) -> OrientedBoxes:
+    """Take ground truth (scores of 1) or the detections worth showing out of a sample."""
+    if instances is None or "bboxes" not in instances:
+        return make_result(np.zeros((0, 5)), np.zeros(0), np.zeros(0), classes.names)
+    boxes = get_box_tensor(instances.bboxes).detach().cpu().numpy()
+    labels = instances.labels.cpu().numpy()
+    scores = instances.scores.cpu().numpy() if "scores" in instances else np.ones(len(labels))
+    shown = scores >= _SHOWN
+    return make_result(boxes[shown], scores[shown], labels[shown], classes.names)
+
+
+def _draw(image: np.ndarray, result: OrientedBoxes, classes: Classes, with_score: bool = True) -> np.ndarray:
+    factor = magnification(image)
+    names = [classes.names[label] for label in result.labels]
+    tags = [f"{name} {score:.2f}" for name, score in zip(names, result.scores, strict=True)]
+    colours = [classes.palette[label] for label in result.labels]
+    quads = (result.quads + 0.5) * factor - 0.5  # pixel centres are at integers before and after
+    return draw_boxes(magnify(image, factor), quads, colours, tags if with_score else names)
+
+
+def _entries(results: Sequence[OrientedBoxes], classes: Classes) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return name and colour of the classes that occur, in label order."""
+    occurring = sorted({int(label) for result in results for label in result.labels})
+    return [(classes.names[label], classes.palette[label]) for label in occurring]
