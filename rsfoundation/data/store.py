@@ -1,0 +1,96 @@
+"""Folders that are complete or absent: made beside their place, moved there at the end."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_UN, flock
+from pathlib import Path
+from typing import Any
+
+from rsfoundation.errors import DataError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished folder says about itself.
+
+    Attributes:
+        maker: Which tool made it.
+        parameters: What it was made with; equal parameters give equal files.
+        content: Counts of what is in it.
+    """
+
+    maker: str
+    parameters: dict[str, Any]
+    content: dict[str, Any]
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest of a finished folder; ``None`` when there is none, or none of ours."""
+    try:
+        record = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return Manifest(record["maker"], record["parameters"], record["content"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+
+
+def refuse_foreign(folder: Path, maker: str) -> None:
+    """Check that a folder may be replaced.
+
+    Raises:
+        DataError: It holds files, and they were not made by ``maker``.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.maker != maker:
+        raise DataError(
+            f"the folder exists and was not made by {maker}; it is left as it is",
+            where=folder,
+            cure="choose another folder, or move this one away",
+        )
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Let one process at a time work below ``root``; others wait."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as handle:
+        flock(handle, LOCK_EX)
+        try:
+            yield
+        finally:
+            flock(handle, LOCK_UN)
+
+
+def stage(folder: Path) -> Path:
+    """Return an empty folder beside ``folder`` to make its content in; leftovers of a broken run go."""
+    staging = folder.with_name(f".{folder.name}.partial")
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir(parents=True)
+    return staging
+
+
+def publish(staging: Path, folder: Path, manifest: Manifest) -> None:
+    """Write the manifest and move a finished folder to its place, over an older one of the same maker.
+
+    Raises:
+        DataError: Something foreign stands there.
+    """
+    record = json.dumps(vars(manifest), indent=1)
+    (staging / MANIFEST).write_text(record + "\n", encoding="utf-8")
+    refuse_foreign(folder, manifest.maker)
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)
+        staging.rename(folder)
+        shutil.rmtree(old)
+    else:
+        staging.rename(folder)
