@@ -7,6 +7,7 @@ from rsfoundation.ops.roi_align import roi_align_average, roi_align_max
 from rsfoundation.ops.roi_align_rotated import roi_align_rotated
 from rsfoundation.ops.roi_sampling import RoiGrid
 from rsfoundation.ops.rotated_iou import box_iou_rotated
+from rsfoundation.ops.selective_scan import scan_both_ways, scan_with_state, selective_scan
 
 __all__ = [
     "RoiGrid",
@@ -16,6 +17,9 @@ __all__ = [
     "roi_align_average",
     "roi_align_max",
     "roi_align_rotated",
+    "scan_both_ways",
+    "scan_with_state",
+    "selective_scan",
     "sigmoid_focal",
     "softmax_focal",
 ]

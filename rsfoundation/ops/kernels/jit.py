@@ -8,3 +8,6 @@ folder; ``NUMBA_CACHE_DIR`` names another one.
 from numba import njit
 
 kernel = njit(cache=True, nogil=True)
+
+# For sums whose order may change, which lets them vectorise; NaN and infinity keep their meaning.
+summing_kernel = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})

@@ -1,0 +1,48 @@
+"""An exponential that the compiler can turn into vector instructions."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from rsfoundation.ops.kernels.jit import kernel
+
+_LOG2_E = np.float32(1.44269504)
+# ln 2 in two parts, the first exact in few bits, so that x - k ln 2 keeps its last bits (Cody and Waite).
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+# Minimax polynomial of (exp(r) - 1 - r) / r^2 on [-ln2 / 2, ln2 / 2] (Cephes, expf).
+_P0, _P1, _P2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+_P3, _P4, _P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+_ONE, _HALF = np.float32(1.0), np.float32(0.5)
+_LOWEST, _HIGHEST = np.float32(-87.0), np.float32(88.0)
+
+
+@kernel
+def _exp32(x: float) -> float:
+    """Return exp(x) within 2 units in the last place; clamped to the range of normal numbers."""
+    x = min(max(x, _LOWEST), _HIGHEST)
+    k = np.floor(x * _LOG2_E + _HALF)
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
+    p = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return (p * r * r + r + _ONE) * power
+
+
+def exp(x: float) -> float:
+    """Return exp(x); vectorisable in float32, the exact library function in float64."""
+    return math.exp(x)
+
+
+@overload(exp)
+def _exp(x: Any) -> Callable[[Any], Any]:
+    # numba wants parameters alike to the letter, so the inner functions have the annotation of the outer.
+    def single(x: Any) -> Any:
+        return _exp32(x)
+
+    def double(x: Any) -> Any:
+        return math.exp(x)
+
+    return single if x == types.float32 else double

@@ -1,0 +1,115 @@
+"""The selective scan of Mamba-1 (Gu and Dao 2023, arXiv 2312.00752), forward and backward.
+
+``h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t``,  ``y_t = C_t h_t + D u_t``,  ``out_t = y_t silu(z_t)``. B is
+discretised by the Euler rule, as in ``mamba_ssm``. The state is carried in float32 (float64 for float64
+input) whatever the type of the rest; memory is linear in the number of tokens.
+"""
+
+from torch import Tensor
+
+from rsfoundation.ops.checks import OperatorInputError
+from rsfoundation.ops.scan_op import exporting, scan_op, scan_plainly, state_type
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    *,
+    reverse: bool = False,
+    initial_state: Tensor | None = None,
+) -> Tensor:
+    """Scan a batch of sequences.
+
+    Args:
+        u: ``(batch, channels, length)``; any length, also none.
+        delta: Step sizes, like ``u``, before bias and softplus.
+        A: ``(channels, n)``; negative, so that the state decays.
+        B: ``(batch, n, length)``, or ``(batch, groups, n, length)`` with channels split over groups.
+        C: Like ``B``.
+        D: ``(channels,)``, the skip connection.
+        z: Gate, like ``u``.
+        delta_bias: ``(channels,)``.
+        delta_softplus: Whether step sizes are ``softplus(delta + delta_bias)``.
+        reverse: Scan from the last token to the first.
+        initial_state: ``(batch, channels, n)``; zero when None.
+
+    Returns:
+        Like ``u``, in its type.
+
+    Raises:
+        OperatorInputError: Shapes that do not fit.
+    """
+    return scan_with_state(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)[0]
+
+
+def scan_with_state(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reverse: bool = False,
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Like ``selective_scan``, and return the last state ``(batch, channels, n)`` as well.
+
+    Handing it to the next call as ``initial_state`` scans a long sequence piece by piece; the result is
+    the same however it is cut.
+    """
+    B, C = (tensor[:, None] if tensor.dim() == 3 else tensor for tensor in (B, C))
+    _check_shapes(u, delta, A, B, C, (D, delta_bias), z)
+    if initial_state is None:
+        initial_state = A.new_zeros(u.shape[0], *A.shape, dtype=state_type(u))
+    compute = scan_plainly if exporting() else scan_op
+    out, state, _ = compute(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)
+    return out, state
+
+
+def scan_both_ways(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+) -> Tensor:
+    """Return the sum of the scans from either end; ``delta`` holds final step sizes.
+
+    Nothing is flipped in memory. Arguments as in ``selective_scan``.
+    """
+    forth = selective_scan(u, delta, A, B, C, D, z)
+    return forth + selective_scan(u, delta, A, B, C, D, z, reverse=True)
+
+
+def _check_shapes(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    per_channel: tuple[Tensor | None, ...],
+    z: Tensor | None,
+) -> None:
+    if u.dim() != 3 or A.dim() != 2 or B.dim() != 4:
+        raise OperatorInputError(
+            "selective_scan: expected u (b, i, l), A (i, n), B and C (b, n, l) or (b, g, n, l)"
+        )
+    batch, channels, length = u.shape
+    wanted = (batch, B.shape[1], A.shape[1], length)
+    fits = delta.shape == u.shape and A.shape[0] == channels and B.shape == C.shape == wanted
+    fits = fits and channels % B.shape[1] == 0 and (z is None or z.shape == u.shape)
+    if not fits or any(t is not None and t.shape != (channels,) for t in per_channel):
+        shapes = ", ".join(str(tuple(t.shape)) for t in (u, delta, A, B, C))
+        raise OperatorInputError(f"selective_scan: shapes of u, delta, A, B, C do not fit: {shapes}")
