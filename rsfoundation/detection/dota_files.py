@@ -58,6 +58,13 @@ def find_split(root: Path, split: str, label_dir: str | None = None) -> SplitFil
     return SplitFiles(images, labels, True, tuple(files.values()))
 
 
+def find_label(image: Path) -> Path | None:
+    """Return the label file of ``<split>/images/<name>.<suffix>``, or ``None`` where there is none."""
+    folder = _label_folder(image.parent.parent, None)
+    label = folder / f"{image.stem}.txt" if folder and image.parent.name == "images" else None
+    return label if label and label.is_file() else None
+
+
 def _images(folder: Path) -> tuple[Path, ...]:
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:

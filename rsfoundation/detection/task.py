@@ -1,16 +1,21 @@
 """What oriented detection declares to engine, inference and console."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import BaseDataElement, InstanceData
 
+from rsfoundation.detection.dota_files import find_label
 from rsfoundation.detection.merge import WindowMerger
 from rsfoundation.detection.result import OrientedBoxes, make_result, write_json, write_txt
 from rsfoundation.registry import TASKS
+from rsfoundation.structures.boxes import quad_to_rbox
+from rsfoundation.structures.dota_txt import read_dota_txt
 from rsfoundation.task import Classes, Task, Writer
 from rsfoundation.visualization import add_legend, draw_boxes, magnification, magnify, side_by_side
 
@@ -43,14 +48,19 @@ class OrientedDetection(Task):
         """Draw the detections over the scene, with a legend of the classes found."""
         return add_legend(_draw(images[0], result, classes), _entries([result], classes))
 
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw the ground truth of a sample, whose boxes are pixels of the image given, with a legend."""
+        truth = _from_instances(sample.get("gt_instances"), classes)
+        return add_legend(_draw(images[0], truth, classes, with_score=False), _entries([truth], classes))
+
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
         """Draw ground truth and prediction of one tested sample side by side."""
-        if not isinstance(sample, DetDataSample):
-            raise TypeError(f"expected a DetDataSample, found {type(sample).__name__}")
         truth = _from_instances(sample.get("gt_instances"), classes)
-        found = _from_instances(sample.pred_instances, classes)
+        found = _from_instances(sample.get("pred_instances"), classes)
         panels = [
             (f"ground truth: {len(truth.labels)}", _draw(images[0], truth, classes, with_score=False)),
             (f"prediction: {len(found.labels)} (score >= {_SHOWN})", _draw(images[0], found, classes)),
@@ -60,6 +70,21 @@ class OrientedDetection(Task):
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the image a tested sample was read from."""
         return [sample.metainfo["img_path"]]
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
+        """Read the label file that belongs to ``<split>/images/<name>``; ``None`` where there is none.
+
+        Objects of classes that the model does not know are left out.
+        """
+        label = find_label(paths[0])
+        if label is None:
+            return None
+        objects = [item for item in read_dota_txt(label, "skip").objects if item.name in classes.names]
+        truth = InstanceData(
+            bboxes=torch.from_numpy(quad_to_rbox([item.quad for item in objects])),
+            labels=torch.tensor([classes.names.index(item.name) for item in objects], dtype=torch.long),
+        )
+        return DetDataSample(gt_instances=truth)
 
 
 def _from_instances(instances: InstanceData | None, classes: Classes) -> OrientedBoxes:

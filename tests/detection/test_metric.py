@@ -1,0 +1,99 @@
+"""From data samples to figures."""
+
+import math
+
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from mmrotate.structures.bbox import QuadriBoxes, RotatedBoxes
+
+from rsfoundation.detection import DOTAMetric
+from rsfoundation.registry import METRICS
+from rsfoundation.structures.boxes import rbox_to_quad
+
+A, B = [20.0, 20, 10, 6, 0.4], [60.0, 40, 12, 8, -0.3]
+
+
+def sample(found=(), scores=(), found_labels=(), truth=(), labels=(), ignored=(), ignored_labels=()):
+    def boxes(rows):
+        return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+
+    result = DetDataSample()
+    result.pred_instances = InstanceData(
+        bboxes=boxes(found),
+        scores=torch.tensor(scores, dtype=torch.float32),
+        labels=torch.tensor(found_labels, dtype=torch.long),
+    )
+    result.gt_instances = InstanceData(
+        bboxes=RotatedBoxes(boxes(truth)), labels=torch.tensor(labels, dtype=torch.long)
+    )
+    result.ignored_instances = InstanceData(
+        bboxes=RotatedBoxes(boxes(ignored)), labels=torch.tensor(ignored_labels, dtype=torch.long)
+    )
+    return result.to_dict()
+
+
+def evaluate(samples, **kwargs):
+    metric = DOTAMetric(**kwargs)
+    metric.dataset_meta = {"classes": ("ship", "plane", "harbor")}
+    for item in samples:
+        metric.process({}, [item])
+    return metric.evaluate(len(samples))
+
+
+def test_exact_boxes_score_one():
+    result = evaluate([sample([A, B], [0.9, 0.8], [0, 1], [A, B], [0, 1])])
+    for name in ("mAP50", "mAP75", "mAP", "mAP50_voc07", "mAP50_voc12", "AP50/ship", "AP50/plane"):
+        assert result[f"detection/{name}"] == pytest.approx(1.0)
+    assert math.isnan(result["detection/AP50/harbor"])
+
+
+def test_shifted_box_passes_low_thresholds_only():
+    # 10 x 6 upright box moved by 2 along its length: IoU = 8/12, so thresholds .5 .55 .6 .65 of ten
+    moved = sample([[22.0, 20, 10, 6, 0]], [0.9], [0], [[20.0, 20, 10, 6, 0]], [0])
+    result = evaluate([moved], rule="voc12")
+    assert result["detection/mAP50"] == pytest.approx(1.0)
+    assert result["detection/mAP75"] == 0.0
+    assert result["detection/mAP"] == pytest.approx(0.4)
+
+
+def test_rules_differ_where_they_must():
+    samples = [sample([A, B], [0.9, 0.95], [0, 0], [A], [0]), sample(truth=[B], labels=[0])]
+    seven, twelve = (evaluate(samples, rule=rule) for rule in ("voc07", "voc12"))
+    # one of two objects found at precision 1/2
+    assert seven["detection/mAP50"] == pytest.approx(6 * 0.5 / 11) == seven["detection/mAP50_voc07"]
+    assert twelve["detection/mAP50"] == pytest.approx(0.25) == seven["detection/mAP50_voc12"]
+
+
+def test_classes_do_not_mix_and_ignored_objects_are_free():
+    wrong_class = evaluate([sample([A], [0.9], [1], [A], [0])])
+    assert wrong_class["detection/mAP50"] == 0.0
+    free = evaluate([sample([A, B], [0.8, 0.9], [0, 0], [A], [0], [B], [0])])
+    assert free["detection/mAP50"] == pytest.approx(1.0)
+
+
+def test_empty_images_and_no_truth_at_all():
+    result = evaluate([sample(), sample([A], [0.9], [0]), sample(truth=[A], labels=[0])])
+    assert result["detection/mAP50"] == 0.0
+    assert math.isnan(evaluate([sample([A], [0.9], [0])])["detection/mAP50"])
+
+
+def test_quadrilateral_truth_is_fitted():
+    item = sample([A], [0.9], [0], [A], [0])
+    item["gt_instances"]["bboxes"] = QuadriBoxes(torch.from_numpy(rbox_to_quad([A]).reshape(1, 8)).float())
+    assert evaluate([item])["detection/mAP"] == pytest.approx(1.0)
+
+
+def test_table_names_the_classes(caplog):
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    evaluate([sample([A], [0.9], [0], [A], [0])])
+    logger.removeHandler(caplog.handler)
+    assert "ship" in caplog.text and "harbor" not in caplog.text
+
+
+def test_registered():
+    assert METRICS.get("rsfoundation.DOTAMetric") is DOTAMetric
