@@ -91,6 +91,10 @@ class TinyTask(Task):
     primary_metric = "accuracy"
     writers = {"json": lambda result, path: path.write_text(json.dumps(result.summary()))}  # noqa: RUF012
 
+    def window_input(self, crops):
+        image = torch.from_numpy(np.ascontiguousarray(crops[0][..., ::-1])).permute(2, 0, 1)
+        return dict(inputs=image, data_samples=BaseDataElement())
+
     def accumulator(self, height, width, classes, score_threshold):
         return _Sides()
 
