@@ -1,0 +1,66 @@
+"""The class map of one scene, and how its files are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rsfoundation.task import Classes
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """One class per pixel of a scene.
+
+    Attributes:
+        labels: ``(H, W)`` uint8, index into ``classes``.
+        classes: Names and colours.
+    """
+
+    labels: np.ndarray
+    classes: Classes
+
+    def areas(self) -> dict[str, int]:
+        """Return the number of pixels of each class."""
+        counts = np.bincount(self.labels.reshape(-1), minlength=len(self.classes.names))
+        return {name: int(count) for name, count in zip(self.classes.names, counts, strict=True)}
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of the scene that each class covers, in 0..1."""
+        return {name: area / self.labels.size for name, area in self.areas().items()}
+
+
+def write_indexed_png(labels: np.ndarray, colours: Sequence[tuple[int, int, int]], path: Path) -> None:
+    """Write a class map as a palette PNG: viewers show the colours, readers get the class indices.
+
+    Args:
+        labels: ``(H, W)`` uint8.
+        colours: RGB colour of index 0, 1, ...
+        path: The file; it appears whole or not at all.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(labels))
+    picture.putpalette([channel for colour in colours for channel in colour])
+    _replace(path, lambda aside: picture.save(aside, format="PNG"))
+
+
+def write_grey_png(values: np.ndarray, path: Path) -> None:
+    """Write ``(H, W)`` uint8 as a grey PNG; the file appears whole or not at all."""
+    picture = Image.fromarray(np.ascontiguousarray(values))
+    _replace(path, lambda aside: picture.save(aside, format="PNG"))
+
+
+def write_summary(content: Mapping[str, Any], path: Path) -> None:
+    """Write JSON; the file appears whole or not at all."""
+    _replace(path, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    aside = path.with_name(path.name + ".part")
+    write(aside)
+    aside.replace(path)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from cd_samples import loaded
+
+from rsfoundation.registry import TRANSFORMS
+
+CASES = {
+    "MultiImgResize": dict(scale=(100, 80)),
+    "MultiImgRandomResize": dict(scale=(50, 40), ratio_range=(0.5, 2.0), keep_ratio=True),
+    "MultiImgResizeShortestEdge": dict(scale=20, max_size=100),
+    "MultiImgResizeToMultiple": dict(size_divisor=32),
+    "MultiImgRandomCrop": dict(crop_size=(16, 20), cat_max_ratio=0.75),
+    "MultiImgRandomFlip": dict(prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
+    "MultiImgRandomRotate": dict(prob=0.9, degree=180, seg_pad_val=7),
+    "MultiImgRandomRotFlip": dict(rotate_prob=0.5, flip_prob=1.0, seg_pad_val=7),
+    "MultiImgRandomCutOut": dict(prob=1.0, n_holes=3, cutout_shape=(8, 8), seg_fill_in=7),
+    "MultiImgPad": dict(size_divisor=32, pad_val=dict(img=0, seg=7)),
+}
+EXACT = {  # pixels are moved, not mixed
+    "MultiImgRandomCrop",
+    "MultiImgRandomFlip",
+    "MultiImgRandomCutOut",
+    "MultiImgPad",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("seed", range(5))
+def test_dates_and_labels_move_alike(name, seed):
+    np.random.seed(seed)
+    transform = TRANSFORMS.build(dict(type=name, **CASES[name]))
+    results = transform(loaded(seed=seed))
+    before, after = results["img"]
+    label, other = results["gt_seg_map"], results["gt_seg_map_from"]
+    assert before.shape == after.shape and before.shape[:2] == label.shape == results["img_shape"]
+    np.testing.assert_array_equal(label, other)
+    assert set(np.unique(label)) <= {0, 1, 7}
+    valid = (before.astype(int) + after).max(axis=2) > 0  # the rest is padding
+    sums = (before.astype(int) + after)[valid & (label != 7)]
+    assert np.mean(np.abs(sums - 255) <= 3) > 0.97  # still each other's negative
+    if name in EXACT:
+        shown = label != 7
+        np.testing.assert_array_equal(label[shown], (before[..., 0] > 127)[shown])
+
+
+def test_draws_differ_between_samples():
+    np.random.seed(0)
+    crop = TRANSFORMS.build(dict(type="MultiImgRandomCrop", crop_size=(8, 8)))
+    crops = {crop(loaded())["img"][0].tobytes() for _ in range(8)}
+    assert len(crops) > 4
+
+
+def test_crop_avoids_patches_of_one_class():
+    results = loaded(height=64, width=64)
+    results["gt_seg_map"] = np.zeros((64, 64), np.uint8)
+    results["gt_seg_map"][:, 60:] = 1
+    crop = TRANSFORMS.build(dict(type="MultiImgRandomCrop", crop_size=(32, 32), cat_max_ratio=0.99))
+    np.random.seed(0)
+    kept = [len(np.unique(crop(results)["gt_seg_map"])) for _ in range(40)]
+    assert np.mean(np.array(kept) == 2) > 0.6  # a plain crop has both classes in about one of nine
+
+
+def test_resize_records_the_true_scale():
+    resize = TRANSFORMS.build(dict(type="MultiImgResize", scale=(100, 80), keep_ratio=True))
+    results = resize(loaded(height=40, width=50))
+    assert results["scale_factor"] == (2.0, 2.0) and results["img_shape"] == (80, 100)
+
+
+def test_flip_records_what_it_did():
+    results = TRANSFORMS.build(dict(type="MultiImgRandomFlip", prob=1.0, direction="vertical"))(loaded())
+    assert results["flip"] and results["flip_direction"] == "vertical"
+    np.testing.assert_array_equal(results["img"][1], loaded()["img"][1][::-1])
