@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+CHUNK = 64  # steps between two kept states; with 16 states, the two buffers of a chunk take 8 KB
+
 
 class ScanInput(NamedTuple):
     """A scan in one floating type.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from rsfoundation.ops.kernels import scan
 from rsfoundation.ops.kernels.threads import run_chunks
-from rsfoundation.ops.scan_core import ScanGrad, ScanInput, ScanOutput
+from rsfoundation.ops.scan_core import CHUNK, ScanGrad, ScanInput, ScanOutput
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def forward(data: ScanInput, state: Tensor) -> ScanOutput:
     images, channels, length = data.u.shape
     last = state.clone(memory_format=torch.contiguous_format)
     y = torch.empty_like(data.u, memory_format=torch.contiguous_format)
-    chunks = -(-length // scan.CHUNK)
+    chunks = -(-length // CHUNK)
     marks = data.u.new_empty(images, channels, chunks, data.a.shape[1])
     arrays = (_rows(data.u), _rows(data.dt), data.a.contiguous(), data.b.contiguous(), data.c.contiguous())
     results = (last.flatten(0, 1), y.flatten(0, 1), marks.flatten(0, 1))

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rsfoundation.ops.scan_core import ScanGrad, ScanInput, ScanOutput
-
-CHUNK = 64  # steps; memory of one chunk is this many times channels times states
+from rsfoundation.ops.scan_core import CHUNK, ScanGrad, ScanInput, ScanOutput
 
 
 def forward(data: ScanInput, state: Tensor) -> ScanOutput:

@@ -8,7 +8,7 @@ input) whatever the type of the rest; memory is linear in the number of tokens.
 from torch import Tensor
 
 from rsfoundation.ops.checks import OperatorInputError
-from rsfoundation.ops.scan_op import exporting, scan_op, scan_plainly, state_type
+from rsfoundation.ops.scan_op import Operands, exporting, scan_op, scan_plainly, state_type
 
 
 def selective_scan(
@@ -71,8 +71,11 @@ def scan_with_state(
     _check_shapes(u, delta, A, B, C, (D, delta_bias), z)
     if initial_state is None:
         initial_state = A.new_zeros(u.shape[0], *A.shape, dtype=state_type(u))
-    compute = scan_plainly if exporting() else scan_op
-    out, state, _ = compute(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)
+    operands = Operands(u, delta, A, B, C, D, z, delta_bias)
+    if exporting():
+        out, state, _ = scan_plainly(operands, delta_softplus, reverse, initial_state)
+    else:
+        out, state, _ = scan_op(*operands, delta_softplus, reverse, initial_state)
     return out, state
 
 

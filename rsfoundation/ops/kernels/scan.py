@@ -8,8 +8,7 @@ import numpy as np
 
 from rsfoundation.ops.kernels.fast_math import exp
 from rsfoundation.ops.kernels.jit import summing_kernel
-
-CHUNK = 64  # steps; with 16 states, the two buffers of a chunk take 8 KB
+from rsfoundation.ops.scan_core import CHUNK
 
 
 @summing_kernel
