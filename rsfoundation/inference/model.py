@@ -108,9 +108,8 @@ def _without_loading(dataset: Any) -> list[Any]:
     """Return the test pipeline after its loading steps: windows come as arrays."""
     while "pipeline" not in dataset and "dataset" in dataset:
         dataset = dataset.dataset
-    names = [str(step.type).rsplit(".", 1)[-1] for step in dataset.pipeline]
+    steps = dataset.get("pipeline", [])
+    names = [str(step.type).rsplit(".", 1)[-1] for step in steps]
     return [
-        step
-        for step, name in zip(dataset.pipeline, names, strict=True)
-        if not name.startswith(("Load", "MultiImgLoad"))
+        step for step, name in zip(steps, names, strict=True) if not name.startswith(("Load", "MultiImgLoad"))
     ]
