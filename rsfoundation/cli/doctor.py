@@ -33,9 +33,9 @@ def doctor(
         console.print_json(data=[asdict(check) for check in checks])
     else:
         table("environment", ("check", "", "found"), [(c.name, _MARKS[c.status], c.found) for c in checks])
-        for check in checks:
-            if check.cure:
-                say(f"[bold]{check.name}[/bold] ({_MARKS[check.status]}): {check.cure}")
+        cures = [(check.name, _MARKS[check.status], check.cure) for check in checks if check.cure]
+        if cures:
+            table("what to do", ("check", "", "command"), cures)
         say(
             f"{len(broken)} of {len(checks)} checks failed"
             if broken

@@ -28,7 +28,9 @@ def toy(
     train: Annotated[int, typer.Option("--train", help="Training scenes.", min=0)] = 160,
     val: Annotated[int, typer.Option("--val", help="Validation scenes.", min=0)] = 40,
     test: Annotated[int, typer.Option("--test", help="Test scenes.", min=0)] = 8,
-    large: Annotated[int, typer.Option("--large", help="Large scenes, for prediction by windows.", min=0)] = 1,
+    large: Annotated[
+        int, typer.Option("--large", help="Large scenes, for prediction by windows.", min=0)
+    ] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other scenes.", min=0)] = 0,
 ) -> None:
     """Draw aerial scenes with labels for all four tasks, in the layouts of the real data sets.
@@ -38,7 +40,9 @@ def toy(
     from rsfoundation.data.toy import TASKS, make_toy_scenes
 
     counts = {"train": train, "val": val, "test": test}
-    report = make_toy_scenes(out, size=size, counts=counts, large=large, seed=seed, tasks=tuple(task or TASKS))
+    report = make_toy_scenes(
+        out, size=size, counts=counts, large=large, seed=seed, tasks=tuple(task or TASKS)
+    )
     rows = [
         (name, "already there" if name in report.reused else "drawn", folder)
         for name, folder in report.folders.items()

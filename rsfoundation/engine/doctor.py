@@ -12,6 +12,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from rsfoundation.engine.environment import installed_version, operator_source
+from rsfoundation.engine.quiet import without_onedl_notice
 
 Status = Literal["ok", "note", "warning", "error"]
 _PAIR_CURE = "uv pip install --reinstall torch torchvision   (both from the same place)"
@@ -39,7 +40,8 @@ def examine() -> list[Check]:
     checks: list[Check] = []
     for probe in _PROBES:
         try:
-            checks.extend(probe())
+            with without_onedl_notice():
+                checks.extend(probe())
         except Exception as error:  # a check that fails must not hide the others
             name = probe.__name__.strip("_").replace("_", " ")
             checks.append(Check(name, "error", f"the check itself failed: {type(error).__name__}: {error}"))
@@ -62,15 +64,12 @@ def _requirements() -> Iterator[Check]:
             continue
         found = installed_version(wanted.name)
         install = f"uv pip install '{wanted.name}{wanted.specifier}'"
+        if extra and "dev" in extra:
+            continue
         if found is None and extra:
-            if "dev" not in extra:
-                group = extra.split("==")[-1].strip(" '\"")
-                yield Check(
-                    wanted.name,
-                    "note",
-                    f"not installed (extra '{group}')",
-                    f"uv pip install 'rsfoundation[{group}]'",
-                )
+            group = extra.split("==")[-1].strip(" '\"")
+            cure = f"uv pip install 'rsfoundation[{group}]'"
+            yield Check(wanted.name, "note", f"not installed (extra '{group}')", cure)
         elif found is None:
             yield Check(wanted.name, "error", "not installed", install)
         elif not wanted.specifier.contains(found, prereleases=True):

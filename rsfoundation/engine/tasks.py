@@ -1,14 +1,11 @@
 """From a config to the task it declares."""
 
 import colorsys
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
+from rsfoundation.engine.quiet import without_onedl_notice
 from rsfoundation.errors import ConfigError, nearest
 from rsfoundation.registry import TASKS
 from rsfoundation.task import Classes, Task
@@ -21,7 +18,7 @@ def build_task(cfg: Config) -> Task:
         ConfigError: The key is missing or names no registered task.
     """
     declared = cfg.get("task")
-    with _without_onedl_notice():
+    with without_onedl_notice():
         TASKS.import_from_location()
     names = sorted(TASKS.module_dict)
     if declared is None:
@@ -56,17 +53,6 @@ def classes_of(meta: dict[str, Any]) -> Classes:
     colours = [tuple(int(value) for value in colour) for colour in palette if not isinstance(colour, str)]
     colours += [_spread_colour(index) for index in range(len(colours), len(names))]
     return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
-
-
-@contextmanager
-def _without_onedl_notice() -> Iterator[None]:
-    """Hold back one line that mmdet prints at import about a data format nobody here uses."""
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        yield
-    for line in printed.getvalue().splitlines():
-        if not line.startswith("Could not import OneDL"):
-            print_log(line, logger="current")
 
 
 def _spread_colour(index: int) -> tuple[int, int, int]:
