@@ -69,7 +69,8 @@ def report_error(error: Exception) -> int:
         f"[bold red]error:[/bold red] unforeseen {type(error).__name__}: {escape(str(error))[:2000]}"
     )
     _errors.print(
-        f"  [bold]cure:[/bold]  if it is a fault of rsfoundation, report it with {escape(str(file))}"
+        "  [bold]cure:[/bold]  `rsf doctor` finds a broken environment; if it is a fault of rsfoundation, report it "
+        f"with {escape(str(file))}"
     )
     traceback.print_exception(error, limit=-4, file=sys.stderr)
     return 1

@@ -13,7 +13,8 @@ def test_shipped_configs_are_listed_and_all_parse():
         load_config(name)
 
 
-def test_a_config_is_found_by_path_full_name_and_last_part():
+def test_a_config_is_found_by_path_full_name_and_last_part(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where configs/NAME.py is no file
     name, path = next(iter(list_configs().items()))
     assert (
         find_config(path)
