@@ -69,7 +69,7 @@ def report_error(error: Exception) -> int:
         f"[bold red]error:[/bold red] unforeseen {type(error).__name__}: {escape(str(error))[:2000]}"
     )
     _errors.print(
-        "  [bold]cure:[/bold]  `rsf doctor` finds a broken environment; if it is a fault of rsfoundation, report it "
+        "  [bold]cure:[/bold]  `rsf doctor` finds a broken environment; a fault of rsfoundation is worth a report "
         f"with {escape(str(file))}"
     )
     traceback.print_exception(error, limit=-4, file=sys.stderr)
