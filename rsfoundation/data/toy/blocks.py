@@ -83,7 +83,7 @@ def tank_farm(pad: Pad) -> None:
     for x in np.arange(pad.left + 30, -pad.left - 30, 48):
         kind: Kind = "large-vehicle" if rng.random() < 0.5 else "small-vehicle"
         pad.slot(kind, x, road + float(rng.choice([-6.5, 6.5])), 0.0, 0.45, wander=2)
-    top = road + 20
+    top, wall = road + 20, rng.uniform(105, 185)
     while True:
         diameter = rng.uniform(22, 38)
         pitch = diameter + rng.uniform(9, 16)
@@ -92,9 +92,11 @@ def tank_farm(pad: Pad) -> None:
         count = int((pad.width - 20) / pitch)
         side = count * pitch / 2
         for y in (top, top + pitch):
-            pad.line((-side, y), (side, y), 1.6, tone=200)
+            pad.line((-side, y), (side, y), 1.4, tone=wall)
+        for x in (-side, side):
+            pad.line((x, top), (x, top + pitch), 1.4, tone=wall)
         for index in range(count):
-            size = diameter * rng.uniform(0.9, 1.0)
+            size = max(20, diameter * rng.uniform(0.88, 1.0))
             x = (index - (count - 1) / 2) * pitch
             pad.slot("storage-tank", x, top + pitch / 2, 0.0, 0.85, size=(size, size))
         top += pitch + rng.uniform(4, 22)
@@ -121,7 +123,7 @@ def _parcel(pad: Pad, left: float, width: float, side: int) -> None:
     front = side * (-pad.top - rng.uniform(28, 34))
     y = front - side * depth / 2
     x = left + 18 + length / 2
-    roof: Roof = str_choice(rng, ("gable", "hip", "gable", "flat"))
+    roof: Roof = _choose(rng, ("gable", "hip", "gable", "flat"))
     if rng.random() < 0.4:
         pad.area(
             x - length / 2 - 4, y - depth / 2 - 4, x + length / 2 + 4, y + depth / 2 + 4, "soil", layer=1
@@ -140,7 +142,7 @@ def _parcel(pad: Pad, left: float, width: float, side: int) -> None:
         pad.tree(left + rng.uniform(4, width - 4), side * rng.uniform(8, -pad.top - 8), rng.uniform(6, 13))
 
 
-def str_choice(rng: np.random.Generator, options: tuple[Roof, ...]) -> Roof:
+def _choose(rng: np.random.Generator, options: tuple[Roof, ...]) -> Roof:
     """Choose one of the roofs."""
     return options[int(rng.integers(len(options)))]
 

@@ -92,6 +92,7 @@ class Slot:
         wander: Shift in pixels, up to which the object stands elsewhere.
         spin: Turn in radians, likewise.
         fixed: Taken alike at both dates.
+        moving: A ship under way, with a wake.
     """
 
     kind: Kind
@@ -100,6 +101,7 @@ class Slot:
     wander: float = 1.0
     spin: float = 0.03
     fixed: bool = False
+    moving: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Thing:
     kind: Kind
     box: Box
     seed: int
+    moving: bool = False
 
     def outline(self) -> Points:
         """Return the shape seen from above, clockwise."""

@@ -13,19 +13,29 @@ from rsfoundation.data.toy.pad import Pad
 
 _STREET = 34.0
 _PAVEMENT = 4.0
-_BLOCK = (150.0, 290.0)  # shortest side of a block, longest side that may stay whole, in pixels
+_BLOCK = (90.0, 290.0)  # shortest side of a block, longest side that may stay whole, in pixels
 MIN_VISIBLE = 0.5  # objects cut by the border further than this are left out
 
-# Weight of each kind of block for the one in the middle of a scene, and for the others.
-_KINDS: dict[Callable[[Pad], None], tuple[float, float]] = {
-    blocks.parking: (3, 2),
-    blocks.depot: (3, 2),
-    blocks.tank_farm: (2.6, 1.6),
-    waterfront.harbour: (3, 1.6),
-    blocks.houses: (2, 3),
-    blocks.farmland: (0, 1.5),
-    blocks.woods: (0, 1),
-}
+
+@dataclass(frozen=True)
+class _Use:
+    """How often a kind of block stands in the middle of a scene, and elsewhere; and the room it needs."""
+
+    plan: Callable[[Pad], None]
+    central: float
+    elsewhere: float
+    least_side: float
+
+
+_USES = (
+    _Use(blocks.parking, 3, 2, 90),
+    _Use(blocks.depot, 3, 2, 150),
+    _Use(blocks.tank_farm, 2, 1.4, 110),
+    _Use(waterfront.harbour, 3, 1.6, 150),
+    _Use(blocks.houses, 3.5, 4, 150),
+    _Use(blocks.farmland, 0, 1.2, 120),
+    _Use(blocks.woods, 0, 1, 0),
+)
 _COAST_SHARE = 0.1
 
 
@@ -48,7 +58,7 @@ def plan_scene(width: int, height: int, rng: np.random.Generator) -> Plan:
     frame = Frame((width - 1) / 2, (height - 1) / 2, angle)
     cos, sin = abs(np.cos(angle)), abs(np.sin(angle))
     span = (width * cos + height * sin + 60, width * sin + height * cos + 60)
-    change_rate = 0.0 if rng.random() < 0.15 else rng.uniform(0.25, 0.6)
+    change_rate = 0.0 if rng.random() < 0.15 else rng.uniform(0.3, 0.7)
     whole = _Rect(-span[0] / 2, -span[1] / 2, span[0] / 2, span[1] / 2)
     if max(width, height) <= 512 and rng.random() < _COAST_SHARE:
         waterfront.coast(Pad(plan, frame, whole.size, rng, change_rate))
@@ -77,7 +87,7 @@ def occupy(plan: Plan, rng: np.random.Generator, fixed_rng: np.random.Generator)
             continue
         box = _shifted(slot, np.array(shift) * 2 - 1)
         if visible_share(box.quad(), plan.width, plan.height) >= MIN_VISIBLE and _free(box, things):
-            things.append(Thing(slot.kind, box, seed))
+            things.append(Thing(slot.kind, box, seed, slot.moving))
     return things
 
 
@@ -108,8 +118,11 @@ def _split(rect: _Rect, pad: Pad) -> list[_Rect]:
         return [rect]
     tall = height > width
     side = height if tall else width
-    room = min(low, (side - _STREET) / 2)
-    cut = pad.rng.uniform(room, side - _STREET - room)
+    room = float(np.clip((side - _STREET) / 3, low, 2 * low))
+    room = min(room, (side - _STREET) / 2)
+    cuts = pad.rng.uniform(room, side - _STREET - room, 3)
+    start = rect.top if tall else rect.left
+    cut = float(max(cuts, key=lambda cut: abs(start + cut + _STREET / 2)))  # off the middle of the scene
     if tall:
         middle = rect.top + cut
         _street(pad, _Rect(rect.left, middle, rect.right, middle + _STREET))
@@ -152,9 +165,12 @@ def _street(pad: Pad, rect: _Rect) -> None:
 def _fill(plan: Plan, frame: Frame, rect: _Rect, rng: np.random.Generator, change_rate: float) -> None:
     """Choose what a block is and plan it, turned by any number of right angles."""
     central = rect.left < 0 < rect.right and rect.top < 0 < rect.bottom
-    weights = np.array([pair[0 if central else 1] for pair in _KINDS.values()])
-    kind = list(_KINDS)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+    uses = [use for use in _USES if use.least_side <= min(rect.size)]
+    weights = np.array([use.central if central else use.elsewhere for use in uses])
+    if not weights.any():
+        weights += 1
+    use = uses[int(rng.choice(len(uses), p=weights / weights.sum()))]
     turns = int(rng.integers(4))
     size = rect.size if turns % 2 == 0 else rect.size[::-1]
     centre = frame.child((rect.left + rect.right) / 2, (rect.top + rect.bottom) / 2, turns * np.pi / 2)
-    kind(Pad(plan, centre, size, rng, change_rate))
+    use.plan(Pad(plan, centre, size, rng, change_rate))

@@ -16,7 +16,7 @@ from rsfoundation.data.toy.writers import WRITERS, Record
 from rsfoundation.errors import DataError, nearest
 
 MAKER = "rsfoundation toy scenes"
-VERSION = 1  # raised when the same parameters give other files; older sets are then made anew
+VERSION = 2  # raised when the same parameters give other files; older sets are then made anew
 TASKS = tuple(WRITERS)
 DEFAULT_COUNTS: Mapping[str, int] = {"train": 160, "val": 40, "test": 8}
 LARGE = "large"
@@ -80,19 +80,18 @@ def make_toy_scenes(
     """
     _check(size, counts, large, large_size, seed, tasks)
     all_counts = {**counts, LARGE: large} if large else dict(counts)
-    parameters = {
-        "version": VERSION,
-        "size": size,
-        "counts": all_counts,
-        "large_size": list(large_size),
-        "seed": seed,
-    }
+    parameters = dict(version=VERSION, size=size, counts=all_counts, large_size=list(large_size), seed=seed)
+    jobs = [
+        _Job(split, number, *(large_size if split == LARGE else (size, size)))
+        for split, count in all_counts.items()
+        for number in range(1, count + 1)
+    ]
     folders = {task: Path(root) / task for task in tasks}
     with locked(Path(root)):
         reused = tuple(task for task in tasks if _is_complete(folders[task], parameters))
         missing = {task: folder for task, folder in folders.items() if task not in reused}
         if missing:
-            _make(missing, all_counts, size, large_size, seed, workers, parameters)
+            _make(missing, jobs, parameters, workers)
         manifests = {task: read_manifest(folder) for task, folder in folders.items()}
     objects = {task: manifest.content for task, manifest in manifests.items() if manifest is not None}
     return ToyReport(Path(root), folders, all_counts, objects, reused)
@@ -124,30 +123,14 @@ def _is_complete(folder: Path, parameters: dict[str, Any]) -> bool:
     return manifest is not None and manifest.parameters == parameters
 
 
-def _make(
-    folders: dict[str, Path],
-    counts: Mapping[str, int],
-    size: int,
-    large_size: tuple[int, int],
-    seed: int,
-    workers: int,
-    parameters: dict[str, Any],
-) -> None:
-    MMLogger.get_current_instance().info(
-        f"drawing {sum(counts.values())} toy scenes for {', '.join(folders)}"
-    )
+def _make(folders: dict[str, Path], jobs: Sequence[_Job], parameters: dict[str, Any], workers: int) -> None:
+    MMLogger.get_current_instance().info(f"drawing {len(jobs)} toy scenes for {', '.join(folders)}")
     staged = {task: stage(folder) for task, folder in folders.items()}
-    jobs = [
-        _Job(split, number, *(large_size if split == LARGE else (size, size)))
-        for split, count in counts.items()
-        for number in range(1, count + 1)
-    ]
-    records = run_jobs(partial(_draw, seed, staged), jobs, workers=workers, title="drawing toy scenes")
+    draw = partial(_draw, parameters["seed"], staged)
+    records = run_jobs(draw, jobs, workers=workers, title="drawing toy scenes")
     for task, folder in folders.items():
-        content = _finish(
-            task, staged[task], [(job.split, made[task]) for job, made in zip(jobs, records, strict=True)]
-        )
-        publish(staged[task], folder, Manifest(MAKER, parameters, content))
+        mine = [(job.split, made[task]) for job, made in zip(jobs, records, strict=True)]
+        publish(staged[task], folder, Manifest(MAKER, parameters, _finish(task, staged[task], mine)))
 
 
 def _draw(seed: int, folders: dict[str, Path], job: _Job) -> dict[str, Record]:

@@ -102,6 +102,7 @@ class Pad:
         size: tuple[float, float] | None = None,
         wander: float = 1.0,
         spin: float = 0.03,
+        moving: bool = False,
     ) -> None:
         """Mark a place where an object may stand."""
         length, width = size or self.size_of(kind)
@@ -109,7 +110,9 @@ class Pad:
         if fixed:
             heading = -self.frame.angle  # round: its box is upright, as in DOTA
         box = self.box(x, y, length, width, heading)
-        self.plan.slots.append(Slot(kind, box, chance, 0 if fixed else wander, 0 if fixed else spin, fixed))
+        self.plan.slots.append(
+            Slot(kind, box, chance, 0 if fixed else wander, 0 if fixed else spin, fixed, moving)
+        )
 
     def building(
         self,

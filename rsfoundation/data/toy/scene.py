@@ -72,7 +72,7 @@ class Scene:
 
     def _draw_things(self, canvas: Canvas, date: int, look: Look) -> None:
         for thing in self.things[date]:
-            if thing.kind == "ship":
+            if thing.moving:
                 draw_wake(canvas, thing)
         for thing in self.things[date]:
             if thing.kind == "small-vehicle":

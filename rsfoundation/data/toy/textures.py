@@ -1,6 +1,8 @@
 """Ground textures from fractal noise. Colours are RGB, ``float32``, 0..255."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,13 +60,15 @@ def fractal(shape: tuple[int, int], rng: np.random.Generator, coarsest: float, o
     return total / np.float32(np.sqrt(power))
 
 
-def mix(first: Colour | Field, second: Colour | Field, share: Field | float) -> Field:
+def mix(first: Colour | Field, second: Colour | Field, share: Field) -> Field:
     """Blend two colours; ``share`` 1 is the second one."""
-    one, two = np.asarray(first, dtype=np.float32), np.asarray(second, dtype=np.float32)
-    weight = np.asarray(share, dtype=np.float32)
-    if weight.ndim == 2:
-        weight = weight[..., None]
-    return one + (two - one) * weight
+    one, two = _planes(first), _planes(second)
+    planes = [a + (b - a) * share for a, b in zip(one, two, strict=True)]
+    return np.asarray(cv2.merge(planes), dtype=np.float32)
+
+
+def _planes(colour: Colour | Field) -> Sequence[Any]:
+    return colour if isinstance(colour, tuple) else cv2.split(colour)
 
 
 def material_texture(
@@ -93,7 +97,7 @@ def material_texture(
         detail += ripples(shape, rng, angle)
     elif material in ("asphalt", "concrete"):
         detail += wear(shape, rng)
-    return colour + detail[..., None]
+    return colour + np.asarray(cv2.merge([detail] * 3))
 
 
 def along(shape: tuple[int, int], angle: float) -> Field:

@@ -1,5 +1,6 @@
 """Ships and storage tanks from above."""
 
+import cv2
 import numpy as np
 
 from rsfoundation.data.toy.canvas import Canvas, Pen, Tone, fill, shade, stroke
@@ -61,16 +62,20 @@ def _deck_load(pen: Pen, rng: np.random.Generator, bridge: float, deck: Tone) ->
 
 
 def draw_wake(canvas: Canvas, thing: Thing) -> None:
-    """Draw the foam behind a ship that moves; every third one does."""
+    """Draw the foam behind a ship under way."""
     rng = np.random.default_rng(thing.seed + 1)
-    if rng.random() > 0.35:
-        return
-    foam = canvas.copy()
-    for spread, tone in ((0.75, 96.0), (0.42, 150.0)):
-        reach = -0.5 - rng.uniform(0.5, 0.9)
-        points = [(-0.42, -0.3), (-0.42, 0.3), (reach, spread), (reach - 0.08, 0), (reach, -spread)]
-        fill(foam, thing.box.at(points), (tone, tone + 12, tone + 12))
-    canvas[...] = canvas // 2 + foam // 2
+    foam = np.zeros(canvas.shape[:2], dtype=np.uint8)
+    reach = -0.5 - rng.uniform(0.5, 0.9)
+    trail = [(-0.42, -0.35), (-0.42, 0.35), (reach, 0.55), (reach, -0.55)]
+    fill(foam, thing.box.at(trail), 60)
+    for side in (-1, 1):
+        fill(
+            foam,
+            thing.box.at([(0.3, 0.4 * side), (-0.5, 0.75 * side), (reach, side), (-0.5, 0.6 * side)]),
+            120,
+        )
+    foam = np.asarray(cv2.GaussianBlur(foam, (0, 0), 2.5), dtype=np.uint8)
+    cv2.add(canvas, cv2.merge([foam] * 3), canvas)
 
 
 def draw_tank(canvas: Canvas, thing: Thing, sun: tuple[float, float]) -> None:

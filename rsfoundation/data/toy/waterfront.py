@@ -60,7 +60,7 @@ def sailing(pad: Pad, left: float, top: float, right: float, bottom: float) -> N
     for x in np.arange(left + step / 2, right, step):
         for y in np.arange(top + step / 2, bottom, step):
             heading = pad.rng.uniform(-np.pi, np.pi)
-            pad.slot("ship", x, y, heading, 0.6, wander=24, spin=0.8)
+            pad.slot("ship", x, y, heading, 0.6, wander=24, spin=0.8, moving=bool(pad.rng.random() < 0.4))
 
 
 def coast(pad: Pad) -> None:
