@@ -8,79 +8,82 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rsfoundation.ops.scan_core import CHUNK, ScanGrad, ScanInput, ScanOutput
+from rsfoundation.ops.scan_core import CHUNK, Direction, Operands, ScanGrad, ScanOutput
 
 
-def forward(data: ScanInput, state: Tensor) -> ScanOutput:
-    """Scan from ``state`` (images, channels, n); differentiable."""
-    pieces, marks = [], []
-    for chunk in _chunks(data):
+def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutput:
+    """Scan from ``state`` (batch, channels, n); differentiable, everything in one floating type."""
+    outputs, marks = [], []
+    for tokens in _chunks(operands.u.shape[-1], direction.reverse):
         marks.append(state)
-        y, state = _scan_chunk(*chunk[:5], state)
-        pieces.append(y)
-    y = torch.cat(pieces, -1) if pieces else torch.zeros_like(data.u)
-    kept = torch.stack(marks, 2) if marks else state.new_zeros(*state.shape[:2], 0, state.shape[2])
-    return ScanOutput(y.flip(-1) if data.reverse else y, state.clone(), kept)
+        out, state = _scan_chunk(operands.block(tokens), direction, state)
+        outputs.append(out)
+    if not outputs:
+        kept = state.new_zeros(*state.shape[:2], 0, state.shape[2])
+        return ScanOutput(torch.zeros_like(operands.u), state.clone(), kept)
+    out = torch.cat(outputs[::-1] if direction.reverse else outputs, -1)
+    return ScanOutput(out, state.clone(), torch.stack(marks, 2))
 
 
-def backward(data: ScanInput, marks: Tensor, grad_y: Tensor, grad_state: Tensor, want_y: bool) -> ScanGrad:
+def backward(
+    operands: Operands, direction: Direction, marks: Tensor, grad_out: Tensor, grad_state: Tensor
+) -> ScanGrad:
     """Return the gradients, replaying one chunk at a time from its mark."""
-    grad_a = torch.zeros_like(data.a)
-    columns: list[list[Tensor]] = [[], [], [], [], []]  # y and the gradients of u, dt, b, c by chunk
-    slopes = (grad_y.flip(-1) if data.reverse else grad_y).split(CHUNK, -1)
-    for index, chunk in reversed(list(enumerate(_chunks(data)))):
-        with torch.enable_grad():
-            leaves = [tensor.detach().requires_grad_() for tensor in (*chunk[:5], marks[:, :, index])]
-            y, last = _scan_chunk(*leaves)
-            grads = torch.autograd.grad((y, last), leaves, (slopes[index], grad_state))
-        grad_u, grad_dt, part_a, grad_b, grad_c, grad_state = grads
-        grad_a += part_a
-        for column, value in zip(columns, (y.detach(), grad_u, grad_dt, grad_b, grad_c), strict=True):
-            column.append(value)
-    y, grad_u, grad_dt = (_join(column, data.u, -1, data.reverse) for column in columns[:3])
-    grad_b, grad_c = (_join(column, data.b, 2, data.reverse) for column in columns[3:])
-    return ScanGrad(y if want_y else y.new_empty(0), grad_u, grad_dt, grad_a, grad_b, grad_c, grad_state)
+    totals = [None if tensor is None else torch.zeros_like(tensor) for tensor in operands]
+    for index, tokens in reversed(list(enumerate(_chunks(operands.u.shape[-1], direction.reverse)))):
+        slopes = (grad_out[..., tokens], grad_state)
+        grads, grad_state = _chunk_grads(operands.block(tokens), direction, marks[:, :, index], slopes)
+        for total, grad in zip(Operands._make(totals).block(tokens), grads, strict=True):
+            if total is not None and grad is not None:
+                total += grad
+    return ScanGrad(tuple(totals), grad_state.clone())
 
 
-def _join(parts: list[Tensor], like: Tensor, dim: int, reverse: bool) -> Tensor:
-    """Join chunks that were met last to first."""
-    if not parts:
-        return torch.zeros_like(like)
-    joined = torch.cat(parts[::-1], dim)
-    return joined.flip(dim) if reverse else joined
+def _chunk_grads(
+    operands: Operands, direction: Direction, state: Tensor, slopes: tuple[Tensor, Tensor]
+) -> tuple[list[Tensor | None], Tensor]:
+    with torch.enable_grad():
+        leaves = [None if t is None else t.detach().requires_grad_() for t in (*operands, state)]
+        *inner, first = leaves
+        assert first is not None
+        results = _scan_chunk(Operands._make(inner), direction, first)
+        grads = iter(torch.autograd.grad(results, [leaf for leaf in leaves if leaf is not None], slopes))
+    *inner_grads, last = (None if leaf is None else next(grads) for leaf in leaves)
+    assert last is not None
+    return inner_grads, last
 
 
-def _chunks(data: ScanInput) -> list[ScanInput]:
-    """Cut along the tokens, in the order of the scan."""
-    u, dt, a, b, c, reverse = data
+def _chunks(length: int, reverse: bool) -> list[slice]:
+    """Cut the tokens in the order of the scan; the last chunk may be short."""
+    starts = range(0, length, CHUNK)
     if reverse:
-        u, dt, b, c = u.flip(-1), dt.flip(-1), b.flip(2), c.flip(2)
-    starts = range(0, u.shape[-1], CHUNK)
-    return [
-        ScanInput(
-            u[..., s : s + CHUNK],
-            dt[..., s : s + CHUNK],
-            a,
-            b[:, :, s : s + CHUNK],
-            c[:, :, s : s + CHUNK],
-            False,
-        )
-        for s in starts
-    ]
+        return [slice(max(length - start - CHUNK, 0), length - start) for start in starts]
+    return [slice(start, min(start + CHUNK, length)) for start in starts]
 
 
-def _scan_chunk(
-    u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
+def _scan_chunk(operands: Operands, direction: Direction, state: Tensor) -> tuple[Tensor, Tensor]:
+    u, delta, a, b, c, skip, gate, bias = operands
+    dt = delta if bias is None else delta + bias[:, None]
+    dt = F.softplus(dt) if direction.softplus else dt
     share = u.shape[1] // b.shape[1]
-    b, c = b.repeat_interleave(share, 1), c.repeat_interleave(share, 1)
-    decay = (dt[..., None] * a[:, None]).exp()
-    total = (dt * u)[..., None] * b
+    b, c = (tensor.repeat_interleave(share, 1).transpose(2, 3) for tensor in (b, c))
+    drive = (dt * u)[..., None] * b
+    states = _prefix((dt[..., None] * a[:, None]).exp(), drive, state, direction.reverse)
+    y = (states * c).sum(-1)
+    y = y if skip is None else y + skip[:, None] * u
+    last = states[:, :, 0] if direction.reverse else states[:, :, -1]
+    return y if gate is None else y * F.silu(gate), last
+
+
+def _prefix(decay: Tensor, total: Tensor, state: Tensor, reverse: bool) -> Tensor:
+    """Return the states after each step ``(batch, channels, length, n)``."""
+    if reverse:
+        return _prefix(decay.flip(2), total.flip(2), state, False).flip(2)
     total = torch.cat([total[:, :, :1] + decay[:, :, :1] * state[:, :, None], total[:, :, 1:]], 2)
-    reach, length = 1, u.shape[-1]
+    reach, length = 1, total.shape[2]
     while reach < length:
         # Positions before `reach` already hold their whole prefix: they meet a sum of 0 and a decay of 1.
         total = total + decay * F.pad(total[:, :, :-reach], (0, 0, reach, 0))
         decay = decay * F.pad(decay[:, :, :-reach], (0, 0, reach, 0), value=1.0)
         reach *= 2
-    return (total * c).sum(-1), total[:, :, -1]
+    return total

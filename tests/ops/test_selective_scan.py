@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rsfoundation.ops import scan_both_ways, scan_torch, scan_with_state, selective_scan
 from rsfoundation.ops.checks import OperatorInputError
-from rsfoundation.ops.scan_core import ScanInput
+from rsfoundation.ops.scan_core import Direction, Operands
 
 
 def plain_loop(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
@@ -68,19 +68,25 @@ def test_gradcheck_with_states():
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_torch_path_equals_compiled_path(reverse):
+@pytest.mark.parametrize("left_out", [(), OPTIONAL])
+def test_torch_path_equals_compiled_path(reverse, left_out):
     from rsfoundation.ops import scan_cpu
 
     data = example(150)
-    tokens = (data["B"][:, None].transpose(2, 3), data["C"][:, None].transpose(2, 3))
-    scan = ScanInput(data["u"], F.softplus(data["delta"]), data["A"], *tokens, reverse)
+    data |= {"B": data["B"][:, None], "C": data["C"][:, None]} | dict.fromkeys(left_out)
+    operands = Operands(*list(data.values())[:8])
+    direction = Direction(True, reverse)
     state = torch.randn(2, 6, 4, dtype=torch.float64)
-    one, other = scan_cpu.forward(scan, state), scan_torch.forward(scan, state)
+    one, other = (module.forward(operands, direction, state) for module in (scan_cpu, scan_torch))
     for a, b in zip(one, other, strict=True):
         torch.testing.assert_close(a, b)
-    args = (scan, one.marks, torch.randn_like(one.y), torch.randn_like(state), True)
-    for a, b in zip(scan_cpu.backward(*args), scan_torch.backward(*args), strict=True):
-        torch.testing.assert_close(a, b)
+    args = (operands, direction, one.marks, torch.randn_like(one.out), torch.randn_like(state))
+    one, other = (module.backward(*args) for module in (scan_cpu, scan_torch))
+    torch.testing.assert_close(one.state, other.state)
+    for a, b in zip(one.operands, other.operands, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)
 
 
 @settings(deadline=None, max_examples=30)
