@@ -17,7 +17,7 @@ from rsfoundation.registry import TRANSFORMS
 from rsfoundation.structures.labels import reduce_zero, remap
 
 _UNREADABLE = (OSError, AssertionError, cv2.error, UnidentifiedImageError)  # what mmcv's decoders raise
-_CHANGED_FROM = 128  # grey value from which a 0/255 label counts as changed; JPEG labels need the middle
+CHANGED_FROM = 128  # grey value from which a 0/255 label counts as changed; JPEG labels need the middle
 
 
 @TRANSFORMS.register_module()
@@ -116,7 +116,7 @@ class MultiImgLoadAnnotations(BaseTransform):
         if self.reduce_zero_label if self.reduce_zero_label is not None else results["reduce_zero_label"]:
             label = reduce_zero(label)
         if results.get("format_seg_map") == "to_binary":
-            label = (label >= _CHANGED_FROM).astype(np.uint8)
+            label = (label >= CHANGED_FROM).astype(np.uint8)
         return self.put(results, "gt_seg_map", remap(label, results.get("label_map")))
 
     def read(self, results: Results, path_key: str) -> np.ndarray:

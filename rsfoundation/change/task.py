@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.structures import BaseDataElement
+from mmseg.structures import SegDataSample
 
+from rsfoundation.change.beside import find_label
 from rsfoundation.change.pictures import compare_changes, draw_change
 from rsfoundation.change.result import ChangeMap, write_json, write_png
 from rsfoundation.registry import TASKS
-from rsfoundation.structures.scene_labels import LabelMapAccumulator
+from rsfoundation.structures.scene_labels import LabelMapAccumulator, plane
 from rsfoundation.task import Classes, Task, Writer
 
 
@@ -53,15 +56,22 @@ class ChangeDetection(Task):
         """Draw both dates and what changed."""
         return draw_change(images, result.labels)
 
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw both dates and what truly changed."""
+        return draw_change(images, plane(sample, "gt_sem_seg") == 1)
+
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
         """Draw both dates, ground truth and prediction of one tested sample."""
-        truth, prediction = (
-            sample.get(field).data[0].cpu().numpy() for field in ("gt_sem_seg", "pred_sem_seg")
-        )
-        return compare_changes(images, truth, prediction)
+        return compare_changes(images, plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg"))
 
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the two images a tested sample was read from."""
         return list(sample.metainfo["img_path"])
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
+        """Read the label beside a pair in LEVIR-CD's layout; ``None`` where there is none."""
+        return find_label(paths[0])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.structures import BaseDataElement
+from mmseg.structures import SegDataSample
 
 from rsfoundation.registry import TASKS
+from rsfoundation.segmentation.beside import find_mask
 from rsfoundation.segmentation.pictures import compare_label_maps, draw_label_map
 from rsfoundation.segmentation.result import SegmentationMap, write_json, write_png
-from rsfoundation.structures.scene_labels import LabelMapAccumulator
+from rsfoundation.structures.scene_labels import LabelMapAccumulator, plane
 from rsfoundation.task import Classes, Task, Writer
 
 
@@ -48,15 +51,23 @@ class SemanticSegmentation(Task):
         """Tint the scene with its class map."""
         return draw_label_map(images[0], result.labels, classes)
 
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Tint the image with its ground truth."""
+        return draw_label_map(images[0], plane(sample, "gt_sem_seg"), classes)
+
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
         """Draw image, ground truth and prediction of one tested sample."""
-        truth, prediction = (
-            sample.get(field).data[0].cpu().numpy() for field in ("gt_sem_seg", "pred_sem_seg")
-        )
+        truth, prediction = plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg")
         return compare_label_maps(images[0], truth, prediction, classes)
 
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the image a tested sample was read from."""
         return [sample.metainfo["img_path"]]
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
+        """Read the colour-coded mask beside an image of ``img_dir``; ``None`` where there is none."""
+        return find_mask(paths[0], classes)

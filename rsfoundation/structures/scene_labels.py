@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
@@ -41,3 +42,8 @@ def probabilities(scores: Tensor) -> Tensor:
     if scores.size(0) == 1:
         return torch.cat([1 - scores, scores])
     return scores.softmax(dim=0)
+
+
+def plane(sample: BaseDataElement, field: str) -> np.ndarray:
+    """Return a label map of a sample, such as ``gt_sem_seg``, as ``(H, W)``."""
+    return sample.get(field).data[0].cpu().numpy()
