@@ -9,7 +9,7 @@ from rsfoundation.visualization.palette import Colour
 from rsfoundation.visualization.text import INK, draw_tags
 
 _SHIFT = 4  # OpenCV draws at 1/16 pixel with four fractional bits
-_ROOM_FOR_TAGS = 60  # more tags than this hide the objects; the legend still names the colours
+_ROOM_FOR_TAGS = 40  # more tags than this hide the objects; the legend still names the colours
 
 
 def draw_boxes(
@@ -24,7 +24,7 @@ def draw_boxes(
         picture: RGB ``uint8`` ``(H, W, 3)``.
         quads: Corners ``(N, 4, 2)`` in pixels of the picture.
         colours: One colour per quadrilateral.
-        tags: One text per quadrilateral; left out when there are more than sixty.
+        tags: One text per quadrilateral; left out when there are more than forty.
     """
     canvas = np.ascontiguousarray(picture).copy()
     stroke = stroke_width(picture)

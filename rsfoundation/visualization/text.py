@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rsfoundation.visualization.palette import Colour
 
+Plate = tuple[int, int, int, int]  # left, top, right, bottom
+
 INK: Colour = (24, 26, 27)
 PAPER: Colour = (250, 250, 248)
 
@@ -44,21 +46,36 @@ def draw_tags(
 
     Args:
         picture: RGB ``uint8`` ``(H, W, 3)``.
-        texts: One text per position.
+        texts: One text per position, the most important first: a plate that would cover an earlier one
+            is left out.
         positions: ``(N, 2)`` x, y in pixels; the plate's lower left corner.
         colours: Plate colours.
         size: Font height in pixels.
     """
-    height, width = picture.shape[:2]
     canvas = Image.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
-    for text, (x, y), colour in zip(texts, positions, colours, strict=True):
-        wide, high = text_size(text, size)
-        left = int(np.clip(x, 0, max(0, width - wide - 6)))
-        top = int(np.clip(y - high, 0, max(0, height - high)))
-        pen.rectangle((left, top, left + wide + 5, top + high - 1), fill=colour)
-        pen.text((left + 3, top + high / 2), text, fill=_readable_on(colour), font=font(size), anchor="lm")
+    placed: list[Plate] = []
+    for text, position, colour in zip(texts, positions, colours, strict=True):
+        plate = _plate(text, position, size, picture.shape)
+        if any(_overlap(plate, other) for other in placed):
+            continue
+        placed.append(plate)
+        pen.rectangle((*plate[:2], plate[2] - 1, plate[3] - 1), fill=colour)
+        middle = (plate[0] + 3, (plate[1] + plate[3]) / 2)
+        pen.text(middle, text, fill=_readable_on(colour), font=font(size), anchor="lm")
     return np.asarray(canvas).copy()
+
+
+def _plate(text: str, position: np.ndarray, size: int, shape: tuple[int, ...]) -> Plate:
+    """Return the plate of a text, pulled inside a picture of this shape."""
+    wide, high = text_size(text, size)
+    left = int(np.clip(position[0], 0, max(0, shape[1] - wide - 6)))
+    top = int(np.clip(position[1] - high, 0, max(0, shape[0] - high)))
+    return left, top, left + wide + 6, top + high
+
+
+def _overlap(a: Plate, b: Plate) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _readable_on(colour: Colour) -> Colour:

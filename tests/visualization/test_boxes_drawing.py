@@ -37,11 +37,11 @@ def test_no_boxes(picture):
 
 
 def test_tags_are_left_out_when_they_would_hide_everything(picture):
-    quads = np.repeat(SQUARE, 61, axis=0)
-    colours = [RED] * 61
+    quads = np.repeat(SQUARE, 41, axis=0)
+    colours = [RED] * 41
     plain = draw_boxes(picture, quads, colours)
-    np.testing.assert_array_equal(draw_boxes(picture, quads, colours, ["ship"] * 61), plain)
-    assert (draw_boxes(picture, quads[:60], colours[:60], ["ship"] * 60) != plain).any()
+    np.testing.assert_array_equal(draw_boxes(picture, quads, colours, ["ship"] * 41), plain)
+    assert (draw_boxes(picture, quads[:40], colours[:40], ["ship"] * 40) != plain).any()
 
 
 @pytest.mark.parametrize("position", [(-50, -50), (500, 500)])
@@ -54,3 +54,13 @@ def test_text_is_dark_on_bright_plates_and_bright_on_dark_ones(picture):
     bright = draw_tags(picture, ["MMM"], np.array([(10, 50)]), [(255, 255, 0)])
     dark = draw_tags(picture, ["MMM"], np.array([(10, 50)]), [(0, 0, 120)])
     assert bright.min() < 60 and dark.max() > 200
+
+
+def test_a_plate_never_covers_an_earlier_one(picture):
+    green = (0, 255, 0)
+    one = draw_tags(picture, ["ship"], np.array([(20, 50)]), [RED])
+    both = draw_tags(
+        picture, ["ship", "ship", "far"], np.array([(20, 50), (25, 55), (20, 90)]), [RED, green, green]
+    )
+    np.testing.assert_array_equal(both[:60], one[:60])
+    assert (both[60:] == green).all(axis=-1).any()
