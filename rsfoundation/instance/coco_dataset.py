@@ -1,0 +1,85 @@
+"""Instance segmentation data in COCO's json layout, checked before training starts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmengine.logging import MMLogger
+
+from rsfoundation.errors import DataError, nearest
+from rsfoundation.registry import DATASETS
+
+_PARTS = ("images", "annotations", "categories")
+_NAMED = 3  # missing files that an error names
+
+
+@DATASETS.register_module()
+class CocoInstanceDataset(CocoDataset):
+    """mmdet's COCO data set with our checks: what is wrong is said at the start, with names.
+
+    ``metainfo=dict(classes=(...))`` must list the classes to use in the order of the json file's
+    ``categories``: mmdet numbers labels in that order whatever order the config says.
+
+    Raises:
+        DataError: The json file is missing, broken or lacks a part; classes are unknown or in another
+            order; image files are missing.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Check the json file, read it as mmdet does, check that the images exist."""
+        self._check_classes(_read(Path(self.ann_file)))
+        data_list = super().load_data_list()
+        self._check_images(data_list)
+        count = sum(len(info["instances"]) for info in data_list)
+        logger = MMLogger.get_current_instance()
+        logger.info("%s: %d images, %d objects", self.ann_file, len(data_list), count)
+        return data_list
+
+    def _check_classes(self, content: dict[str, Any]) -> None:
+        known = [category["name"] for category in content["categories"]]
+        wanted = list(self.metainfo["classes"])
+        for name in wanted:
+            if name not in known:
+                raise DataError(
+                    f"class {name!r} is not among the categories {known}; {nearest(name, known)}".rstrip(
+                        "; "
+                    ),
+                    where=self.ann_file,
+                    cure="set metainfo=dict(classes=(...)) to names of the file",
+                )
+        in_file = [name for name in known if name in wanted]
+        if in_file != wanted:
+            raise DataError(
+                f"classes {wanted} stand in another order in the file: {in_file}",
+                where=self.ann_file,
+                cure="write metainfo=dict(classes=(...)) in the order of the file",
+            )
+
+    def _check_images(self, data_list: list[dict]) -> None:
+        missing = [info["img_path"] for info in data_list if not Path(info["img_path"]).is_file()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(data_list)} images do not exist: {', '.join(missing[:_NAMED])}"
+                + (", ..." if len(missing) > _NAMED else ""),
+                where=self.ann_file,
+                cure="set data_prefix=dict(img=...) to the folder of the images",
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a COCO json file as far as the checks need it."""
+    if not path.is_file():
+        raise DataError(
+            "the annotation file does not exist", where=path, cure="set data_root and ann_file to where it is"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"the annotation file is no json: {error}", where=path) from error
+    absent = [part for part in _PARTS if not isinstance(content, dict) or part not in content]
+    if absent:
+        raise DataError(
+            f"the file lacks {', '.join(absent)}; expected COCO's images, annotations, categories", where=path
+        )
+    return content
