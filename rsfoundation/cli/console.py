@@ -69,8 +69,8 @@ def report_error(error: Exception) -> int:
         f"[bold red]error:[/bold red] unforeseen {type(error).__name__}: {escape(str(error))[:2000]}"
     )
     _errors.print(
-        "  [bold]cure:[/bold]  `rsf doctor` finds a broken environment; a fault of rsfoundation is worth a report "
-        f"with {escape(str(file))}"
+        "  [bold]cure:[/bold]  `rsf doctor` finds a broken environment; a fault of rsfoundation is worth a "
+        f"report with {escape(str(file))}"
     )
     traceback.print_exception(error, limit=-4, file=sys.stderr)
     return 1
