@@ -9,6 +9,7 @@ import typer
 
 from rsfoundation.cli import browse, demo, doctor, info, predict, prepare, test, train
 from rsfoundation.cli.console import report_error
+from rsfoundation.cli.notices import hold_back_notices
 from rsfoundation.cli.options import expand_overrides
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ for module in (demo, train, test, predict, prepare, browse, info, doctor):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; every known error ends as one clear message and exit status 2."""
+    hold_back_notices()
     words = expand_overrides(list(sys.argv[1:] if arguments is None else arguments))
     try:
         app(words, prog_name="rsf")

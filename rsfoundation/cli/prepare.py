@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,27 @@ import typer
 from rsfoundation.cli.console import say, table
 
 
+class Preset(str, Enum):
+    """How DOTA is customarily cut."""
+
+    ss = "ss"
+    ms = "ms"
+
+
+class OnError(str, Enum):
+    """What a broken image or label line does."""
+
+    fail = "fail"
+    skip = "skip"
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb with one sub-command per kind of data."""
     group = typer.Typer(
         no_args_is_help=True, help="Make data sets ready: draw toy scenes, cut large images into patches."
     )
     group.command("toy")(toy)
+    group.command("dota")(dota)
     app.add_typer(group, name="prepare")
 
 
@@ -49,3 +65,49 @@ def toy(
     ]
     table("toy scenes", ("task", "", "folder"), rows)
     say(", ".join(f"{count} {split}" for split, count in report.scenes.items()))
+
+
+def dota(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Split folders with images/ and labelTxt/ (none for a test split).")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ and annfiles/.")],
+    preset: Annotated[
+        Preset, typer.Option("--preset", help="ss: 1024 px, gap 200. ms: gap 500 at rates 0.5, 1 and 1.5.")
+    ] = Preset.ss,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", help="Side of the windows in pixels; the preset's when not given."),
+    ] = None,
+    gap: Annotated[
+        int | None,
+        typer.Option("--gap", help="Overlap of neighbouring windows; the preset's when not given."),
+    ] = None,
+    rates: Annotated[
+        list[float] | None, typer.Option("--rate", help="Scale, repeatable; the preset's when not given.")
+    ] = None,
+    on_error: Annotated[
+        OnError,
+        typer.Option("--on-error", help="skip: leave broken images and label lines out and count them."),
+    ] = OnError.fail,
+    workers: Annotated[int, typer.Option("--workers", help="Threads.", min=1)] = 2,
+) -> None:
+    """Cut large images with DOTA labels into patches for training.
+
+    Example: rsf prepare dota data/DOTA/train data/DOTA/val -o data/split_ms_dota/trainval --preset ms
+    """
+    from dataclasses import asdict, replace
+
+    from rsfoundation.data.prepare.dota import MULTI_SCALE, SINGLE_SCALE, cut_dota
+
+    chosen = SINGLE_SCALE if preset is Preset.ss else MULTI_SCALE
+    cut = replace(
+        chosen,
+        window=chosen.window if window is None else window,
+        gap=chosen.gap if gap is None else gap,
+        rates=tuple(rates) if rates else chosen.rates,
+    )
+    report = cut_dota(sources, out, cut=cut, on_error=on_error.value, workers=workers)
+    rows = [(key.replace("_", " "), value) for key, value in asdict(report).items() if isinstance(value, int)]
+    table("patches", ("what", "count"), rows)
+    say(f"folder: {report.out}")

@@ -12,7 +12,6 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from rsfoundation.engine.environment import installed_version, operator_source
-from rsfoundation.engine.quiet import without_onedl_notice
 
 Status = Literal["ok", "note", "warning", "error"]
 _PAIR_CURE = "uv pip install --reinstall torch torchvision   (both from the same place)"
@@ -40,8 +39,7 @@ def examine() -> list[Check]:
     checks: list[Check] = []
     for probe in _PROBES:
         try:
-            with without_onedl_notice():
-                checks.extend(probe())
+            checks.extend(probe())
         except Exception as error:  # a check that fails must not hide the others
             name = probe.__name__.strip("_").replace("_", " ")
             checks.append(Check(name, "error", f"the check itself failed: {type(error).__name__}: {error}"))

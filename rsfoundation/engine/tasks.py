@@ -5,7 +5,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from rsfoundation.engine.quiet import without_onedl_notice
 from rsfoundation.errors import ConfigError, nearest
 from rsfoundation.registry import TASKS
 from rsfoundation.task import Classes, Task
@@ -18,8 +17,7 @@ def build_task(cfg: Config) -> Task:
         ConfigError: The key is missing or names no registered task.
     """
     declared = cfg.get("task")
-    with without_onedl_notice():
-        TASKS.import_from_location()
+    TASKS.import_from_location()
     names = sorted(TASKS.module_dict)
     if declared is None:
         raise ConfigError(
