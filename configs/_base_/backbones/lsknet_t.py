@@ -1,0 +1,11 @@
+# LSKNet-T as in the published detectors: ImageNet-1k weights, dropout and stochastic depth 0.1.
+backbone = dict(
+    type='rsfoundation.LSKNet',
+    arch='t',
+    drop_rate=0.1,
+    drop_path_rate=0.1,
+    norm_cfg=dict(type='SyncBN', requires_grad=True),
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='https://download.openmmlab.com/mmrotate/v1.0/lsknet/backbones/lsk_t_backbone-2ef8a593.pth'))
+backbone_channels = [32, 64, 160, 256]

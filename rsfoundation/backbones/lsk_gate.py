@@ -1,0 +1,32 @@
+"""The large selective kernel gate (LSKNet, arXiv 2303.09030), used by LSKNet and LWGANet."""
+
+import torch
+from torch import nn
+
+
+class LSKGate(nn.Module):
+    """Two depth-wise kernels in a row, mixed by a per-position choice, then multiplied onto the input.
+
+    Args:
+        channels: Channels of the map, an even number.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.conv_spatial = nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels)
+        self.conv1 = nn.Conv2d(channels, channels // 2, 1)
+        self.conv2 = nn.Conv2d(channels, channels // 2, 1)
+        self.conv_squeeze = nn.Conv2d(2, 2, 7, padding=3)
+        self.conv = nn.Conv2d(channels // 2, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x`` times its gate, ``(N, C, H, W)``."""
+        near = self.conv0(x)
+        far = self.conv2(self.conv_spatial(near))
+        near = self.conv1(near)
+        # Mean and maximum over both halves without joining them.
+        mean = (near.sum(1, keepdim=True) + far.sum(1, keepdim=True)) / x.shape[1]
+        peak = torch.maximum(near.amax(1, keepdim=True), far.amax(1, keepdim=True))
+        choice = self.conv_squeeze(torch.cat([mean, peak], 1)).sigmoid()
+        return x * self.conv(near * choice[:, :1] + far * choice[:, 1:])
