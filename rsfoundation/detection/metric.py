@@ -21,7 +21,8 @@ _NOTHING = ClassMatches(*(np.zeros(0, kind) for kind in (float, float, int, bool
 
 @METRICS.register_module()
 class DOTAMetric(BaseMetric):
-    """Mean AP of oriented boxes: ``mAP50``, ``mAP75``, ``mAP`` (.5:.95) and ``AP50/<class>``.
+    """Mean AP of oriented boxes: ``mAP50``, ``mAP75``, ``mAP`` (.5:.95), and ``AP50/<class>``
+    of each class with objects.
 
     IoU is that of rotated rectangles, matched with ``>=``. Ignored objects neither count as missed nor
     make their detections wrong. The mean runs over classes with objects, and is NaN when there is none.
@@ -60,7 +61,11 @@ class DOTAMetric(BaseMetric):
             "mAP75": _mean(aps[:, _THRESHOLDS.index(0.75)]),
             "mAP": _mean(aps),
             **by_rule,
-            **{f"AP50/{name}": float(ap) for name, ap in zip(names, aps[:, 0], strict=True)},
+            **{
+                f"AP50/{name}": float(ap)
+                for name, ap in zip(names, aps[:, 0], strict=True)
+                if not np.isnan(ap)
+            },
         }
 
     def _curves(self, results: list[dict[int, ClassMatches]], label: int) -> list[ClassCurve]:
@@ -85,7 +90,7 @@ def match_image(sample: Mapping[str, Any]) -> dict[int, ClassMatches]:
     Args:
         sample: A ``DetDataSample`` as dict: ``pred_instances``, ``gt_instances``, ``ignored_instances``.
     """
-    predicted, scores = sample["pred_instances"], sample["pred_instances"]["scores"].cpu()
+    predicted, scores = sample["pred_instances"], sample["pred_instances"]["scores"].detach().cpu()
     found, found_labels = _rboxes(predicted["bboxes"]), predicted["labels"].cpu()
     truth = [sample["gt_instances"], sample.get("ignored_instances", {})]
     truth = [part for part in truth if "bboxes" in part]
