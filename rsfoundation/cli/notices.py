@@ -26,4 +26,4 @@ class _WithoutNotices:
 def hold_back_notices() -> None:
     """Filter this process's standard output; a second call changes nothing."""
     if not isinstance(sys.stdout, _WithoutNotices):
-        sys.stdout = _WithoutNotices(sys.stdout)  # type: ignore[assignment]
+        sys.stdout = _WithoutNotices(sys.stdout)
