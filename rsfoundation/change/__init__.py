@@ -1,5 +1,7 @@
 """Change detection on mmseg: two dates in, one change map out; type names are Open-CD's."""
 
+from rsfoundation.change.bit_head import BITHead
+from rsfoundation.change.changer_head import Changer
 from rsfoundation.change.dataset import BaseChangeDataset
 from rsfoundation.change.fusion_neck import FeatureFusionNeck
 from rsfoundation.change.metric import ChangeMetric
@@ -9,12 +11,20 @@ from rsfoundation.change.public_datasets import LEVIR_CD_Dataset
 from rsfoundation.change.segmentors import DIEncoderDecoder, SiamEncoderDecoder
 from rsfoundation.change.task import ChangeDetection
 
-from rsfoundation.change import geometry, loading, photometry  # noqa: F401  isort: skip  (register transforms)
+# isort: split
+from rsfoundation.change import (  # noqa: F401  (register their parts)
+    geometry,
+    interaction_backbones,
+    loading,
+    photometry,
+)
 
 __all__ = [
+    "BITHead",
     "BaseChangeDataset",
     "ChangeDetection",
     "ChangeMetric",
+    "Changer",
     "DIEncoderDecoder",
     "DualInputSegDataPreProcessor",
     "FeatureFusionNeck",

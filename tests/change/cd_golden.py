@@ -40,7 +40,8 @@ class Golden:
         assert state == self.keys
         weights = recipe.fill({key: tuple(shape) for key, shape in self.keys.items()})
         module.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
-        return module.eval()
+        module.eval()  # mmseg's ResNet returns nothing
+        return module
 
     def check(self, output, value, exact=False):
         """Compare one output with the stored digest."""
