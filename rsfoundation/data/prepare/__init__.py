@@ -1,0 +1,1 @@
+"""Making data sets ready for training: one module per kind of data."""

@@ -1,0 +1,124 @@
+"""Cutting large images into square windows, and sharing out the objects, as is done for DOTA.
+
+Windows are half-open in pixels: ``[x, x + size)``. The rules are those of DOTA's and mmrotate's tools.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import ArrayLike, NDArray
+
+from rsfoundation.errors import ConfigError
+
+_WHOLE = 1 - 1e-6  # share from which an object counts as not cut
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square window; it may reach over the right and bottom edges of the image."""
+
+    x: int
+    y: int
+    size: int
+
+    def image_share(self, width: int, height: int) -> float:
+        """Return the share of the window that the image fills."""
+        inside_x, inside_y = min(self.size, width - self.x), min(self.size, height - self.y)
+        return inside_x * inside_y / self.size**2
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which objects belong to a window.
+
+    Attributes:
+        index: Positions of the objects, ascending.
+        cut: For each, whether the window's border cuts it.
+    """
+
+    index: tuple[int, ...]
+    cut: tuple[bool, ...]
+
+
+def tile_grid(
+    width: int,
+    height: int,
+    *,
+    window: int,
+    gap: int,
+    rates: Sequence[float] = (1.0,),
+    min_image_share: float = 0.6,
+) -> list[Tile]:
+    """Return the windows that cover an image.
+
+    Args:
+        width: Of the image.
+        height: Of the image.
+        window: Side of a window at rate 1.
+        gap: Pixels that neighbouring windows share at rate 1.
+        rates: A rate divides window and gap: rate 0.5 cuts windows twice as large.
+        min_image_share: Windows that the image fills no more than this are left out, unless all are:
+            the fullest then stay.
+
+    Raises:
+        ConfigError: A rate is not positive, or the gap leaves no step.
+    """
+    tiles: list[Tile] = []
+    for rate in rates:
+        if rate <= 0:
+            raise ConfigError(f"a scale rate is {rate}", where="rates", cure="choose rates above 0")
+        size, shared = int(window / rate), int(gap / rate)
+        if not 0 <= shared < size:
+            raise ConfigError(
+                f"windows of {size} px cannot share {shared} px", where="gap", cure=f"choose 0 to {size - 1}"
+            )
+        columns, rows = (_starts(side, size, size - shared) for side in (width, height))
+        tiles += [Tile(x, y, size) for y in rows for x in columns]
+    tiles = list(dict.fromkeys(tiles))
+    shares = [tile.image_share(width, height) for tile in tiles]
+    least = min(min_image_share, max(shares) - 1e-9)
+    return [tile for tile, share in zip(tiles, shares, strict=True) if share > least]
+
+
+def _starts(length: int, size: int, step: int) -> list[int]:
+    """Return the starts along one axis; the last window is shifted back inside the image."""
+    last = max(0, length - size)
+    return [*range(0, last, step), last]
+
+
+def place_objects(quads: ArrayLike, tiles: Sequence[Tile], min_share: float = 0.7) -> list[Placement]:
+    """Find the objects of each window.
+
+    Args:
+        quads: Corners ``(N, 8)`` in image pixels. Quads without area belong to no window.
+        tiles: The windows.
+        min_share: Least share of an object's area that must lie in the window.
+    """
+    shapes = _shapes(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))
+    areas = shapely.area(shapes)
+    tree = shapely.STRtree(shapes)
+    placements = []
+    for tile in tiles:
+        square = shapely.box(tile.x, tile.y, tile.x + tile.size, tile.y + tile.size)
+        near = np.sort(tree.query(square))
+        near = near[areas[near] > 0]
+        shares = shapely.area(shapely.intersection(shapes[near], square)) / areas[near]
+        inside = shares >= min_share
+        cut = shares[inside] < _WHOLE
+        placements.append(Placement(tuple(near[inside].tolist()), tuple(cut.tolist())))
+    return placements
+
+
+def object_areas(quads: ArrayLike) -> NDArray[np.float64]:
+    """Return the area ``(N,)`` of quads ``(N, 8)``."""
+    return np.asarray(shapely.area(_shapes(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))))
+
+
+def _shapes(corners: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Return polygons; corners in a crossed order, as some files have them, stand for their hull."""
+    shapes = shapely.polygons(corners)
+    crossed = ~shapely.is_valid(shapes)
+    shapes[crossed] = shapely.convex_hull(shapes[crossed])
+    return shapes
