@@ -16,12 +16,47 @@ _ADAPTERS = "rsfoundation.ops.adapters"
 
 # Module of rsfoundation.ops.adapters -> the operator names of mmcv that it answers.
 IMPLEMENTED: dict[str, tuple[str, ...]] = {
-    "boxes": ("nms", "nms_rotated", "box_iou_rotated"),
+    "boxes": (
+        "nms",
+        "nms_rotated",
+        "box_iou_rotated",
+        "bbox_overlaps",
+        "softnms",
+        "nms_match",
+        "diff_iou_rotated_sort_vertices_forward",
+    ),
+    "polygons": (
+        "box_iou_quadri",
+        "nms_quadri",
+        "convex_iou",
+        "convex_giou",
+        "min_area_polygons",
+        "points_in_polygons_forward",
+        "chamfer_distance_forward",
+        "chamfer_distance_backward",
+    ),
     "pooling": (
         "roi_align_forward",
         "roi_align_backward",
         "roi_align_rotated_forward",
         "roi_align_rotated_backward",
+        "roi_pool_forward",
+        "roi_pool_backward",
+    ),
+    "sampling": (
+        "deform_conv_forward",
+        "deform_conv_backward_input",
+        "deform_conv_backward_parameters",
+        "modulated_deform_conv_forward",
+        "modulated_deform_conv_backward",
+        "ms_deform_attn_forward",
+        "ms_deform_attn_backward",
+        "rotated_feature_align_forward",
+        "rotated_feature_align_backward",
+        "active_rotated_filter_forward",
+        "active_rotated_filter_backward",
+        "masked_im2col_forward",
+        "masked_col2im_forward",
     ),
     "losses": (
         "sigmoid_focal_loss_forward",

@@ -2,9 +2,13 @@
 
 from torch import Tensor
 
+from rsfoundation.ops.box_iou import box_iou
 from rsfoundation.ops.nms import nms as keep_upright
 from rsfoundation.ops.nms_rotated import nms_rotated as keep_rotated
 from rsfoundation.ops.rotated_iou import box_iou_rotated as iou_rotated
+from rsfoundation.ops.soft_nms import nms_match as match_groups
+from rsfoundation.ops.soft_nms import soft_nms
+from rsfoundation.ops.vertex_order import sort_vertices
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -30,3 +34,36 @@ def box_iou_rotated(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int
     """Fill ``ious``, flat."""
     ratios = iou_rotated(boxes1, boxes2, "iof" if mode_flag == 1 else "iou", aligned)
     ious.copy_(ratios.reshape(ious.shape))
+
+
+def bbox_overlaps(
+    boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int
+) -> None:
+    """Fill ``ious``."""
+    ious.copy_(box_iou(boxes1, boxes2, "iof" if mode == 1 else "iou", aligned, offset))
+
+
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Fill the first rows of ``dets`` with boxes and new scores; return the kept indices."""
+    kept, indices = soft_nms(boxes, scores, iou_threshold, sigma, min_score, method, offset)
+    dets[: len(kept)] = kept
+    return indices
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Return groups of indices: each kept box and those it suppresses."""
+    return match_groups(dets, iou_threshold)
+
+
+def diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
+    """Return the order of the corners; their number follows from ``mask``."""
+    return sort_vertices(vertices, mask)

@@ -1,5 +1,7 @@
 """Region pooling as ``mmcv.ops`` calls it."""
 
+import torch
+import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from rsfoundation.ops.roi_align import (
@@ -94,3 +96,34 @@ def roi_align_rotated_backward(
     grid = RoiGrid(spatial_scale, sampling_ratio, aligned, clockwise)
     shape = grad_input.shape
     grad_input.copy_(spread_rotated(grad_output, rois, shape, grid))
+
+
+def roi_pool_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Fill ``output`` and ``argmax``, by torchvision's operator."""
+    size = (pooled_height, pooled_width)
+    pooled, places = torch.ops.torchvision.roi_pool(features, rois.to(features), spatial_scale, *size)
+    output.copy_(pooled)
+    argmax.copy_(places)
+
+
+def roi_pool_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Fill ``grad_input``."""
+    size = (pooled_height, pooled_width)
+    where = (rois.to(grad_output), argmax, spatial_scale, *size, *grad_input.shape)
+    grad_input.copy_(torch.ops.torchvision._roi_pool_backward(grad_output.contiguous(), *where))

@@ -1,0 +1,268 @@
+"""Operators that sample feature maps, as ``mmcv.ops`` calls them.
+
+Deformable convolution is torchvision's operator: same offsets (y before x), same zero border. mmcv's
+scratch tensors stay empty.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torchvision  # noqa: F401  (registers torch.ops.torchvision)
+from torch import Tensor
+
+from rsfoundation.ops.active_rotated_filter import rotate_filters, rotate_filters_backward
+from rsfoundation.ops.deform_attention import deform_attention, deform_attention_backward
+from rsfoundation.ops.masked_conv import gather_patches, place_pixels
+from rsfoundation.ops.rotated_feature_align import rotated_feature_align as align
+from rsfoundation.ops.rotated_feature_align import rotated_feature_align_backward as align_backward
+
+
+class _Geometry(NamedTuple):
+    """Arguments of torchvision's deformable convolution, in its order."""
+
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+    groups: int
+    offset_groups: int
+
+
+def _deform(
+    image: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, bias: Tensor | None, how: _Geometry
+) -> Tensor:
+    gate = offset.new_zeros(len(offset), 1) if mask is None else mask
+    shift = weight.new_zeros(len(weight)) if bias is None else bias
+    return torch.ops.torchvision.deform_conv2d(image, weight, offset, gate, shift, *how, mask is not None)
+
+
+def _deform_backward(
+    grad: Tensor, image: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, how: _Geometry
+) -> tuple[Tensor, ...]:
+    """Return the gradients of image, weight, offset, mask and bias."""
+    gate = offset.new_zeros(len(offset), 1) if mask is None else mask
+    shift = weight.new_zeros(len(weight))
+    return torch.ops.torchvision._deform_conv2d_backward(
+        grad, image, weight, offset, gate, shift, *how, mask is not None
+    )
+
+
+def deform_conv_forward(
+    image: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Fill ``output``."""
+    how = _Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    output.copy_(_deform(image, weight, offset, None, None, how))
+
+
+def deform_conv_backward_input(
+    image: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    weight: Tensor,
+    columns: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Fill ``grad_input`` and ``grad_offset``."""
+    how = _Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    grads = _deform_backward(grad_output, image, weight, offset, None, how)
+    grad_input.copy_(grads[0])
+    grad_offset.copy_(grads[2])
+
+
+def deform_conv_backward_parameters(
+    image: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_weight: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    scale: float,
+    im2col_step: int,
+) -> None:
+    """Add ``scale`` times the gradient to ``grad_weight``."""
+    how = _Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
+    grads = _deform_backward(grad_output, image, torch.zeros_like(grad_weight), offset, None, how)
+    grad_weight.add_(grads[1], alpha=scale)
+
+
+def modulated_deform_conv_forward(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Fill ``output``."""
+    how = _Geometry(stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
+    output.copy_(_deform(image, weight, offset, mask, bias if with_bias else None, how))
+
+
+def modulated_deform_conv_backward(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Fill the five gradients."""
+    how = _Geometry(stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
+    grads = _deform_backward(grad_output, image, weight, offset, mask, how)
+    for target, source in zip((grad_input, grad_weight, grad_offset, grad_mask), grads, strict=False):
+        target.copy_(source)
+    if with_bias:
+        grad_bias.copy_(grads[4])
+
+
+def ms_deform_attn_forward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_loc: Tensor,
+    attn_weight: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """Return the attended values; level starts follow from the shapes."""
+    return deform_attention(value, spatial_shapes, sampling_loc, attn_weight)
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_loc: Tensor,
+    attn_weight: Tensor,
+    grad_output: Tensor,
+    grad_value: Tensor,
+    grad_sampling_loc: Tensor,
+    grad_attn_weight: Tensor,
+    im2col_step: int,
+) -> None:
+    """Fill the three gradients."""
+    grads = deform_attention_backward(value, spatial_shapes, sampling_loc, attn_weight, grad_output)
+    for target, source in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
+        target.copy_(source)
+
+
+def rotated_feature_align_forward(
+    features: Tensor, best_bboxes: Tensor, output: Tensor, spatial_scale: float, points: int
+) -> None:
+    """Fill ``output``."""
+    output.copy_(align(features, best_bboxes, spatial_scale, points))
+
+
+def rotated_feature_align_backward(
+    grad_output: Tensor, best_bboxes: Tensor, grad_input: Tensor, spatial_scale: float, points: int
+) -> None:
+    """Fill ``grad_input``."""
+    grad_input.copy_(align_backward(grad_output, best_bboxes, spatial_scale, points))
+
+
+def active_rotated_filter_forward(filters: Tensor, indices: Tensor, output: Tensor) -> None:
+    """Fill ``output``."""
+    output.copy_(rotate_filters(filters, indices))
+
+
+def active_rotated_filter_backward(grad_output: Tensor, indices: Tensor, grad_input: Tensor) -> None:
+    """Fill ``grad_input``."""
+    grad_input.copy_(rotate_filters_backward(grad_output, indices, grad_input.shape))
+
+
+def masked_im2col_forward(
+    image: Tensor,
+    mask_h_idx: Tensor,
+    mask_w_idx: Tensor,
+    columns: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    pad_h: int,
+    pad_w: int,
+) -> None:
+    """Fill ``columns`` (channels * kernel area, pixels)."""
+    columns.copy_(gather_patches(image, mask_h_idx, mask_w_idx, (kernel_h, kernel_w), (pad_h, pad_w)))
+
+
+def masked_col2im_forward(
+    columns: Tensor,
+    mask_h_idx: Tensor,
+    mask_w_idx: Tensor,
+    image: Tensor,
+    height: int,
+    width: int,
+    channels: int,
+) -> None:
+    """Write ``columns`` (channels, pixels) into ``image``."""
+    place_pixels(columns, mask_h_idx, mask_w_idx, image)
