@@ -13,10 +13,14 @@ from rsfoundation.change.task import ChangeDetection
 
 # isort: split
 from rsfoundation.change import (  # noqa: F401  (register their parts)
+    fc_siam,
     geometry,
+    identity_head,
     interaction_backbones,
     loading,
     photometry,
+    snunet,
+    tinycd,
 )
 
 __all__ = [

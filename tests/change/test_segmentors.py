@@ -25,7 +25,9 @@ def check_model(name):
         golden.check("raw_seg_logits", model(pair, mode="tensor"))
 
 
-@pytest.mark.parametrize("name", ["cd_siam_upernet_r18", "cd_changer_r18", "cd_bit_r18"])
+@pytest.mark.parametrize(
+    "name", ["cd_siam_upernet_r18", "cd_changer_r18", "cd_bit_r18", "cd_slide", "cd_tinycd_full"]
+)
 def test_whole_model_equals_official_outputs(name, scope):
     check_model(name)
 
