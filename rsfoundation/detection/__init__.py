@@ -3,6 +3,7 @@
 from rsfoundation.detection.dota_dataset import DOTADataset
 from rsfoundation.detection.loading import LoadImageFromFile
 from rsfoundation.detection.metric import DOTAMetric
+from rsfoundation.detection.oriented_rpn_head import OrientedRPNHead
 from rsfoundation.detection.task import OrientedDetection
 from rsfoundation.detection.transforms import RandomFlip, RandomRotate, Rotate
 
@@ -11,6 +12,7 @@ __all__ = [
     "DOTAMetric",
     "LoadImageFromFile",
     "OrientedDetection",
+    "OrientedRPNHead",
     "RandomFlip",
     "RandomRotate",
     "Rotate",

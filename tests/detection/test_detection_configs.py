@@ -78,6 +78,9 @@ def test_one_training_step_and_one_prediction_of_the_quickstart(make_split):
     assert len(read_dota_txt(root / "train/labelTxt/a.txt").objects) == 2
     cfg = Config.fromfile(CONFIGS / "quickstart/detection_toy_lsknet_t.py")
     init_default_scope(cfg.default_scope)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        (resize,) = (step for step in loader.dataset.pipeline if step.type == "mmdet.Resize")
+        resize.scale = (96, 96)
     data = DATASETS.build({**cfg.train_dataloader.dataset, "data_root": str(root), "filter_cfg": None})
     model = MODELS.build(_without_sync(cfg.model))
     batch = [data[0], data[1]]

@@ -17,7 +17,7 @@ model = dict(
         boxtype2tensor=False),
     neck=dict(type='mmdet.FPN', out_channels=256, num_outs=5),
     rpn_head=dict(
-        type='OrientedRPNHead',
+        type='rsfoundation.OrientedRPNHead',
         in_channels=256,
         feat_channels=256,
         anchor_generator=dict(
