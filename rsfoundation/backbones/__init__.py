@@ -2,5 +2,6 @@
 
 from rsfoundation.backbones.lsknet import LSKNet
 from rsfoundation.backbones.rsmamba import RSMamba
+from rsfoundation.backbones.stripnet import StripNet
 
-__all__ = ["LSKNet", "RSMamba"]
+__all__ = ["LSKNet", "RSMamba", "StripNet"]

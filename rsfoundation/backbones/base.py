@@ -14,7 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from rsfoundation.errors import ConfigError, nearest
 
 Arch = TypeVar("Arch")
+NormCfg = Mapping[str, Any]
 STRIDES = (4, 8, 16, 32)
+BATCH_NORM: NormCfg = dict(type="BN")
 
 
 def read_arch(owner: str, arch: str, known: Mapping[str, Arch]) -> Arch:

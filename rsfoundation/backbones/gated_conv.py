@@ -4,9 +4,9 @@ The two networks differ in the gate alone.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -15,12 +15,20 @@ from mmengine.model import ModuleList
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.backbones.base import Backbone, drop_path_rates
+from rsfoundation.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
+from rsfoundation.backbones.fused import (
+    Affine,
+    conv_norm,
+    convolve,
+    folded_pointwise,
+    is_inference,
+    norm_affine,
+    parts,
+    weight_and_bias,
+)
 
 MLP_RATIOS = (8, 8, 4, 4)
 LAYER_SCALE = 1e-2
-NormCfg = Mapping[str, Any]
-GateFactory = Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,12 @@ class GatedConvArch:
 
     channels: tuple[int, int, int, int]
     depths: tuple[int, int, int, int]
+
+
+ARCHS = {
+    "t": GatedConvArch((32, 64, 160, 256), (3, 3, 5, 2)),
+    "s": GatedConvArch((64, 128, 320, 512), (2, 2, 4, 2)),
+}
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -50,7 +64,7 @@ class OverlapPatchEmbed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the map at ``1 / stride`` of the size, rounded up."""
-        return self.norm(self.proj(x))
+        return conv_norm(self.proj, self.norm, x)
 
 
 class DepthwiseConv(nn.Module):
@@ -80,11 +94,24 @@ class ConvMLP(nn.Module):
         x = self.drop(F.gelu(self.dwconv(self.fc1(x))))
         return self.drop(self.fc2(x))
 
+    def infer(self, x: torch.Tensor, before: Affine) -> torch.Tensor:
+        """Return the same without dropout, for an affine step before it."""
+        weight, bias = folded_pointwise(self.fc1, before)
+        depthwise, depthwise_bias = weight_and_bias(self.dwconv.dwconv)
+        out_weight, out_bias = weight_and_bias(self.fc2)
+        width = parts(x, len(bias))
+        out = out_bias.to(x.dtype)[:, None, None] + torch.zeros_like(x)
+        for part in (slice(start, start + width) for start in range(0, len(bias), width)):
+            y = F.conv2d(x, weight[part], bias[part])
+            y = F.conv2d(y, depthwise[part], depthwise_bias[part], padding=1, groups=y.shape[1])
+            out += F.conv2d(F.gelu(y), out_weight[:, part])
+        return out
+
 
 class GatedAttention(nn.Module):
     """1x1 convolution and GELU, the gate, 1x1 convolution, plus the input."""
 
-    def __init__(self, channels: int, gate: GateFactory) -> None:
+    def __init__(self, channels: int, gate: type[nn.Module]) -> None:
         super().__init__()
         self.proj_1 = nn.Conv2d(channels, channels, 1)
         self.spatial_gating_unit = gate(channels)
@@ -94,6 +121,14 @@ class GatedAttention(nn.Module):
         """Return a map of the same shape."""
         return self.proj_2(self.spatial_gating_unit(F.gelu(self.proj_1(x)))) + x
 
+    def infer(self, x: torch.Tensor, before: Affine, scale: torch.Tensor) -> torch.Tensor:
+        """Return ``x + scale * self(affine(x))`` with the affine step and the scale in the weights."""
+        y = F.gelu(convolve(self.proj_1, x, *folded_pointwise(self.proj_1, before)))
+        weight, bias = weight_and_bias(self.proj_2)
+        weight, bias = weight * scale[:, None, None, None], scale * (bias + before[1])
+        y = convolve(self.proj_2, self.spatial_gating_unit(y), weight, bias)
+        return y.addcmul_(x, (1 + scale * before[0])[:, None, None])
+
 
 class GatedConvBlock(nn.Module):
     """Batch norm and gated attention, batch norm and MLP, each scaled per channel and added."""
@@ -102,7 +137,7 @@ class GatedConvBlock(nn.Module):
         self,
         channels: int,
         mlp_ratio: int,
-        gate: GateFactory,
+        gate: type[nn.Module],
         drop_rate: float,
         drop_path: float,
         norm_cfg: NormCfg,
@@ -118,47 +153,60 @@ class GatedConvBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a map of the same shape."""
+        if is_inference(self):
+            before, between = norm_affine(self.norm1), norm_affine(self.norm2)
+            if before is not None and between is not None:
+                return self._infer(x, before, between)
         x = x + self.drop_path(self.layer_scale_1[:, None, None] * self.attn(self.norm1(x)))
         return x + self.drop_path(self.layer_scale_2[:, None, None] * self.mlp(self.norm2(x)))
 
+    def _infer(self, x: torch.Tensor, before: Affine, between: Affine) -> torch.Tensor:
+        x = self.attn.infer(x, before, self.layer_scale_1)
+        return x.addcmul_(self.mlp.infer(x, between), self.layer_scale_2[:, None, None])
+
 
 class GatedConvBackbone(Backbone):
-    """Four stages of patch embedding, gated convolution blocks and layer norm.
+    """Four stages of patch embedding, gated convolution blocks and layer norm; subclasses give the gate.
 
     The normalised map is both the stage's output and the input of the next stage. Maps are channels-last
     in memory throughout.
 
     Args:
-        arch: Channels and depths.
-        gate: Makes the gate of a block from the number of channels.
+        arch: ``'t'`` or ``'s'``.
         in_channels: Bands of the image.
+        out_indices: Stages to return, counted from 0.
         drop_rate: Dropout of both MLP layers.
         drop_path_rate: Stochastic depth of the last block; earlier ones rise to it linearly from 0.
         norm_cfg: Batch norm, as MMCV reads it.
-        out_indices, frozen_stages, norm_eval, with_cp, init_cfg: See :class:`Backbone`.
+        frozen_stages, norm_eval, with_cp, init_cfg: See :class:`rsfoundation.backbones.base.Backbone`.
+
+    Raises:
+        ConfigError: Unknown ``arch``, or stages that do not exist.
     """
+
+    gate: ClassVar[type[nn.Module]]
 
     def __init__(
         self,
-        arch: GatedConvArch,
-        gate: GateFactory,
-        in_channels: int,
-        drop_rate: float,
-        drop_path_rate: float,
-        norm_cfg: NormCfg,
-        out_indices: Sequence[int],
-        frozen_stages: int,
-        norm_eval: bool,
-        with_cp: bool,
-        init_cfg: Any,
+        arch: str,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_cfg: NormCfg = BATCH_NORM,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: Any = None,
     ) -> None:
-        super().__init__(arch.channels, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
-        rates = drop_path_rates(drop_path_rate, arch.depths)
+        sizes = read_arch(type(self).__name__, arch, ARCHS)
+        super().__init__(sizes.channels, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        rates = drop_path_rates(drop_path_rate, sizes.depths)
         bands = in_channels
-        for stage, channels in enumerate(arch.channels):
+        for stage, channels in enumerate(sizes.channels):
             kernel, stride = (7, 4) if stage == 0 else (3, 2)
             blocks = [
-                GatedConvBlock(channels, MLP_RATIOS[stage], gate, drop_rate, rate, norm_cfg)
+                GatedConvBlock(channels, MLP_RATIOS[stage], type(self).gate, drop_rate, rate, norm_cfg)
                 for rate in rates[stage]
             ]
             self.add_module(

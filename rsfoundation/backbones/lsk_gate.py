@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from rsfoundation.backbones.fused import dilated_depthwise
+
 
 class LSKGate(nn.Module):
     """Two depth-wise kernels in a row, mixed by a per-position choice, then multiplied onto the input.
@@ -23,7 +25,7 @@ class LSKGate(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` times its gate, ``(N, C, H, W)``."""
         near = self.conv0(x)
-        far = self.conv2(self.conv_spatial(near))
+        far = self.conv2(dilated_depthwise(self.conv_spatial, near))
         near = self.conv1(near)
         # Mean and maximum over both halves without joining them.
         mean = (near.sum(1, keepdim=True) + far.sum(1, keepdim=True)) / x.shape[1]

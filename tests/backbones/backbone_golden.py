@@ -15,6 +15,8 @@ FOLDER = PARITY / "backbones"
 NETWORKS = {
     "lsknet_t": dict(type="LSKNet", arch="t"),
     "lsknet_s": dict(type="LSKNet", arch="s"),
+    "stripnet_t": dict(type="StripNet", arch="t"),
+    "stripnet_s": dict(type="StripNet", arch="s"),
 }
 CASES = sorted(path.name.removesuffix(".npz") for path in FOLDER.glob("*.npz"))
 

@@ -1,0 +1,91 @@
+"""Cheaper ways to compute the same convolutions, shared by the backbones.
+
+Batch norms are folded anew at every call: that costs one pass over the weights, and nothing can go stale.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+# Above this size the C library returns an activation to the system at once, and every page of the
+# next one is faulted in again: maps are cut into parts that also stay in the last-level cache.
+_PART_BYTES = 8 << 20
+_PART_CHANNELS = 64
+
+Affine = tuple[torch.Tensor, torch.Tensor]
+
+
+def is_inference(module: nn.Module) -> bool:
+    """Say whether a forward may take the eager shortcuts: evaluation, no gradients, no graph being traced."""
+    return not (module.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def norm_affine(norm: nn.Module) -> Affine | None:
+    """Return scale and shift per channel of a batch norm on running statistics; ``None`` for other norms."""
+    if not isinstance(norm, _BatchNorm) or norm.training or not norm.affine:
+        return None
+    if norm.running_mean is None or norm.running_var is None:
+        return None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def weight_and_bias(conv: nn.Conv2d) -> Affine:
+    """Return both parameters of a convolution, the bias as zeros where it has none."""
+    bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+    return conv.weight, bias
+
+
+def convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Run a convolution with other weights."""
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Convolution, then norm; a batch norm is folded into the weights at inference."""
+    affine = norm_affine(norm) if is_inference(norm) else None
+    if affine is None:
+        return norm(conv(x))
+    weight, bias = weight_and_bias(conv)
+    scale, shift = affine
+    return convolve(conv, x, weight * scale[:, None, None, None], bias * scale + shift)
+
+
+def folded_pointwise(conv: nn.Conv2d, affine: Affine) -> Affine:
+    """Return weight and bias of a 1x1 convolution that also does the affine step before it."""
+    weight, bias = weight_and_bias(conv)
+    scale, shift = affine
+    return weight * scale[:, None, None], torch.addmv(bias, weight[:, :, 0, 0], shift)
+
+
+def parts(x: torch.Tensor, channels: int) -> int:
+    """Return how many of ``channels`` channels to compute at a time on a map like ``x``.
+
+    On an accelerator all of them; on a CPU as many as stay in its cache.
+    """
+    if x.device.type != "cpu":
+        return channels
+    fitting = _PART_BYTES // (x.shape[0] * x.shape[2] * x.shape[3] * x.element_size())
+    return min(channels, max(_PART_CHANNELS, fitting // _PART_CHANNELS * _PART_CHANNELS))
+
+
+def dilated_depthwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """Depth-wise convolution of odd kernel, stride 1, padding that keeps the size, and dilation ``d``.
+
+    CPU libraries have no fast kernel for it, but it is the undilated one on each of the ``d * d`` phases
+    of the map (every ``d``-th row and column), which together are one batch.
+    """
+    step = conv.dilation[0]
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return conv(x)
+    count, channels, height, width = x.shape
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % step, 0, -height % step))
+    rows, columns = padded.shape[1] // step, padded.shape[2] // step
+    phases = padded.view(count, rows, step, columns, step, channels).permute(2, 4, 0, 1, 3, 5)
+    phases = phases.reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)
+    padding = (conv.kernel_size[0] // 2, conv.kernel_size[1] // 2)
+    phases = F.conv2d(phases, conv.weight, conv.bias, 1, padding, 1, conv.groups)
+    joined = phases.permute(0, 2, 3, 1).view(step, step, count, rows, columns, channels)
+    joined = joined.permute(2, 3, 0, 4, 1, 5).reshape(count, rows * step, columns * step, channels)
+    return joined[:, :height, :width].permute(0, 3, 1, 2)
