@@ -57,10 +57,10 @@ class _RasterWindows:
             self._raster: Any = rasterio.open(path)
         except rasterio.errors.RasterioIOError as error:
             raise DataError(f"image cannot be read: {error}", where=path) from error
-        kind = self._raster.dtypes[0]
-        if kind not in ("uint8", "uint16") or self._raster.colorinterp[0].name == "palette":
+        kind, meaning = self._raster.dtypes[0], self._raster.colorinterp[0].name
+        if kind not in ("uint8", "uint16") or meaning == "palette":
             raise DataError(
-                f"pixels are {kind}, meant as {self._raster.colorinterp[0].name}; expected colours in 8 or 16 bit",
+                f"pixels are {kind}, meant as {meaning}; expected colours in 8 or 16 bit",
                 where=path,
                 cure="convert the image",
             )

@@ -6,7 +6,7 @@ from rsfoundation.data.toy.elements import Kind, Roof
 from rsfoundation.data.toy.pad import Pad
 
 _UP, _DOWN = -np.pi / 2, np.pi / 2
-_STALL, _DEPTH, _AISLE = 13.5, 24.0, 30.0  # pixels; a pixel is about 0.22 m
+_STALL, _DEPTH, _AISLE, _LANE = 13.5, 24.0, 30.0, 28.0  # pixels; a pixel is about 0.22 m
 
 
 def parking(pad: Pad) -> None:
@@ -103,7 +103,24 @@ def tank_farm(pad: Pad) -> None:
 
 
 def houses(pad: Pad) -> None:
-    """Housing: two rows of parcels with a house, a drive and trees each."""
+    """Housing: double rows of parcels with a house, a drive and trees each, and lanes between them."""
+    count = max(1, int(pad.height / 165))
+    depth = (pad.height - (count - 1) * _LANE) / count
+    for number in range(count):
+        y = pad.top + depth / 2 + number * (depth + _LANE)
+        _parcels(pad.part(0, y, pad.width, depth))
+        if number:
+            _lane(pad.part(0, y - (depth + _LANE) / 2, pad.width, _LANE))
+
+
+def _lane(pad: Pad) -> None:
+    pad.cover("asphalt")
+    for x in np.arange(pad.left + 20, -pad.left - 20, 30):
+        pad.slot("small-vehicle", x, float(pad.rng.choice([-7, 7])), 0.0, 0.3, wander=2)
+
+
+def _parcels(pad: Pad) -> None:
+    """Lay out two rows of parcels, back to back."""
     rng = pad.rng
     pad.cover("grass")
     for side in (-1, 1):

@@ -98,15 +98,18 @@ def paint_canopy(
     """Draw the crowns over the canvas, lit from the sun's side."""
     if not canopy.any():
         return
-    shape = canopy.shape
+    left, top, width, height = cv2.boundingRect((canopy > 0).astype(np.uint8))
+    window = canvas[top : top + height, left : left + width]
+    canopy = canopy[top : top + height, left : left + width]
+    shape = (height, width)
     slope_x = cv2.Sobel(canopy, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
     slope_y = cv2.Sobel(canopy, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
     light = -(slope_x * sun[0] + slope_y * sun[1])
-    leaves = rng.standard_normal((shape[0] // 2, shape[1] // 2), dtype=np.float32)
+    leaves = rng.standard_normal((height // FINE + 1, width // FINE + 1), dtype=np.float32)
     grain = cv2.resize(leaves, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    tint = 0.5 + 0.3 * fractal((shape[0], shape[1]), rng, 60 * FINE, 3)
+    tint = 0.5 + 0.3 * fractal(shape, rng, 60 * FINE, 3)
     green = mix((78, 98, 52), (46, 68, 36), np.clip(tint, 0, 1))
     colour = mix(green, (134, 104, 58), np.float32(season * 0.7) * np.clip(tint, 0, 1))
     colour = colour * np.clip(0.86 + 0.62 * light + 0.14 * grain, 0.35, 1.8)[..., None]
     alpha = np.clip(canopy / 1.5, 0, 1)[..., None]
-    canvas[...] = np.clip(canvas + (colour - canvas) * alpha, 0, 255).astype(np.uint8)
+    window[...] = np.clip(window + (colour - window) * alpha, 0, 255).astype(np.uint8)

@@ -47,6 +47,10 @@ class Pad:
         """Top edge; the bottom is its opposite."""
         return -self.height / 2
 
+    def part(self, x: float, y: float, width: float, height: float) -> "Pad":
+        """Return a pad for a part of the block around ``x, y``."""
+        return Pad(self.plan, self.frame.child(x, y, 0.0), (width, height), self.rng, self.change_rate)
+
     def seed(self) -> int:
         """Return a seed for the looks of one element."""
         return int(self.rng.integers(2**31))

@@ -67,14 +67,14 @@ def draw_wake(canvas: Canvas, thing: Thing) -> None:
     foam = np.zeros(canvas.shape[:2], dtype=np.uint8)
     reach = -0.5 - rng.uniform(0.5, 0.9)
     trail = [(-0.42, -0.35), (-0.42, 0.35), (reach, 0.55), (reach, -0.55)]
-    fill(foam, thing.box.at(trail), 60)
+    fill(foam, thing.box.at(trail), 26)
     for side in (-1, 1):
         fill(
             foam,
             thing.box.at([(0.3, 0.4 * side), (-0.5, 0.75 * side), (reach, side), (-0.5, 0.6 * side)]),
-            120,
+            64,
         )
-    foam = np.asarray(cv2.GaussianBlur(foam, (0, 0), 2.5), dtype=np.uint8)
+    foam = np.asarray(cv2.GaussianBlur(foam, (0, 0), 4.0), dtype=np.uint8)
     cv2.add(canvas, cv2.merge([foam] * 3), canvas)
 
 

@@ -56,11 +56,11 @@ def _quayside(pad: Pad, quay: float) -> None:
 
 def sailing(pad: Pad, left: float, top: float, right: float, bottom: float) -> None:
     """Let ships lie or pass anywhere in a rectangle of water."""
-    step = 70.0
+    step = 64.0
     for x in np.arange(left + step / 2, right, step):
         for y in np.arange(top + step / 2, bottom, step):
             heading = pad.rng.uniform(-np.pi, np.pi)
-            pad.slot("ship", x, y, heading, 0.6, wander=24, spin=0.8, moving=bool(pad.rng.random() < 0.4))
+            pad.slot("ship", x, y, heading, 0.75, wander=24, spin=0.8, moving=bool(pad.rng.random() < 0.4))
 
 
 def coast(pad: Pad) -> None:
