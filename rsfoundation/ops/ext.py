@@ -1,16 +1,16 @@
 """The stand-in for mmcv's compiled extension ``mmcv._ext``.
 
 mmcv asks for its operators by name when it is imported and calls them much later. Every name is thus
-answered: implemented ones by our operator, loaded on first call, all others by a function that says
-what is missing.
+answered, and what answers is settled at the call: our operator, a compiled one, or an error that says
+what is missing (see :mod:`rsfoundation.ops.backend`).
 """
 
 import importlib
 import types
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-from rsfoundation.errors import MissingOperatorError
+from rsfoundation.ops.backend import pick
 
 _ADAPTERS = "rsfoundation.ops.adapters"
 
@@ -74,30 +74,23 @@ class StandIn(types.ModuleType):
     """A module whose attributes are mmcv's operators."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Return the operator ``name``, or a function that raises when it is called."""
+        """Return the operator ``name``; one that nobody implements raises when it is called."""
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        operator = _lazy(name) if name in _HOME else _missing(name)
+        operator = _operator(name)
         setattr(self, name, operator)
         return operator
 
 
-def _lazy(name: str) -> Callable[..., Any]:
+def _operator(name: str) -> Callable[..., Any]:
     def operator(*args: Any, **kwargs: Any) -> Any:
-        function = getattr(importlib.import_module(f"{_ADAPTERS}.{_HOME[name]}"), name)
-        return function(*args, **kwargs)
+        return pick(name, _builtin(name), (*args, *kwargs.values()))(*args, **kwargs)
 
     operator.__name__ = operator.__qualname__ = name
     return operator
 
 
-def _missing(name: str) -> Callable[..., NoReturn]:
-    def operator(*args: Any, **kwargs: Any) -> NoReturn:
-        raise MissingOperatorError(
-            f"the mmcv operator {name!r} has no implementation in rsfoundation",
-            cure="install a compiled onedl-mmcv: MMCV_WITH_OPS=1 pip install --no-binary onedl-mmcv "
-            "--no-build-isolation onedl-mmcv (docs/operators.md lists what needs none)",
-        )
-
-    operator.__name__ = operator.__qualname__ = name
-    return operator
+def _builtin(name: str) -> Callable[..., Any] | None:
+    if name not in _HOME:
+        return None
+    return getattr(importlib.import_module(f"{_ADAPTERS}.{_HOME[name]}"), name)
