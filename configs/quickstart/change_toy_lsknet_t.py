@@ -27,3 +27,6 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=10))
 predict = dict(window=256, overlap=64)
+# what `rsf demo change` draws and predicts
+demo = dict(
+    data='data/toy', inputs=['data/toy/change/large/A/large_1.png', 'data/toy/change/large/B/large_1.png'])

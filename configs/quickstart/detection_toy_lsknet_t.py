@@ -66,3 +66,5 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=10))
 predict = dict(window=256, overlap=64)
+# what `rsf demo detection` draws and predicts
+demo = dict(data='data/toy', inputs=['data/toy/detection/large/images/P0001.png'])
