@@ -70,8 +70,9 @@ def locked(root: Path) -> Iterator[None]:
 def stage(folder: Path) -> Path:
     """Return an empty folder beside ``folder`` to make its content in; leftovers of a broken run go."""
     staging = folder.with_name(f".{folder.name}.partial")
-    if staging.exists():
-        shutil.rmtree(staging)
+    for leftover in (staging, _outgoing(folder)):
+        if leftover.exists():
+            shutil.rmtree(leftover)
     staging.mkdir(parents=True)
     return staging
 
@@ -86,11 +87,12 @@ def publish(staging: Path, folder: Path, manifest: Manifest) -> None:
     (staging / MANIFEST).write_text(record + "\n", encoding="utf-8")
     refuse_foreign(folder, manifest.maker)
     if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        if old.exists():
-            shutil.rmtree(old)
-        folder.rename(old)
-        staging.rename(folder)
-        shutil.rmtree(old)
-    else:
-        staging.rename(folder)
+        folder.rename(_outgoing(folder))
+    staging.rename(folder)
+    if _outgoing(folder).exists():
+        shutil.rmtree(_outgoing(folder))
+
+
+def _outgoing(folder: Path) -> Path:
+    """Return where an older folder waits while its successor moves in."""
+    return folder.with_name(f".{folder.name}.old")

@@ -32,7 +32,7 @@ _USES = (
     _Use(blocks.depot, 3, 2, 150),
     _Use(blocks.tank_farm, 2, 1.4, 110),
     _Use(waterfront.harbour, 3, 1.6, 150),
-    _Use(blocks.houses, 3.5, 4, 150),
+    _Use(blocks.houses, 4.5, 5, 150),
     _Use(blocks.farmland, 0, 1.2, 120),
     _Use(blocks.woods, 0, 1, 0),
 )
@@ -58,7 +58,7 @@ def plan_scene(width: int, height: int, rng: np.random.Generator) -> Plan:
     frame = Frame((width - 1) / 2, (height - 1) / 2, angle)
     cos, sin = abs(np.cos(angle)), abs(np.sin(angle))
     span = (width * cos + height * sin + 60, width * sin + height * cos + 60)
-    change_rate = 0.0 if rng.random() < 0.1 else rng.uniform(0.4, 0.8)
+    change_rate = 0.0 if rng.random() < 0.1 else rng.uniform(0.35, 0.75)
     whole = _Rect(-span[0] / 2, -span[1] / 2, span[0] / 2, span[1] / 2)
     if max(width, height) <= 512 and rng.random() < _COAST_SHARE:
         waterfront.coast(Pad(plan, frame, whole.size, rng, change_rate))

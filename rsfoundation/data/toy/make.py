@@ -16,7 +16,7 @@ from rsfoundation.data.toy.writers import WRITERS, Record
 from rsfoundation.errors import DataError, nearest
 
 MAKER = "rsfoundation toy scenes"
-VERSION = 3  # raised when the same parameters give other files; older sets are then made anew
+VERSION = 4  # raised when the same parameters give other files; older sets are then made anew
 TASKS = tuple(WRITERS)
 DEFAULT_COUNTS: Mapping[str, int] = {"train": 160, "val": 40, "test": 8}
 LARGE = "large"

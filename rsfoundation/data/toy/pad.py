@@ -143,6 +143,6 @@ class Pad:
         parts: tuple[Points, ...] = tuple(box.at(rectangle(*piece)) for piece in pieces)
         fate, direction = self.rng.random(2)
         dates = (
-            (direction < 0.3, direction >= 0.3) if fate < self.change_rate and not lasting else (True, True)
+            (direction < 0.5, direction >= 0.5) if fate < self.change_rate and not lasting else (True, True)
         )
         self.plan.buildings.append(Building(box, box.at(corners), parts, height, roof, self.seed(), dates))

@@ -49,15 +49,19 @@ RECIPES: dict[Material, Recipe] = {
 def fractal(shape: tuple[int, int], rng: np.random.Generator, coarsest: float, octaves: int = 5) -> Field:
     """Return smooth noise of about unit spread whose largest blobs are ``coarsest`` pixels wide."""
     height, width = shape
-    total = np.zeros(shape, dtype=np.float32)
+    total = np.zeros((1, 1), dtype=np.float32)
     weight, power = 1.0, 0.0
-    for octave in range(octaves):
+    for octave in range(octaves):  # each octave is added at its own resolution, which is cheap
         cell = max(coarsest / 2**octave, 1.0)
         knots = rng.standard_normal((int(height / cell) + 3, int(width / cell) + 3), dtype=np.float32)
-        total += weight * cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)
+        total = _enlarge(total, knots.shape) + np.float32(weight) * knots
         power += weight**2
         weight *= 0.62
-    return total / np.float32(np.sqrt(power))
+    return _enlarge(total, shape) / np.float32(np.sqrt(power))
+
+
+def _enlarge(values: Field, shape: tuple[int, ...]) -> Field:
+    return np.asarray(cv2.resize(values, shape[1::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def mix(first: Colour | Field, second: Colour | Field, share: Field) -> Field:
