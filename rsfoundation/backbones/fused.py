@@ -42,10 +42,10 @@ def convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Convolution, then norm; a batch norm is folded into the weights at inference."""
     affine = norm_affine(norm) if is_inference(norm) else None
-    if affine is None:
+    if affine is None or not isinstance(conv, nn.Conv2d):
         return norm(conv(x))
     weight, bias = weight_and_bias(conv)
     scale, shift = affine

@@ -15,6 +15,10 @@ class LSKGate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.add_kernels(channels)
+
+    def add_kernels(self, channels: int) -> None:
+        """Create the layers; apart from the constructor for subclasses that put another layer first."""
         self.conv0 = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
         self.conv_spatial = nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels)
         self.conv1 = nn.Conv2d(channels, channels // 2, 1)

@@ -17,6 +17,9 @@ NETWORKS = {
     "lsknet_s": dict(type="LSKNet", arch="s"),
     "stripnet_t": dict(type="StripNet", arch="t"),
     "stripnet_s": dict(type="StripNet", arch="s"),
+    "lwganet_l0": dict(type="LWGANet", arch="l0"),
+    "lwganet_l1": dict(type="LWGANet", arch="l1"),
+    "lwganet_l2": dict(type="LWGANet", arch="l2"),
 }
 CASES = sorted(path.name.removesuffix(".npz") for path in FOLDER.glob("*.npz"))
 
