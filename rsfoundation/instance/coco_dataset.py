@@ -1,6 +1,5 @@
 """Instance segmentation data in COCO's json layout, checked before training starts."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ from mmdet.datasets import CocoDataset
 from mmengine.logging import MMLogger
 
 from rsfoundation.errors import DataError, nearest
+from rsfoundation.instance.coco_file import read_coco
 from rsfoundation.registry import DATASETS
 
-_PARTS = ("images", "annotations", "categories")
 _NAMED = 3  # missing files that an error names
 
 
@@ -28,7 +27,7 @@ class CocoInstanceDataset(CocoDataset):
 
     def load_data_list(self) -> list[dict]:
         """Check the json file, read it as mmdet does, check that the images exist."""
-        self._check_classes(_read(Path(self.ann_file)))
+        self._check_classes(read_coco(Path(self.ann_file)))
         data_list = super().load_data_list()
         self._check_images(data_list)
         count = sum(len(info["instances"]) for info in data_list)
@@ -65,21 +64,3 @@ class CocoInstanceDataset(CocoDataset):
                 where=self.ann_file,
                 cure="set data_prefix=dict(img=...) to the folder of the images",
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a COCO json file as far as the checks need it."""
-    if not path.is_file():
-        raise DataError(
-            "the annotation file does not exist", where=path, cure="set data_root and ann_file to where it is"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"the annotation file is no json: {error}", where=path) from error
-    absent = [part for part in _PARTS if not isinstance(content, dict) or part not in content]
-    if absent:
-        raise DataError(
-            f"the file lacks {', '.join(absent)}; expected COCO's images, annotations, categories", where=path
-        )
-    return content

@@ -1,6 +1,7 @@
 """What instance segmentation declares to engine, inference and console."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -8,6 +9,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import BaseDataElement, InstanceData
 
+from rsfoundation.instance.coco_truth import find_coco_truth
 from rsfoundation.instance.cropped_mask import CroppedMask
 from rsfoundation.instance.drawing import draw_instances, legend_entries
 from rsfoundation.instance.merging import MaskMerger
@@ -75,6 +77,10 @@ class InstanceSegmentation(Task):
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the image a tested sample was read from."""
         return [sample.metainfo["img_path"]]
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
+        """Read the truth of ``<root>/<split>/<name>`` from ``<root>/annotations``; None if there is none."""
+        return find_coco_truth(paths[0], classes)
 
 
 def _detection(sample: BaseDataElement) -> DetDataSample:

@@ -86,10 +86,10 @@ def test_frozen_encoder_keeps_still():
     assert model.neck.training
 
 
-@pytest.mark.parametrize("name", ["s", "b", "l", "h", "u"])
-def test_base_configs_declare_the_channels_of_every_block(name):
+@pytest.mark.parametrize("name", ["s", "b", "l", "h", "u", "b_all"])
+def test_base_configs_declare_the_channels_of_their_outputs(name):
     cfg = Config.fromfile(CONFIGS / "_base_" / "backbones" / f"rsmamba_{name}.py")
     with torch.device("meta"):
         encoder = MODELS.build(dict(cfg.backbone, img_size=64, dt_init="torch"))
     assert list(encoder.out_channels) == cfg.backbone_channels
-    assert len(encoder.layers) == len(cfg.backbone_channels)
+    assert encoder.out_indices[-1] == len(encoder.layers) - 1

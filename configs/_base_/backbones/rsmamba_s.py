@@ -1,4 +1,5 @@
-# RSMamba-small of RS4D (arXiv 2606.25324): 16 blocks at stride 16, native image size 1024. All blocks are given, channels
-# last, as RS4D's feature aggregator takes them.
-backbone = dict(type='rsfoundation.RSMamba', arch='s', out_type='featmap_hwc', out_indices=range(16))
-backbone_channels = [256] * 16
+# RSMamba-small of RS4D (arXiv 2606.25324): 16 blocks, native image size 1024. Four maps a quarter of the depth apart, all
+# at stride 16: set the strides of anchors and RoI extractors to 16 with them, or grow a pyramid (rsfoundation.RSSimpleFPN).
+backbone = dict(
+    type='rsfoundation.RSMamba', arch='s', out_type='featmap', out_indices=[3, 7, 11, 15])
+backbone_channels = [256, 256, 256, 256]

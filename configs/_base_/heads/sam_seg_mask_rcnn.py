@@ -1,5 +1,6 @@
 # "SAM-seg" (RSPrompter, arXiv 2306.16269) and "RS4D-bbox" (arXiv 2606.25324): Mask R-CNN on the block outputs of a plain
-# encoder, aggregated and grown into a pyramid. The encoder gives every block as `featmap_hwc`. A config places it:
+# encoder, aggregated and grown into a pyramid. The encoder gives every block as `featmap_hwc`
+# (backbones/rsmamba_b_all.py). A config places it:
 #   model = dict(
 #       backbone={{_base_.backbone}},
 #       neck=dict(feature_aggregator=dict(in_channels='rsmamba_base', select_layers=range(1, 24, 2))),
