@@ -1,25 +1,49 @@
 """Operators without a build step: on their own here, and behind ``mmcv.ops`` through ``ops.ext``."""
 
+from rsfoundation.ops.box_iou import box_iou
+from rsfoundation.ops.deform_attention import deform_attention
 from rsfoundation.ops.focal_loss import sigmoid_focal, softmax_focal
 from rsfoundation.ops.nms import nms
 from rsfoundation.ops.nms_rotated import nms_rotated
+from rsfoundation.ops.polygons import (
+    box_iou_quadri,
+    convex_giou,
+    convex_iou,
+    min_area_polygons,
+    nms_quadri,
+    points_in_polygons,
+)
 from rsfoundation.ops.roi_align import roi_align_average, roi_align_max
 from rsfoundation.ops.roi_align_rotated import roi_align_rotated
 from rsfoundation.ops.roi_sampling import RoiGrid
-from rsfoundation.ops.rotated_iou import box_iou_rotated
+from rsfoundation.ops.rotated_feature_align import rotated_feature_align
+from rsfoundation.ops.rotated_iou import box_iou_rotated, rotated_overlap
 from rsfoundation.ops.selective_scan import scan_both_ways, scan_with_state, selective_scan
+from rsfoundation.ops.soft_nms import nms_match, soft_nms
 
 __all__ = [
     "RoiGrid",
+    "box_iou",
+    "box_iou_quadri",
     "box_iou_rotated",
+    "convex_giou",
+    "convex_iou",
+    "deform_attention",
+    "min_area_polygons",
     "nms",
+    "nms_match",
+    "nms_quadri",
     "nms_rotated",
+    "points_in_polygons",
     "roi_align_average",
     "roi_align_max",
     "roi_align_rotated",
+    "rotated_feature_align",
+    "rotated_overlap",
     "scan_both_ways",
     "scan_with_state",
     "selective_scan",
     "sigmoid_focal",
+    "soft_nms",
     "softmax_focal",
 ]
