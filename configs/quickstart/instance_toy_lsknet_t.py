@@ -40,3 +40,5 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=10))
 predict = dict(window=256, overlap=64)
+# what `rsf demo instance` draws and predicts
+demo = dict(data='data/toy', inputs=['data/toy/instance/large/P0001.png'])
