@@ -2,7 +2,10 @@
 
 from rsfoundation.backbones.lsknet import LSKNet
 from rsfoundation.backbones.lwganet import LWGANet
+from rsfoundation.backbones.resnet import RSPResNet
 from rsfoundation.backbones.rsmamba import RSMamba
 from rsfoundation.backbones.stripnet import StripNet
+from rsfoundation.backbones.swin import RSPSwinTransformer
+from rsfoundation.backbones.vitae import ViTAEv2
 
-__all__ = ["LSKNet", "LWGANet", "RSMamba", "StripNet"]
+__all__ = ["LSKNet", "LWGANet", "RSMamba", "RSPResNet", "RSPSwinTransformer", "StripNet", "ViTAEv2"]

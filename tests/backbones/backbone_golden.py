@@ -20,6 +20,9 @@ NETWORKS = {
     "lwganet_l0": dict(type="LWGANet", arch="l0"),
     "lwganet_l1": dict(type="LWGANet", arch="l1"),
     "lwganet_l2": dict(type="LWGANet", arch="l2"),
+    "rsp_resnet50": dict(type="RSPResNet", depth=50),
+    "rsp_swin_t": dict(type="RSPSwinTransformer", arch="t"),
+    "vitaev2_s": dict(type="ViTAEv2", arch="s"),
 }
 CASES = sorted(path.name.removesuffix(".npz") for path in FOLDER.glob("*.npz"))
 

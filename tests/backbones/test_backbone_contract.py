@@ -27,8 +27,9 @@ def test_attributes_describe_the_selected_maps(name):
 
 @TYPES
 def test_unknown_arch_names_the_nearest(name):
-    with pytest.raises(ConfigError, match="did you mean"):
-        MODELS.build(dict(type=NETWORKS[name]["type"], arch=NETWORKS[name]["arch"].upper()))
+    kind, (key, known) = NETWORKS[name]["type"], list(NETWORKS[name].items())[-1]
+    with pytest.raises(ConfigError, match=f"did you mean '{known}'"):
+        MODELS.build({"type": kind, key: f"{known}x"})
 
 
 @TYPES
@@ -68,6 +69,11 @@ def test_norm_eval_keeps_running_statistics(name):
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
 
 
+def drop_path(name, rate):
+    """The argument, for the networks that have it."""
+    return {} if NETWORKS[name]["type"] == "RSPResNet" else {"drop_path_rate": rate}
+
+
 def train_step(model, inputs):
     torch.manual_seed(0)
     maps = model(inputs)
@@ -79,8 +85,8 @@ def train_step(model, inputs):
 @TYPES
 def test_gradient_checkpointing_changes_nothing(name):
     inputs = torch.randn(2, 3, 64, 64)
-    plain = train_step(build_filled(name, drop_path_rate=0.3).train(), inputs)
-    frugal = train_step(build_filled(name, drop_path_rate=0.3, with_cp=True).train(), inputs)
+    plain = train_step(build_filled(name, **drop_path(name, 0.3)).train(), inputs)
+    frugal = train_step(build_filled(name, with_cp=True, **drop_path(name, 0.3)).train(), inputs)
     for expected, found in zip(plain[0], frugal[0], strict=True):
         assert torch.equal(expected, found)
     for expected, found in zip(plain[1:], frugal[1:], strict=True):
@@ -93,6 +99,58 @@ def test_gradient_checkpointing_changes_nothing(name):
 def test_training_without_drops_on_running_statistics_equals_evaluation(name):
     inputs = torch.randn(2, 3, 64, 64)
     expected = build_filled(name)(inputs)
-    found = build_filled(name, norm_eval=True, drop_path_rate=0.0).train()(inputs)
+    found = build_filled(name, norm_eval=True).train()(inputs)
     for a, b in zip(found, expected, strict=True):
         assert_close(a, b)
+
+
+UNUSED = ("relative_position_bias_table", "norm0", "norm1", "norm2", "norm3")
+
+
+@TYPES
+def test_gradients_reach_every_parameter_but_the_published_idle_ones(name):
+    model = build_filled(name).train()
+    _, gradients, _ = train_step(model, torch.randn(2, 3, 64, 64))
+    idle = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
+    if NETWORKS[name]["type"] == "ViTAEv2":
+        assert len(idle) == 14 and all(any(part in key for part in UNUSED) for key in idle)
+    else:
+        assert not idle
+    assert gradients.keys() == {key for key, _ in model.named_parameters()} - idle
+    assert all(gradient.abs().sum() > 0 for gradient in gradients.values())
+
+
+@TYPES
+def test_shortcuts_of_inference_equal_the_training_graph(name):
+    """At sizes that need padding, with layer scales large enough for every branch to count."""
+    model = build_filled(name)
+    for key, parameter in model.named_parameters():
+        if "layer_scale" in key:
+            parameter.data.fill_(1.0)
+    inputs = torch.randn(2, 3, 70, 101)
+    expected = model(inputs)
+    with torch.no_grad():
+        found = model(inputs)
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b.detach(), 3e-5)
+
+
+@TYPES
+@pytest.mark.parametrize("size", [(32, 32), (45, 67), (100, 132)])
+def test_any_size_from_32_on(name, size):
+    model = build(name).eval()
+    with torch.no_grad():
+        maps = model(torch.randn(1, 3, *size))
+    for x, stride in zip(maps, model.out_strides, strict=True):
+        lengths = [side // 4 * 4 if NETWORKS[name]["type"] == "LWGANet" else side for side in size]
+        assert tuple(x.shape[2:]) == tuple(-(-length // stride) for length in lengths)
+        assert x.isfinite().all()
+
+
+@TYPES
+def test_scratch_initialisation_is_finite_and_varied(name):
+    model = build(name)
+    model.init_weights()
+    with torch.no_grad():
+        maps = model.eval()(torch.randn(1, 3, 64, 64))
+    assert all(x.isfinite().all() and x.std() > 0 for x in maps)
