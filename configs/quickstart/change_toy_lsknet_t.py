@@ -1,7 +1,8 @@
 # A small Siamese UPerNet on LSKNet-T for pairs of toy scenes, from random weights, in a few minutes on two CPU cores.
 # Protocol: 160 training and 40 held-out pairs of 256 px; buildings that came or went changed, vehicles and season did not.
 # Figures are those of the changed class over all held-out pixels. No published number.
-# Differs from Open-CD's siam_upernet in size only (64 channels instead of 128).
+# Differs from Open-CD's siam_upernet in size (64 channels instead of 128), in comparing the dates by the absolute
+# difference of their features, and in weighing the changed class: with 2 % changed pixels and 400 steps both save time.
 _base_ = [
     '../_base_/backbones/lsknet_t.py',
     '../_base_/heads/siam_upernet.py',
@@ -9,10 +10,15 @@ _base_ = [
     '../_base_/runtime/default.py',
 ]
 
+# mmseg's loss cannot weigh classes and average over what is not ignored at once; nothing is ignored here.
+_loss = dict(class_weight=[1.0, 8.0], avg_non_ignore=False)
 model = dict(
     backbone=dict(_base_.backbone, drop_rate=0.0, drop_path_rate=0.0, init_cfg=None),
-    decode_head=dict(in_channels=[2 * c for c in _base_.backbone_channels], channels=64, dropout_ratio=0.0),
-    auxiliary_head=dict(in_channels=2 * _base_.backbone_channels[2], dropout_ratio=0.0))
+    neck=dict(policy='abs_diff'),
+    decode_head=dict(
+        in_channels=_base_.backbone_channels, channels=64, dropout_ratio=0.0, loss_decode=_loss),
+    auxiliary_head=dict(in_channels=_base_.backbone_channels[2], dropout_ratio=0.0, loss_decode=_loss))
+train_dataloader = dict(batch_size=4)
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -20,9 +26,9 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=20),
-    dict(type='PolyLR', by_epoch=False, begin=20, end=240, power=1.0, eta_min=1e-6),
+    dict(type='PolyLR', by_epoch=False, begin=20, end=400, power=1.0, eta_min=1e-6),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=12)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=10))
