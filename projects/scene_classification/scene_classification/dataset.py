@@ -25,7 +25,9 @@ class SceneFolders(BaseDataset):
         self.size = size
         root = Path(data_root)
         if not root.is_dir():
-            raise DataError("the data folder does not exist", where=root, cure="expected <folder>/<class name>/*.png")
+            raise DataError(
+                "the data folder does not exist", where=root, cure="expected <folder>/<class name>/*.png"
+            )
         names = tuple(sorted(folder.name for folder in root.iterdir() if folder.is_dir()))
         super().__init__(data_root=data_root, metainfo=dict(classes=names), pipeline=[])
 

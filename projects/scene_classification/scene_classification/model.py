@@ -1,5 +1,7 @@
 """A linear classifier on the last stage of any backbone."""
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ANY_MODELS
@@ -19,13 +21,15 @@ class SceneClassifier(BaseModel):
     def __init__(self, backbone: dict, num_classes: int) -> None:
         super().__init__(
             data_preprocessor=dict(
-                type="mmengine.ImgDataPreprocessor", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]
+                type="mmengine.ImgDataPreprocessor",
+                mean=[123.675, 116.28, 103.53],
+                std=[58.395, 57.12, 57.375],
             )
         )
         self.backbone = ANY_MODELS.build(backbone)
         self.head = torch.nn.Linear(self.backbone.out_channels[-1], num_classes)
 
-    def forward(self, inputs: torch.Tensor, data_samples: list | None = None, mode: str = "tensor"):
+    def forward(self, inputs: torch.Tensor, data_samples: list | None = None, mode: str = "tensor") -> Any:
         """Return logits, the loss, or the samples with ``scores``."""
         logits = self.head(self.backbone(inputs)[-1].mean(dim=(2, 3)))
         if mode == "loss":

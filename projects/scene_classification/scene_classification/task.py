@@ -66,11 +66,15 @@ class SceneClassification(Task):
         image = torch.from_numpy(np.ascontiguousarray(cv2.cvtColor(crop, cv2.COLOR_BGR2RGB))).permute(2, 0, 1)
         return dict(inputs=image, data_samples=BaseDataElement())
 
-    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> MeanOverWindows:
+    def accumulator(
+        self, height: int, width: int, classes: Classes, score_threshold: float
+    ) -> MeanOverWindows:
         """Average over windows."""
         return MeanOverWindows(classes.names)
 
-    def draw_truth(self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes) -> np.ndarray:
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
         """Name the class below the image."""
         return _captioned(images[0], [("truth", sample.label)], classes)
 
@@ -78,7 +82,9 @@ class SceneClassification(Task):
         """Name the best class below the image."""
         return _captioned(images[0], [("prediction", int(result.scores.argmax()))], classes)
 
-    def draw_comparison(self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes) -> np.ndarray:
+    def draw_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
         """Name truth and prediction below the image."""
         rows = [("truth", sample.label), ("prediction", int(sample.scores.argmax()))]
         return _captioned(images[0], rows, classes)
@@ -90,4 +96,6 @@ class SceneClassification(Task):
 
 def _captioned(image: np.ndarray, rows: list[tuple[str, int]], classes: Classes) -> np.ndarray:
     picture = magnify(image, magnification(image, 320))
-    return add_legend(picture, [(f"{what}: {classes.names[label]}", classes.palette[label]) for what, label in rows])
+    return add_legend(
+        picture, [(f"{what}: {classes.names[label]}", classes.palette[label]) for what, label in rows]
+    )
