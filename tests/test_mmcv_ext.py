@@ -32,5 +32,7 @@ def test_a_compiled_extension_wins(tmp_path):
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "_ext.py").write_text("compiled = True\n")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import rsfoundation, mmcv._ext as ext; assert ext.compiled"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import rsfoundation, mmcv._ext as e; assert e.compiled"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

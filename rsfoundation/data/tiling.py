@@ -74,7 +74,7 @@ def tile_grid(
             raise ConfigError(
                 f"windows of {size} px cannot share {shared} px", where="gap", cure=f"choose 0 to {size - 1}"
             )
-        columns, rows = (_starts(side, size, size - shared) for side in (width, height))
+        columns, rows = (window_starts(side, size, size - shared) for side in (width, height))
         tiles += [Tile(x, y, size) for y in rows for x in columns]
     tiles = list(dict.fromkeys(tiles))
     shares = [tile.image_share(width, height) for tile in tiles]
@@ -82,7 +82,7 @@ def tile_grid(
     return [tile for tile, share in zip(tiles, shares, strict=True) if share > least]
 
 
-def _starts(length: int, size: int, step: int) -> list[int]:
+def window_starts(length: int, size: int, step: int) -> list[int]:
     """Return the starts along one axis; the last window is shifted back inside the image."""
     last = max(0, length - size)
     return [*range(0, last, step), last]

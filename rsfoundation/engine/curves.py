@@ -28,6 +28,7 @@ def draw_curves(record: dict[str, Any], path: Path) -> None:
     losses.set(title="training loss", xlabel="iteration", yscale="log")
     _lines(metrics, val, _keys(val), marker="o")
     metrics.set(title="validation", xlabel="iteration", ylim=(0, 1))
+    metrics.set_xlim(0, max((row["iter"] for row in (*train, *val)), default=1) * 1.05)
     _lines(rates, train, ["lr"])
     rates.set(title="learning rate", xlabel="iteration")
     for axes in (losses, metrics, rates):

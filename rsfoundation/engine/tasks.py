@@ -1,6 +1,5 @@
 """From a config to the task it declares."""
 
-import colorsys
 from typing import Any
 
 from mmengine.config import Config
@@ -8,6 +7,7 @@ from mmengine.config import Config
 from rsfoundation.errors import ConfigError, nearest
 from rsfoundation.registry import TASKS
 from rsfoundation.task import Classes, Task
+from rsfoundation.visualization import palette
 
 
 def build_task(cfg: Config) -> Task:
@@ -47,13 +47,7 @@ def classes_of(meta: dict[str, Any]) -> Classes:
     if not names:
         raise ConfigError("the data set's metainfo names no classes", cure="set metainfo=dict(classes=(...))")
     names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
-    palette = meta.get("palette") or meta.get("PALETTE") or []
-    colours = [tuple(int(value) for value in colour) for colour in palette if not isinstance(colour, str)]
-    colours += [_spread_colour(index) for index in range(len(colours), len(names))]
+    declared = meta.get("palette") or meta.get("PALETTE") or []
+    colours = [tuple(int(value) for value in colour) for colour in declared if not isinstance(colour, str)]
+    colours += palette(len(names))[len(colours) :]
     return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
-
-
-def _spread_colour(index: int) -> tuple[int, int, int]:
-    """Return a saturated colour; neighbouring indices are a golden angle apart in hue."""
-    red, green, blue = colorsys.hsv_to_rgb((index * 0.61803398875) % 1.0, 0.85, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)

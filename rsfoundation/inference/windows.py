@@ -1,7 +1,6 @@
 """Cutting a scene into overlapping windows."""
 
-from collections.abc import Iterator
-
+from rsfoundation.data.tiling import window_starts
 from rsfoundation.errors import ConfigError
 from rsfoundation.task import Window
 
@@ -26,12 +25,6 @@ def window_grid(height: int, width: int, size: int, overlap: int) -> list[Window
         )
     return [
         Window(left, top, min(size, width), min(size, height))
-        for top in _starts(height, size, size - overlap)
-        for left in _starts(width, size, size - overlap)
+        for top in window_starts(height, size, size - overlap)
+        for left in window_starts(width, size, size - overlap)
     ]
-
-
-def _starts(length: int, size: int, step: int) -> Iterator[int]:
-    last = max(0, length - size)
-    yield from range(0, last, step)
-    yield last
