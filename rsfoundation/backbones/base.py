@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from rsfoundation.backbones.weight_loading import LoadReport, load_checkpoint
 from rsfoundation.errors import ConfigError, nearest
 
 Arch = TypeVar("Arch")
@@ -60,6 +61,7 @@ class Backbone(BaseModule, ABC):
     Attributes:
         out_channels: Channels of each returned map.
         out_strides: Input pixels per pixel of each returned map.
+        load_report: What became of the checkpoint that ``init_cfg`` names, once it is loaded.
 
     Raises:
         ConfigError: ``out_indices`` or ``frozen_stages`` name stages that do not exist.
@@ -87,6 +89,8 @@ class Backbone(BaseModule, ABC):
         self.out_indices = tuple(sorted(set(out_indices)))
         self.out_channels = tuple(stage_channels[index] for index in self.out_indices)
         self.out_strides = tuple(STRIDES[index] for index in self.out_indices)
+        self.init_cfg: Any
+        self.load_report: LoadReport | None = None
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
 
     @abstractmethod
@@ -100,7 +104,14 @@ class Backbone(BaseModule, ABC):
     def init_weights(self) -> None:
         """Initialise from scratch, then as ``init_cfg`` says (what a checkpoint lacks stays from scratch)."""
         self.init_scratch()
+        wanted = self.init_cfg
+        parts = [wanted] if isinstance(wanted, dict) else list(wanted or [])
+        self.init_cfg = [part for part in parts if part["type"] != "Pretrained"]
         super().init_weights()
+        self.init_cfg = wanted
+        for part in parts:
+            if part["type"] == "Pretrained":
+                self.load_report = load_checkpoint(self, part["checkpoint"], part.get("prefix") or "")
 
     def freeze(self) -> None:
         """Switch off gradients and batch statistics of the frozen modules; subclasses call it once built."""

@@ -5,7 +5,5 @@ backbone = dict(
     drop_rate=0.1,
     drop_path_rate=0.1,
     norm_cfg=dict(type='SyncBN', requires_grad=True),
-    init_cfg=dict(
-        type='Pretrained',
-        checkpoint='https://download.openmmlab.com/mmrotate/v1.0/lsknet/backbones/lsk_t_backbone-2ef8a593.pth'))
+    init_cfg=dict(type='Pretrained', checkpoint='lsknet_t-in1k'))
 backbone_channels = [32, 64, 160, 256]

@@ -1,9 +1,10 @@
-# StripNet-S as in the published detectors: ImageNet-1k weights (on the authors' drive only, so none are named
-# here; give init_cfg a local file), dropout 0.1 and stochastic depth 0.15 (0.1 on DIOR, FAIR1M and HRSC2016).
+# StripNet-S as in the published detectors: ImageNet-1k weights, dropout 0.1, stochastic depth 0.15 (0.1 on
+# DIOR, FAIR1M, HRSC2016). The weights are on the authors' drive only: `rsf info models` says where they go.
 backbone = dict(
     type='rsfoundation.StripNet',
     arch='s',
     drop_rate=0.1,
     drop_path_rate=0.15,
-    norm_cfg=dict(type='SyncBN', requires_grad=True))
+    norm_cfg=dict(type='SyncBN', requires_grad=True),
+    init_cfg=dict(type='Pretrained', checkpoint='stripnet_s-in1k'))
 backbone_channels = [64, 128, 320, 512]
