@@ -1,8 +1,8 @@
 """Makes ``import mmcv.ops`` work where mmcv was installed without its compiled part.
 
 mmcv imports its operators from the extension module ``mmcv._ext``. A plain install has none, so a
-finder at the *end* of ``sys.meta_path`` answers for that one name with :mod:`rsfoundation.ops.ext`;
-a compiled ``mmcv._ext``, where there is one, is found first and wins.
+finder on ``sys.meta_path`` answers for that one name with :mod:`rsfoundation.ops.ext`. It comes first:
+where there is a compiled ``mmcv._ext``, the stand-in hands calls on to it as ``RSF_OPS`` says.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ class _StandInLoader(Loader):
 
 
 class _StandInFinder(MetaPathFinder):
-    """Answers for ``mmcv._ext`` when nothing before it on ``sys.meta_path`` did."""
+    """Answers for ``mmcv._ext`` and for no other name."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -43,4 +43,4 @@ class _StandInFinder(MetaPathFinder):
 def install() -> None:
     """Put the finder in place once; a second call changes nothing."""
     if not any(isinstance(finder, _StandInFinder) for finder in sys.meta_path):
-        sys.meta_path.append(_StandInFinder())
+        sys.meta_path.insert(0, _StandInFinder())

@@ -111,12 +111,7 @@ def _device() -> Iterator[Check]:
 
 
 def _operators() -> Iterator[Check]:
-    found = operator_source()
-    yield Check(
-        "mmcv operators",
-        "ok",
-        "compiled mmcv._ext" if found == "compiled mmcv" else "rsfoundation.ops (no compiler needed)",
-    )
+    yield Check("mmcv operators", "ok", operator_source())
 
 
 def _toolboxes() -> Iterator[Check]:

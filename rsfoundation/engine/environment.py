@@ -55,8 +55,8 @@ def environment_report() -> dict[str, Any]:
 
 
 def operator_source() -> str:
-    """Return ``'compiled mmcv'`` or ``'rsfoundation.ops'``: who answers for ``mmcv._ext``."""
-    from importlib.util import find_spec
+    """Say who answers for mmcv's operators: the value of ``RSF_OPS`` and what there is to choose from."""
+    from rsfoundation.ops.backend import choice, compiled_mmcv
 
-    spec = find_spec("mmcv._ext")
-    return "rsfoundation.ops" if spec is None or spec.origin == "rsfoundation.ops.ext" else "compiled mmcv"
+    present = "rsfoundation.ops" if compiled_mmcv() is None else "rsfoundation.ops, compiled mmcv"
+    return f"RSF_OPS={choice()}: {present}"
