@@ -11,7 +11,7 @@ import typer
 from rsfoundation.cli import browse, demo, doctor, info, predict, prepare, test, train
 from rsfoundation.cli.console import report_error
 from rsfoundation.cli.notices import hold_back_notices
-from rsfoundation.cli.options import expand_overrides
+from rsfoundation.cli.options import complete_resume, expand_overrides
 
 app = typer.Typer(
     name="rsf",
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Threads that spin long while they wait cost tenfold where other programs share the cores; threads that
     # never spin cost twofold on a quiet machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    words = expand_overrides(list(sys.argv[1:] if arguments is None else arguments))
+    words = complete_resume(expand_overrides(list(sys.argv[1:] if arguments is None else arguments)))
     try:
         app(words, prog_name="rsf")
     except KeyboardInterrupt:

@@ -67,3 +67,13 @@ def expand_overrides(words: list[str]) -> list[str]:
             taking = False
             out.append(word)
     return out
+
+
+def complete_resume(words: list[str]) -> list[str]:
+    """Let a bare ``--resume`` mean ``--resume auto``, as every MMEngine user writes it."""
+    out: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        out.append(word)
+        if word == "--resume" and not (following == "auto" or following.endswith(".pth")):
+            out.append("auto")
+    return out

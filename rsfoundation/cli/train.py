@@ -22,7 +22,7 @@ from rsfoundation.cli.options import (
 Resume = Annotated[
     str | None,
     typer.Option(
-        "--resume", help="auto: go on from the newest checkpoint of the run folder; or a checkpoint file."
+        "--resume", help="Go on: from the newest checkpoint of the run folder (auto), or from a .pth file."
     ),
 ]
 

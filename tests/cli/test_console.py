@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from rsfoundation.cli import main
-from rsfoundation.cli.options import expand_overrides
+from rsfoundation.cli.options import complete_resume, expand_overrides
 from rsfoundation.errors import DataError
 
 
@@ -28,6 +28,19 @@ from rsfoundation.errors import DataError
 )
 def test_cfg_options_take_several_values(words, expected):
     assert expand_overrides(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "c", "--resume"], ["train", "c", "--resume", "auto"]),
+        (["train", "--resume", "c"], ["train", "--resume", "auto", "c"]),
+        (["train", "c", "--resume", "x.pth"], ["train", "c", "--resume", "x.pth"]),
+        (["train", "c", "--resume", "auto", "--amp"], ["train", "c", "--resume", "auto", "--amp"]),
+    ],
+)
+def test_a_bare_resume_means_auto(words, expected):
+    assert complete_resume(words) == expected
 
 
 @pytest.mark.parametrize("verb", ["demo", "train", "test", "predict", "prepare", "browse", "info", "doctor"])
