@@ -39,4 +39,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        raise SystemExit(report_error(error)) from error if "--debug" in words else None
+        raise SystemExit(report_error(error)) from None
