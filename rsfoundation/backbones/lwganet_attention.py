@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from rsfoundation.backbones.base import NormCfg
 from rsfoundation.backbones.fused import conv_norm
 from rsfoundation.backbones.lsk_gate import LSKGate
+from rsfoundation.backbones.tokens import linear, multi_head
 
 _KERNEL = 11
 _HEAD_CHANNELS = 4
@@ -128,12 +129,9 @@ class TokenAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a map of the same shape."""
-        count, channels, height, width = x.shape
-        tokens = x.permute(0, 2, 3, 1).reshape(count, height * width, channels)
-        qkv = self.qkv(tokens).view(count, height * width, 3, -1, _HEAD_CHANNELS)
-        mixed = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4).unbind(0))
-        out = self.proj(mixed.transpose(1, 2).reshape(tokens.shape))
-        return out.view(count, height, width, channels).permute(0, 3, 1, 2)
+        tokens = x.permute(0, 2, 3, 1)
+        mixed = multi_head(linear(self.qkv, tokens).flatten(1, 2), x.shape[1] // _HEAD_CHANNELS)
+        return linear(self.proj, mixed.view(tokens.shape)).permute(0, 3, 1, 2)
 
 
 class PooledGate(LSKGate):

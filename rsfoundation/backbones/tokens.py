@@ -32,6 +32,25 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], layer.out_features)
 
 
+def multi_head(qkv: torch.Tensor, heads: int, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Mix values by attention in several heads.
+
+    Args:
+        qkv: Queries, keys and values side by side, ``(N, L, 3 * C)``, heads outermost in each.
+        heads: Number of heads.
+        mask: Added to the scores, broadcast to ``(N, heads, L, L)``.
+
+    Returns:
+        ``(N, L, C)``.
+    """
+    query, key, value = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    mixed = F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2)
+    if torch.compiler.is_compiling():
+        # What an exporter puts in place of the fused kernel has other strides: let the graph hold the copy.
+        mixed = mixed.clone(memory_format=torch.contiguous_format)
+    return mixed.flatten(2)
+
+
 class TokenMLP(nn.Module):
     """Linear layer, GELU, linear layer, dropout after both."""
 
@@ -151,8 +170,5 @@ class WindowAttention(nn.Module):
     def forward(self, x: torch.Tensor, grid: WindowGrid, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Return ``(N, H, W, channels)`` for tokens ``(N, H, W, in_channels)``."""
         windows = grid.split(x)
-        qkv = linear(self.qkv, windows).view(len(windows), WINDOW * WINDOW, 3, self.heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value, self._bias(mask, len(x)))
-        mixed = mixed.transpose(1, 2).flatten(2)
+        mixed = multi_head(linear(self.qkv, windows), self.heads, self._bias(mask, len(x)))
         return grid.join(self.drop(linear(self.proj, mixed)))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from rsfoundation.backbones.base import BATCH_NORM, STRIDES, Backbone, NormCfg, read_arch
 from rsfoundation.backbones.fused import conv_norm
-from rsfoundation.backbones.tokens import TokenMLP, WindowAttention, WindowGrid, linear
+from rsfoundation.backbones.tokens import TokenMLP, WindowAttention, WindowGrid, linear, multi_head
 from rsfoundation.registry import MODELS
 
 _MULTIPLE = 32
@@ -128,12 +128,10 @@ class GlobalAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``(N, H, W, channels)``."""
-        count, height, width = x.shape[:3]
-        qkv = linear(self.qkv, x).view(count, height * width, 3, self.heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
-        out = linear(self.proj, mixed.reshape(count, height, width, -1))
-        return out + qkv[:, :, 2].reshape(out.shape) if self.value_skip else out
+        qkv = linear(self.qkv, x)
+        mixed = multi_head(qkv.flatten(1, 2), self.heads).view(*x.shape[:3], -1)
+        out = linear(self.proj, mixed)
+        return out + qkv.chunk(3, -1)[2] if self.value_skip else out
 
 
 def _attend(attention: nn.Module, x: torch.Tensor) -> torch.Tensor:
