@@ -73,11 +73,11 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=35, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=800, T_max=750, eta_min_ratio=0.02),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=500, T_max=450, eta_min_ratio=0.02),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_interval=400)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=250)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(by_epoch=False, interval=400))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(by_epoch=False, interval=250))
 log_processor = dict(by_epoch=False)
 predict = dict(window=256, overlap=64)  # the size the patches are cut in: both are enlarged to 512
