@@ -33,8 +33,9 @@ def predict(
         typer.Option("--window", help="Side of the windows in pixels; the config's when not given.", min=32),
     ] = None,
     overlap: Annotated[
-        int, typer.Option("--overlap", help="Pixels shared by neighbouring windows.", min=0)
-    ] = 200,
+        int | None,
+        typer.Option("--overlap", help="Pixels windows share; the config's when not given.", min=0),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Windows per forward pass.", min=1)] = 1,
     score: Annotated[
         float, typer.Option("--score", help="Drop predictions that score less.", min=0, max=1)
@@ -51,7 +52,7 @@ def predict(
 ) -> None:
     """Predict images of any size: cut into windows, merged in full-image pixels.
 
-    Example: rsf predict scene.png --model work_dirs/detection_toy_lsknet_t -o out --window 256 --overlap 64
+    Example: rsf predict scene.png --model work_dirs/detection_toy_lsknet_t -o out --score 0.5
     """
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.predict import PredictOptions

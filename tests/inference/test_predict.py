@@ -50,6 +50,17 @@ def test_options_come_before_the_config(model, tmp_path):
         predict(model, [tmp_path], tmp_path / "out", PredictOptions(formats=("gpkg",)))
 
 
+def test_the_console_takes_windows_from_the_config(run, tmp_path, monkeypatch):
+    from rsfoundation.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    write_rgb(tmp_path / "a.png", np.zeros((16, 24, 3), np.uint8))
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "a.png", "--model", str(run), "--device", "cpu"])
+    assert stop.value.code == 0
+    assert json.loads((tmp_path / "predictions" / "a.json").read_text())["windows"] == 6
+
+
 def test_a_checkpoint_of_another_model_is_refused(run):
     with pytest.raises(CheckpointError, match="another model"):
         WindowModel(run, device="cpu", overrides=["model.width=8"])
