@@ -1,0 +1,157 @@
+"""The package's backbones against the same networks written the plain way, side by side.
+
+    python benchmarks/backbones.py [--only lsknet_s ...] [--train] [--repeats 7] [--json out.json]
+
+Evaluation: one image of 512 pixels, float32. Training: forward and backward, two images of 256 pixels. Both
+forms use the same weights; outputs are compared (1e-4 of the largest value) before anything is timed, and
+calls alternate in one process. Figures are medians. FLOPs are FLOPs: a multiply-add is two.
+"""
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from plain_backbones import PLAIN
+from torch import nn
+
+from rsfoundation.backbones.complexity import measure_complexity
+from rsfoundation.registry import MODELS
+
+NETWORKS = {
+    "lsknet_t": dict(type="LSKNet", arch="t"),
+    "lsknet_s": dict(type="LSKNet", arch="s"),
+    "stripnet_t": dict(type="StripNet", arch="t"),
+    "stripnet_s": dict(type="StripNet", arch="s"),
+    "lwganet_l0": dict(type="LWGANet", arch="l0"),
+    "lwganet_l1": dict(type="LWGANet", arch="l1"),
+    "lwganet_l2": dict(type="LWGANet", arch="l2"),
+    "rsp_resnet50": dict(type="RSPResNet", depth=50),
+    "rsp_swin_t": dict(type="RSPSwinTransformer", arch="t"),
+    "vitaev2_s": dict(type="ViTAEv2", arch="s"),
+}
+EVALUATION_SHAPE, TRAINING_SHAPE = (1, 3, 512, 512), (2, 3, 256, 256)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Median seconds of both forms, wall clock and processor time of all threads, and the rate of ours."""
+
+    name: str
+    shape: tuple[int, ...]
+    plain_s: float
+    ours_s: float
+    plain_cpu_s: float
+    ours_cpu_s: float
+    gflops_per_s: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is, by the clock."""
+        return self.plain_s / self.ours_s
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The same by processor time, which other processes on the machine disturb less."""
+        return self.plain_cpu_s / self.ours_cpu_s
+
+
+def randomise(model: nn.Module) -> None:
+    """Give weights that keep activations near one, and norms statistics as after training."""
+    torch.manual_seed(0)
+    for name, value in model.state_dict().items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif value.dim() > 1 and value.is_floating_point():
+            value.normal_(0, value[0].numel() ** -0.5)
+        elif value.is_floating_point():
+            value.normal_(1 if name.endswith("weight") else 0, 0.1)
+
+
+def compare(model: nn.Module, plain: Callable[..., list[torch.Tensor]]) -> None:
+    """Stop where the two forms give different maps of an image of 128 pixels.
+
+    In double precision: in single, rounding decides between near-equal maxima that LWGANet puts back
+    where they were, and moves them by a pixel in either form.
+    """
+    twin, x = copy.deepcopy(model).double(), torch.randn(1, 3, 128, 128, dtype=torch.float64)
+    with torch.no_grad():
+        for found, expected in zip(twin(x), plain(twin, x), strict=True):
+            worst = ((found - expected).abs().max() / expected.abs().max()).item()
+            if worst > 1e-4:
+                raise SystemExit(f"outputs differ by {worst:.1e} of the largest value")
+
+
+def alternate(first: Callable[[], None], second: Callable[[], None], repeats: int) -> list[tuple[float, ...]]:
+    """Time both in turn; return (wall, wall, processor, processor) of each round."""
+    rounds = []
+    for _ in range(repeats):
+        walls, cpus = [], []
+        for call in (first, second):
+            wall, cpu = time.perf_counter(), time.process_time()
+            call()
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+        rounds.append((*walls, *cpus))
+    return rounds
+
+
+def backward(maps: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> None:
+    """Run the backward pass of the sum of all maps."""
+    sum(x.sum() for x in maps).backward()
+
+
+def bench(name: str, train: bool, repeats: int) -> Row:
+    """Compare and time one network."""
+    model = MODELS.build(NETWORKS[name])
+    randomise(model)
+    plain, shape = PLAIN[NETWORKS[name]["type"]], TRAINING_SHAPE if train else EVALUATION_SHAPE
+    x = torch.randn(shape)
+    compare(model.eval(), plain)
+    model.train(train)
+
+    def step(forward: Callable[[], list[torch.Tensor]]) -> None:
+        with torch.set_grad_enabled(train):
+            maps = forward()
+        if train:
+            backward(maps)
+
+    rounds = alternate(lambda: step(lambda: plain(model, x)), lambda: step(lambda: model(x)), repeats + 1)[1:]
+    medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    flops = measure_complexity(model, shape).total.flops * (3 if train else 1)
+    return Row(name, shape, *medians, flops / medians[1] / 1e9)
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--train", action="store_true")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    mode = "forward and backward" if options.train else "forward"
+    print(f"{mode}, float32, CPU, {options.threads} threads, torch {torch.__version__}")
+    print(f"{'network':14}{'plain ms':>10}{'ours ms':>10}{'ratio':>8}{'cpu ratio':>11}{'GFLOP/s':>10}")
+    rows = []
+    for name in options.only:
+        row = bench(name, options.train, options.repeats)
+        rows.append(row)
+        times = f"{row.plain_s * 1e3:10.1f}{row.ours_s * 1e3:10.1f}{row.ratio:8.2f}{row.cpu_ratio:11.2f}"
+        print(f"{name:14}{times}{row.gflops_per_s:10.1f}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+
+
+if __name__ == "__main__":
+    main()
