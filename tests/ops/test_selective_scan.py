@@ -1,3 +1,6 @@
+import ctypes
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -191,3 +194,23 @@ def test_rejects_shapes_that_do_not_fit():
         selective_scan(**(data | {"B": data["B"][..., :9]}))
     with pytest.raises(OperatorInputError, match=r"u \(b, i, l\)"):
         selective_scan(**(data | {"u": data["u"][0]}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="dirties the heap through glibc")
+def test_memory_that_holds_nan_does_not_leak_into_the_result():
+    """Kernels work in uninitialised memory: fill freed blocks of the sizes they ask for with NaN first."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    data = example(200, dtype=torch.float32)
+    expected = selective_scan(**data)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # worker threads have heaps of their own
+    try:
+        blocks = [(libc.malloc(size), size) for size in range(512, 4096, 16) for _ in range(6)]
+        for block, size in blocks:
+            ctypes.memset(block, 0xFF, size)
+        for block, _ in blocks:
+            libc.free(block)
+        torch.testing.assert_close(selective_scan(**data), expected)
+    finally:
+        torch.set_num_threads(threads)

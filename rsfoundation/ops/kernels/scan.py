@@ -58,7 +58,7 @@ def _read_out(count: int, states: np.ndarray, c: np.ndarray, reverse: bool, scra
     """Write ``y`` of a chunk, without skip connection and gate."""
     for step in range(count):
         j = count - 1 - step if reverse else step
-        total = scratch[_Y, 0] * 0
+        total = c.dtype.type(0)
         for n in range(c.shape[1]):
             total += states[step + 1, n] * c[j, n]
         scratch[_Y, j] = total
