@@ -1,0 +1,115 @@
+"""How long one forward of a model takes, with everything stated that the figure depends on."""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Timings of one model's forward in evaluation mode.
+
+    Attributes:
+        p50_ms: Median milliseconds of a batch.
+        p95_ms: 95th percentile.
+        images_per_s: Images per second at the median.
+        peak_memory_mib: Most memory held during the timing: the device's allocator on a GPU; on a CPU the
+            resident size of the whole process, its peak so far.
+        input_shape: ``(N, bands, H, W)``.
+        dtype: Of weights and input.
+        memory_format: ``'channels_last'`` or ``'contiguous'``.
+        device: Name of the device.
+        compiled: Whether the model went through ``torch.compile``.
+        threads: CPU threads of one operation.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    images_per_s: float
+    peak_memory_mib: float
+    input_shape: tuple[int, ...]
+    dtype: str
+    memory_format: str
+    device: str
+    compiled: bool
+    threads: int
+
+
+def measure_latency(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = True,
+    device: str = "cpu",
+    compiled: bool = False,
+    repeats: int = 20,
+) -> Latency:
+    """Time a model's forward on random input.
+
+    Args:
+        model: A backbone, or any module whose ``forward`` takes one tensor; it is moved to ``device`` and
+            ``dtype`` and put in evaluation mode.
+        input_shape: ``(N, bands, H, W)``.
+        dtype: Of weights and input.
+        channels_last: Memory layout of weights and input.
+        device: Where to run.
+        compiled: Run through ``torch.compile``.
+        repeats: Timed calls, after three untimed ones.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = model.eval().to(device=device, dtype=dtype)
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
+    x = torch.randn(input_shape).to(device=device, dtype=dtype, memory_format=layout)
+    run = torch.compile(model) if compiled else model
+    with torch.no_grad():
+        for _ in range(_WARM_UP):
+            run(x)
+        _reset_peak(x.device)
+        times = sorted(_timed(run, x) for _ in range(repeats))
+    median = statistics.median(times)
+    return Latency(
+        p50_ms=median * 1e3,
+        p95_ms=times[min(len(times) - 1, round(0.95 * len(times)))] * 1e3,
+        images_per_s=len(x) / median,
+        peak_memory_mib=_peak_bytes(x.device) / 2**20,
+        input_shape=tuple(input_shape),
+        dtype=str(dtype).removeprefix("torch."),
+        memory_format="channels_last" if channels_last else "contiguous",
+        device=torch.cuda.get_device_name(x.device) if x.is_cuda else device,
+        compiled=compiled,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _timed(run: Callable[[torch.Tensor], object], x: torch.Tensor) -> float:
+    _synchronise(x.device)
+    start = time.perf_counter()
+    run(x)
+    _synchronise(x.device)
+    return time.perf_counter() - start
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kibibytes everywhere else
