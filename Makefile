@@ -9,31 +9,38 @@ TESTS  ?=
 
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
+DEV     := $(VENV)/.ready-dev
+UV      := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraint constraints.txt
 
 .PHONY: help demo test test-all lint install clean
 
 help:
 	@sed -n '1,5p' $(firstword $(MAKEFILE_LIST)) | sed 's/^# \{0,1\}//'
 
-install: $(READY)
+install: $(DEV)
 
 $(READY): pyproject.toml constraints.txt
 	@echo "== making the environment in $(VENV) (once; about 5 GB with CUDA libraries)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraint constraints.txt --editable '.[dev]'
+	$(UV) --editable .
+	@touch $@
+
+$(DEV): $(READY)
+	@echo "== adding what the test suite needs: every extra and the linters"
+	$(UV) --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)
 	$(BIN)/rsf demo $(TASK)
 
-test: $(READY)
+test: $(DEV)
 	$(BIN)/python -m pytest -m 'not slow' $(TESTS)
 
-test-all: $(READY)
+test-all: $(DEV)
 	$(BIN)/python -m pytest $(TESTS)
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
