@@ -39,7 +39,7 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     Returns:
         One list per stage, one rate per block.
     """
-    rates = iter(torch.linspace(0, rate, sum(depths), dtype=torch.float64).tolist())
+    rates = iter(torch.linspace(0, rate, sum(depths), dtype=torch.float64, device="cpu").tolist())
     return [[next(rates) for _ in range(depth)] for depth in depths]
 
 

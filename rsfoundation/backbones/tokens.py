@@ -4,7 +4,6 @@ Tokens are ``(N, H, W, C)``, the memory layout of a channels-last map.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import nn
@@ -71,7 +70,6 @@ class TokenMLP(nn.Module):
         return self.drop(linear(self.fc2, self.drop(F.gelu(linear(self.fc1, x)))))
 
 
-@lru_cache(maxsize=1)
 def _relative_index() -> torch.Tensor:
     """Return the table row of every pair of positions of a window, ``(49, 49)``."""
     axis = torch.arange(WINDOW)
@@ -153,7 +151,7 @@ class WindowAttention(nn.Module):
         self.heads, self.position_bias = heads, position_bias
         table = torch.zeros((2 * WINDOW - 1) ** 2, heads)
         self.relative_position_bias_table = nn.Parameter(table, requires_grad=position_bias)
-        self.register_buffer("relative_position_index", _relative_index().clone())
+        self.register_buffer("relative_position_index", _relative_index())
         self.qkv = nn.Linear(in_channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.drop = nn.Dropout(drop_rate)

@@ -217,7 +217,7 @@ def published_drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[f
     A stage starts where the *previous stage's depth* says, not where the stages before it end, so that the
     largest rates are never reached.
     """
-    line = torch.linspace(0, rate, sum(depths), dtype=torch.float64).tolist()
+    line = torch.linspace(0, rate, sum(depths), dtype=torch.float64, device="cpu").tolist()
     starts = [0, *depths]
     return [line[start : start + depth] for start, depth in zip(starts, depths, strict=False)]
 

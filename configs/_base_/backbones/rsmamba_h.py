@@ -1,5 +1,7 @@
 # RSMamba-huge of RS4D (arXiv 2606.25324): 32 blocks, native image size 1024. Four maps a quarter of the depth apart, all
-# at stride 16: set the strides of anchors and RoI extractors to 16 with them, or grow a pyramid (rsfoundation.RSSimpleFPN).
+# at stride 16, grown into the strides 4, 8, 16, 32 that heads expect.
 backbone = dict(
-    type='rsfoundation.RSMamba', arch='h', out_type='featmap', out_indices=[7, 15, 23, 31])
+    type='rsfoundation.PlainPyramid',
+    encoder=dict(type='rsfoundation.RSMamba', arch='h', out_type='featmap', out_indices=[7, 15, 23, 31]),
+    norm_cfg=dict(type='SyncBN', requires_grad=True))
 backbone_channels = [256, 256, 256, 256]
