@@ -1,35 +1,18 @@
 """Published checkpoint files as plain state dicts: weights-only reading, wrappers, prefixes, other names."""
 
-import argparse
-import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.runner.checkpoint import get_torch_safe_globals
 
+from rsfoundation.checkpoints import read_checkpoint
 from rsfoundation.errors import CheckpointError
 
 State = dict[str, torch.Tensor]
 _WRAPPERS = ("state_dict_ema", "state_dict", "model")
 _PREFIXES = ("module.", "backbone.")
-
-
-class _CfgNode:
-    """Stands in for the settings that RSP pickles beside its weights, whose package need not be installed."""
-
-    def __new__(cls, *_args: Any) -> Any:
-        """Give a plain mapping: torch fills no other kind from a file."""
-        return OrderedDict()
-
-
-# torch finds allowed classes by module and name.
-_CfgNode.__module__, _CfgNode.__qualname__ = "yacs.config", "CfgNode"
-# `getattr` would let a crafted file reach any attribute of what is allowed.
-_ALLOWED = [item for item in get_torch_safe_globals() if item is not getattr] + [_CfgNode, argparse.Namespace]
 
 
 def read_state(path: Path) -> State:
@@ -44,21 +27,7 @@ def read_state(path: Path) -> State:
     Raises:
         CheckpointError: The file is broken, holds more than weights and settings, or no weights.
     """
-    try:
-        torch.serialization.add_safe_globals(_ALLOWED)  # idempotent
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"the checkpoint is not loaded: it holds more than weights ({str(error)[:200]})",
-            where=path,
-            cure="re-save its `state_dict` alone, in an environment where you trust the file",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            "the checkpoint cannot be read; it is cut short or no checkpoint",
-            where=path,
-            cure="fetch it again",
-        ) from error
+    content = read_checkpoint(path)
     state = _tensors(_unwrap(content))
     if not state:
         raise CheckpointError("the checkpoint holds no weights", where=path)

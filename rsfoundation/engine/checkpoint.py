@@ -1,70 +1,28 @@
-"""Reading checkpoints: weights and plain metadata only, never arbitrary pickled code."""
+"""Finding the checkpoints of a run, and making mmengine read every checkpoint safely."""
 
 from __future__ import annotations
 
-import pickle
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.logging import HistoryBuffer
+import torch.distributed as dist
+from mmengine.dist import barrier, is_main_process
 from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import get_torch_safe_globals
+from mmengine.runner.checkpoint import get_external_models, get_mmcls_models, get_torchvision_models
 
-from rsfoundation.errors import CheckpointError
+from rsfoundation.backbones.weight_files import resolve
+from rsfoundation.checkpoints import read_checkpoint
+from rsfoundation.errors import CheckpointError, nearest
 
-
-def _history_method(owner: Any, name: str) -> Any:
-    """Answer for ``getattr`` in a checkpoint: mmengine pickles ``HistoryBuffer`` statistics by name."""
-    if owner is HistoryBuffer and name in ("mean", "max", "min", "current"):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(f"GLOBAL getattr of {owner!r} was not allowed")
-
-
-# mmengine's own list holds `getattr` itself, which lets a crafted file reach any attribute. torch finds
-# allowed functions by their module and name.
-_history_method.__module__, _history_method.__qualname__ = "builtins", "getattr"
-_history_method.__name__ = "getattr"
-_ALLOWED = [item for item in get_torch_safe_globals() if item is not getattr] + [_history_method]
-
-
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint file without running code from it.
-
-    Args:
-        path: A ``.pth`` file.
-        map_location: As in ``torch.load``.
-
-    Raises:
-        CheckpointError: The file is missing, broken, or holds objects other than weights and the
-            plain metadata that mmengine writes.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise CheckpointError("the checkpoint does not exist", where=file)
-    try:
-        torch.serialization.add_safe_globals(
-            _ALLOWED
-        )  # idempotent; the context manager is newer than torch 2.4
-        content = torch.load(file, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"the checkpoint is not loaded: it holds more than weights ({_refused(error)})",
-            where=file,
-            cure="re-save its `state_dict` alone, in an environment where you trust the file",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"the checkpoint cannot be read; it is cut short or no checkpoint ({_first_sentence(error)})",
-            where=file,
-            cure="fetch it again, or take the one before it from the run folder",
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"a checkpoint is a dict, this file holds a {type(content).__name__}", where=file
-        )
-    return content
+_ZOOS: dict[str, Callable[[], dict[str, str]]] = {
+    "torchvision://": get_torchvision_models,
+    "modelzoo://": get_torchvision_models,
+    "open-mmlab://": get_external_models,
+    "openmmlab://": get_external_models,
+    "mmcls://": get_mmcls_models,
+}
+_FOREIGN = ("pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://")
 
 
 def find_checkpoint(place: str | Path) -> Path:
@@ -94,15 +52,39 @@ def find_checkpoint(place: str | Path) -> Path:
 
 
 def install_safe_loader() -> None:
-    """Make mmengine read local checkpoint files through :func:`read_checkpoint`, with no unsafe retry."""
-    CheckpointLoader.register_scheme(prefixes="", loader=read_checkpoint, force=True)
+    """Make mmengine read every checkpoint, local or linked, through one safe reader, with no unsafe retry."""
+    for prefixes, loader in (
+        ("", read_checkpoint),
+        (("http://", "https://"), _load_link),
+        (tuple(_ZOOS), _load_from_zoo),
+        (_FOREIGN, _refuse),
+    ):
+        CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
 
 
-def _refused(error: Exception) -> str:
-    """Name the object that torch refused to load."""
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return f"it asks for `{found.group(1)}`" if found else _first_sentence(error)
+def _load_link(link: str, map_location: Any = "cpu") -> dict[str, Any]:
+    """Fetch a link once per run, on the first rank, and read it."""
+    if is_main_process():
+        resolve(link)
+    if dist.is_initialized():
+        barrier()
+    return read_checkpoint(resolve(link), map_location)
 
 
-def _first_sentence(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0][:200]
+def _load_from_zoo(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+    zoo, _, model = name.partition("://")
+    links = _ZOOS[f"{zoo}://"]()
+    if not str(links.get(model, "")).startswith("http"):
+        raise CheckpointError(f"{zoo} has no model {model!r}", where=name, cure=nearest(model, links))
+    content = _load_link(links[model], map_location)
+    if zoo != "mmcls":
+        return content
+    state = content.get("state_dict", content)
+    start = "backbone."
+    return {"state_dict": {key.removeprefix(start): state[key] for key in state if key.startswith(start)}}
+
+
+def _refuse(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+    raise CheckpointError(
+        "checkpoints are not read from this store", where=name, cure="copy the file here and give its path"
+    )

@@ -12,7 +12,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from rsfoundation.engine.checkpoint import find_checkpoint, read_checkpoint
+from rsfoundation.checkpoints import read_checkpoint
+from rsfoundation.engine.checkpoint import find_checkpoint
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.device import use_device
 from rsfoundation.engine.norm import drop_sync_bn

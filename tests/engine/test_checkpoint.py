@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 
-from rsfoundation.engine.checkpoint import find_checkpoint, install_safe_loader, read_checkpoint
+from rsfoundation.checkpoints import read_checkpoint
+from rsfoundation.engine.checkpoint import find_checkpoint, install_safe_loader
 from rsfoundation.errors import CheckpointError
 
 
