@@ -6,6 +6,7 @@
 _base_ = [
     '../_base_/backbones/lsknet_t_scratch.py',
     '../_base_/heads/oriented_rcnn_small.py',
+    '../_base_/datasets/toy_detection.py',
     '../_base_/runtime/default.py',
 ]
 
@@ -23,49 +24,28 @@ model = dict(
         rcnn=dict(sampler=dict(num=256))),
     test_cfg=dict(rpn=_proposals, rcnn=dict(max_per_img=500)))
 
+_load = _base_.train_pipeline[:3]
+_resize = dict(type='mmdet.Resize', scale=scale, keep_ratio=True)
 train_pipeline = [
-    dict(type='rsfoundation.LoadImageFromFile'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
-    dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
+    *_load,
+    _resize,
     dict(type='rsfoundation.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='rsfoundation.RandomRotate', prob=0.5, angle_range=180),
     dict(type='mmdet.FilterAnnotations', min_gt_bbox_wh=(5, 5)),
     dict(type='mmdet.PackDetInputs'),
 ]
-test_pipeline = [
-    dict(type='rsfoundation.LoadImageFromFile'),
-    dict(type='mmdet.Resize', scale=scale, keep_ratio=True),
-    # after Resize: the metric compares in pixels of the image file
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
-    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
+test_pipeline = [_base_.test_pipeline[0], _resize, *_base_.test_pipeline[2:]]
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    drop_last=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='rsfoundation.DOTADataset',
-        data_root=data_root,
-        split='train',
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
+    dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=2,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='rsfoundation.DOTADataset',
         data_root=data_root,
         split='train',
         ignore_difficulty=2,  # cut by the border of its window
-        test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='rsfoundation.DOTAMetric')
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type='OptimWrapper',
