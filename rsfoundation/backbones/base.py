@@ -104,8 +104,8 @@ class Backbone(BaseModule, ABC):
     def init_weights(self) -> None:
         """Initialise from scratch, then as ``init_cfg`` says (what a checkpoint lacks stays from scratch)."""
         self.init_scratch()
-        wanted = self.init_cfg
-        parts = [wanted] if isinstance(wanted, dict) else list(wanted or [])
+        wanted = self.init_cfg or []
+        parts = [wanted] if isinstance(wanted, dict) else list(wanted)
         self.init_cfg = [part for part in parts if part["type"] != "Pretrained"]
         super().init_weights()
         self.init_cfg = wanted
