@@ -1,21 +1,32 @@
-"""The selective scan on the CPU: compiled kernels, rows shared out over threads."""
+"""The selective scan on the CPU: the recurrence in compiled kernels, what is elementwise in torch."""
+
+from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rsfoundation.ops.kernels import scan
 from rsfoundation.ops.kernels.threads import run_chunks
 from rsfoundation.ops.scan_core import Direction, Operands, ScanGrad, ScanOutput, new_output
 
+_SOFTPLUS = (1, 20)  # beta, and the threshold above which softplus is the identity
+
 
 def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutput:
     """Scan from ``state`` (batch, channels, n); everything in one floating type."""
-    result = new_output(operands.u, operands.A.shape[1])
+    size = operands.A.shape[1]
+    result = new_output(operands.u, size)
     result.state.copy_(state)
-    arrays = [_rows(tensor) for tensor in (result.state, result.out, result.marks)]
-    count = operands.u.shape[0] * operands.u.shape[1]
-    run_chunks(scan.forward, count, *_arrays(operands), *direction, *arrays, grain=4, pieces=2)
+    _, dt = _steps(operands, direction)
+    targets = [_rows(tensor) for tensor in (result.state, result.out, result.marks)]
+    args = (*_arrays(operands, dt), direction.reverse, *targets)
+    kernel, work = scan.forward_kernel(size), _scratch(size, targets[1])
+    run_chunks(kernel, len(targets[1]), *args, grain=4, pieces=2, scratch=work)
+    _add_skip(result.out, operands)
+    if operands.z is not None:
+        result.out.mul_(F.silu(operands.z))
     return result
 
 
@@ -23,41 +34,58 @@ def backward(
     operands: Operands, direction: Direction, marks: Tensor, grad_out: Tensor, grad_state: Tensor
 ) -> ScanGrad:
     """Return the gradients; ``grad_state`` is that of the last state."""
-    u, a, b = operands.u, operands.A, operands.B
-    batch, channels, _ = u.shape
-    rows = batch * channels
+    u, z, size = operands.u, operands.z, operands.A.shape[1]
+    raw, dt = _steps(operands, direction)
+    arrays = _arrays(operands, dt)
+    rows = len(arrays[0])
     parts = max(1, min(torch.get_num_threads(), rows))
+    slope = grad_out if z is None else grad_out * F.silu(z)
     flow = grad_state.clone(memory_format=torch.contiguous_format)
-    grad_u, grad_delta = u.new_empty(u.shape), u.new_empty(u.shape)
-    grad_z = u.new_empty(u.shape if operands.z is not None else (batch, channels, 0))
-    grad_a, sums = u.new_zeros(rows, a.shape[1]), u.new_zeros(rows, 2)
-    grad_b, grad_c = (b.new_zeros(parts, *b.transpose(2, 3).shape) for _ in range(2))
-    edges = torch.arange(parts + 1) * rows // parts
-    perrow = [_rows(t) for t in (marks, grad_out, flow, grad_u, grad_delta, grad_z)]
-    totals = [tensor.numpy() for tensor in (grad_a, grad_b, grad_c, sums, edges)]
-    run_chunks(scan.backward, parts, *_arrays(operands), *direction, *perrow, *totals)
-    of_skip, of_bias = sums.view(batch, channels, 2).sum(0).unbind(1)
-    grads = (
-        grad_u,
-        grad_delta,
-        grad_a.view(batch, channels, -1).sum(0),
-        grad_b.sum(0).transpose(2, 3),
-        grad_c.sum(0).transpose(2, 3),
-        None if operands.D is None else of_skip,
-        None if operands.z is None else grad_z,
-        None if operands.bias is None else of_bias,
+    grads, of_a = u.new_empty(3, *u.shape), u.new_zeros(*u.shape[:2], size)
+    of_tokens = u.new_zeros(parts, *arrays[3].shape)
+    targets = (_rows(marks), _rows(slope), _rows(flow), grads.flatten(1, 2).numpy(), _rows(of_a))
+    args = (*arrays, direction.reverse, *targets, of_tokens.numpy())
+    run_chunks(scan.backward_kernel(size), parts, *args, scratch=_scratch(size, arrays[0]))
+    of_u, of_step, y = grads
+    if direction.softplus:
+        of_step = torch.ops.aten.softplus_backward(of_step, raw, *_SOFTPLUS)
+    of_gate = None if z is None else torch.ops.aten.silu_backward(_add_skip(y, operands).mul_(grad_out), z)
+    if operands.D is not None:
+        of_u.addcmul_(slope, operands.D[:, None])
+    of_b, of_c = of_tokens.sum(0).view(*operands.B.shape[:2], u.shape[2], -1).transpose(2, 3).split(size, 2)
+    given = (
+        of_u,
+        of_step,
+        of_a.sum(0),
+        of_b,
+        of_c,
+        None if operands.D is None else (slope * u).sum((0, 2)),
+        of_gate,
+        None if operands.bias is None else of_step.sum((0, 2)),
     )
-    return ScanGrad(grads, flow)
+    return ScanGrad(given, flow)
+
+
+def _steps(operands: Operands, direction: Direction) -> tuple[Tensor, Tensor]:
+    """Return step sizes before and after the softplus."""
+    raw = operands.delta if operands.bias is None else operands.delta + operands.bias[:, None]
+    return raw, F.softplus(raw, *_SOFTPLUS) if direction.softplus else raw
+
+
+def _add_skip(y: Tensor, operands: Operands) -> Tensor:
+    return y if operands.D is None else y.addcmul_(operands.u, operands.D[:, None])
+
+
+def _scratch(size: int, like: np.ndarray) -> "partial[tuple[np.ndarray]]":
+    return partial(scan.scratch, size, like.dtype.type)
 
 
 def _rows(tensor: Tensor) -> np.ndarray:
     return tensor.contiguous().flatten(0, 1).numpy()
 
 
-def _arrays(operands: Operands) -> list[np.ndarray]:
-    """Return the operands as the kernels take them: tokens before states, empty for absent."""
-    u, delta, a, b, c, d, z, bias = operands
-    gate = _rows(u[..., :0] if z is None else z)
-    tokens = [tensor.transpose(2, 3).contiguous().numpy() for tensor in (b, c)]
-    skip, shift = (u.new_empty(0) if tensor is None else tensor.contiguous() for tensor in (d, bias))
-    return [_rows(u), _rows(delta), a.contiguous().numpy(), *tokens, skip.numpy(), gate, shift.numpy()]
+def _arrays(operands: Operands, dt: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return u, step sizes, A, tokens and the number of groups as the kernels take them."""
+    tokens = torch.cat([operands.B, operands.C], 2).transpose(2, 3).contiguous().flatten(0, 2)
+    a, groups = operands.A.contiguous().numpy(), operands.B.shape[1]
+    return _rows(operands.u), _rows(dt), a, tokens.numpy(), groups

@@ -19,8 +19,15 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix=f"rsf-ops-{process}")
 
 
-def run_chunks(kernel: Callable[..., None], count: int, *args: Any, grain: int = 1, pieces: int = 1) -> None:
-    """Call ``kernel(*args, start, stop)`` on consecutive parts of ``range(count)``.
+def run_chunks(
+    kernel: Callable[..., None],
+    count: int,
+    *args: Any,
+    grain: int = 1,
+    pieces: int = 1,
+    scratch: Callable[[], tuple[Any, ...]] = tuple,
+) -> None:
+    """Call ``kernel(*args, *scratch(), start, stop)`` on consecutive parts of ``range(count)``.
 
     Args:
         kernel: A compiled function that writes only what belongs to ``start..stop``.
@@ -28,13 +35,14 @@ def run_chunks(kernel: Callable[..., None], count: int, *args: Any, grain: int =
         *args: Passed before ``start`` and ``stop``.
         grain: Fewest items worth a thread of their own.
         pieces: Parts per thread; more than one evens out items of unequal cost.
+        scratch: Allocates what each call needs to itself.
     """
     threads = max(1, min(torch.get_num_threads(), count // max(grain, 1)))
     if threads == 1:
-        kernel(*args, 0, count)
+        kernel(*args, *scratch(), 0, count)
         return
     parts = min(threads * pieces, count)
     edges = [count * part // parts for part in range(parts + 1)]
     pool = _pool(os.getpid(), threads)
-    for job in [pool.submit(kernel, *args, *edges[i : i + 2]) for i in range(parts)]:
+    for job in [pool.submit(kernel, *args, *scratch(), *edges[i : i + 2]) for i in range(parts)]:
         job.result()
