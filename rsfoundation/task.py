@@ -113,6 +113,15 @@ class Task(ABC):
     ) -> np.ndarray:
         """Draw ground truth and prediction of one tested sample side by side."""
 
+    def draw_scene_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, result: Any, classes: Classes
+    ) -> np.ndarray | None:
+        """Draw the ground truth and the result of one whole scene in a picture.
+
+        ``None`` (the default) sets what :meth:`draw_truth` and :meth:`draw_result` draw side by side.
+        """
+        return None
+
     @abstractmethod
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the file(s) a tested sample was read from."""

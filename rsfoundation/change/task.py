@@ -68,6 +68,12 @@ class ChangeDetection(Task):
         """Draw both dates, ground truth and prediction of one tested sample."""
         return compare_changes(images, plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg"))
 
+    def draw_scene_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, result: ChangeMap, classes: Classes
+    ) -> np.ndarray:
+        """Draw both dates, ground truth and prediction of a whole scene."""
+        return compare_changes(images, plane(sample, "gt_sem_seg"), result.labels)
+
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the two images a tested sample was read from."""
         return list(sample.metainfo["img_path"])

@@ -1,9 +1,15 @@
-"""Holding back lines that upstream toolboxes print at import about things nobody here uses."""
+"""Holding back lines that upstream toolboxes print about things nobody here uses or can act upon."""
 
+import logging
 import sys
+import warnings
 from typing import Any, TextIO
 
 _NOTICES = ("Could not import OneDL", "Could not import OneDL. Skipping OneDL datasets.")
+# mmseg's advice on how to write heads and losses: the published settings are what they are
+_ADVICE = ("For binary segmentation, we suggest using", "Default ``avg_non_ignore`` is False")
+# DeepSpeed says so wherever it is installed beside a CPU, used or not
+_DEEPSPEED = "Setting accelerator to CPU"
 
 
 class _WithoutNotices:
@@ -24,6 +30,10 @@ class _WithoutNotices:
 
 
 def hold_back_notices() -> None:
-    """Filter this process's standard output; a second call changes nothing."""
-    if not isinstance(sys.stdout, _WithoutNotices):
-        sys.stdout = _WithoutNotices(sys.stdout)
+    """Filter this process's standard output, warnings and log; a second call changes nothing."""
+    if isinstance(sys.stdout, _WithoutNotices):
+        return
+    sys.stdout = _WithoutNotices(sys.stdout)
+    logging.getLogger("DeepSpeed").addFilter(lambda record: not record.getMessage().startswith(_DEEPSPEED))
+    for start in _ADVICE:
+        warnings.filterwarnings("ignore", message=start)

@@ -135,7 +135,10 @@ def _draw(model: WindowModel, scene: Scene, result: SceneResult, out: Path) -> l
     truth = model.task.find_truth(scene.paths, model.classes)
     if truth is None:
         return [overlay]
+    compared = model.task.draw_scene_comparison(images, truth, result, model.classes)
+    if compared is None:
+        expected = model.task.draw_truth(images, truth, model.classes)
+        compared = side_by_side([("ground truth", expected), ("prediction", drawn)])
     comparison = out / f"{scene.name}_comparison.png"
-    panels = [("ground truth", model.task.draw_truth(images, truth, model.classes)), ("prediction", drawn)]
-    write_rgb(comparison, side_by_side(panels))
+    write_rgb(comparison, compared)
     return [overlay, comparison]

@@ -64,6 +64,16 @@ class SemanticSegmentation(Task):
         truth, prediction = plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg")
         return compare_label_maps(images[0], truth, prediction, classes)
 
+    def draw_scene_comparison(
+        self,
+        images: Sequence[np.ndarray],
+        sample: BaseDataElement,
+        result: SegmentationMap,
+        classes: Classes,
+    ) -> np.ndarray:
+        """Draw image, ground truth and prediction of a whole scene."""
+        return compare_label_maps(images[0], plane(sample, "gt_sem_seg"), result.labels, classes)
+
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the image a tested sample was read from."""
         return [sample.metainfo["img_path"]]

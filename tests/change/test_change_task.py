@@ -73,6 +73,7 @@ def test_pictures_have_three_and_four_panels(task):
     for panels, picture in (
         (3, task.draw_result(images, accumulator.result(), CLASSES)),
         (4, task.draw_comparison(images, sample, CLASSES)),
+        (4, task.draw_scene_comparison(images, sample, accumulator.result(), CLASSES)),
     ):
         assert panels * 650 <= picture.shape[1] < panels * 660
         assert picture[300, 100].tolist() == [60] * 3 and picture[300, 758].tolist() == [180] * 3
