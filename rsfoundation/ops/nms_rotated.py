@@ -56,13 +56,17 @@ def _first_of_each(boxes: Tensor, labels: Tensor | None) -> Tensor:
 def _keep_numba(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
     import numpy as np
 
-    from rsfoundation.ops.kernels.rotated_nms import suppress
+    from rsfoundation.ops.kernels.rotated_nms import LEVELS, file_boxes, suppress
     from rsfoundation.ops.kernels.rotated_rect import describe
 
-    kind = np.float64 if boxes.dtype == torch.float64 else np.float32
-    groups = np.empty(0, np.int64) if labels is None else labels.long().numpy()
+    count, table = len(boxes), describe(boxes.double().numpy())
+    places = file_boxes(table, np.zeros(count) if labels is None else labels.long().numpy())
+    keep, head = np.ones(count, np.bool_), np.full(1 << max(6, (2 * count - 1).bit_length()), -1)
+    chains = [np.full(size, -1) for size in (count, LEVELS, count)]
     limit = float(np.float32(threshold))  # mmcv hands the threshold over as a C float
-    return torch.from_numpy(suppress(describe(boxes.double().numpy()), groups, limit, np.empty(1, kind)))
+    single = boxes.dtype != torch.float64
+    suppress(table, places, limit, single, keep, head, *chains, np.zeros(LEVELS, np.int64))
+    return torch.from_numpy(keep)
 
 
 def _keep_torch(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:

@@ -8,7 +8,7 @@ corners and identical rectangles need no special case, and no points are sorted.
 
 import numpy as np
 
-from rsfoundation.ops.kernels.jit import kernel
+from rsfoundation.ops.kernels.jit import inlined, kernel
 
 # Columns of the table made by `describe`.
 CX, CY, HALF_W, HALF_H, COS, SIN, REACH_X, REACH_Y, AREA = range(9)
@@ -36,65 +36,67 @@ def describe(boxes: np.ndarray) -> np.ndarray:
     return table
 
 
-@kernel
+@inlined
 def _edge(x0: float, y0: float, x1: float, y1: float, width: float, height: float) -> float:
     """Integrate ``clamp(y, -height, height)`` over ``x`` within ``[-width, width]`` along one edge."""
-    xa = min(max(x0, -width), width)
-    xb = min(max(x1, -width), width)
-    if xa == xb:
-        return 0.0
-    slope = (y1 - y0) / (x1 - x0)
-    low, high = min(y0, y1), max(y0, y1)
-    ya = min(max(y0 + (xa - x0) * slope, low), high)
-    yb = min(max(y0 + (xb - x0) * slope, low), high)
-    low, high = min(ya, yb), max(ya, yb)
-    lower, upper = min(max(low, -height), height), min(max(high, -height), height)
-    span = high - low
-    if span <= 0.0:
-        return (xb - xa) * lower
-    below = max(min(high, -height) - low, 0.0)
-    above = max(high - max(low, height), 0.0)
-    mean = (0.5 * (lower + upper) * (upper - lower) + height * (above - below)) / span
+    xa, xb = min(max(x0, -width), width), min(max(x1, -width), width)
+    mean = 0.0
+    if xa != xb:
+        slope = (y1 - y0) / (x1 - x0)
+        low, high = min(y0, y1), max(y0, y1)
+        ya = min(max(y0 + (xa - x0) * slope, low), high)
+        yb = min(max(y0 + (xb - x0) * slope, low), high)
+        low, high = min(ya, yb), max(ya, yb)
+        lower, upper = min(max(low, -height), height), min(max(high, -height), height)
+        mean = lower
+        if high > low:
+            outside = max(high - max(low, height), 0.0) - max(min(high, -height) - low, 0.0)
+            mean = (0.5 * (lower + upper) * (upper - lower) + height * outside) / (high - low)
     return (xb - xa) * mean
 
 
 @kernel
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the area common to two described rectangles."""
-    dx, dy = a[0] - b[0], a[1] - b[1]
-    cos_b, sin_b = b[4], b[5]
-    # Centre and half axes of `a` in the frame of `b`.
+def ratio(first: np.ndarray, i: int, second: np.ndarray, j: int, foreground: bool) -> float:
+    """Return IoU of two described rectangles, or their overlap over the area of the first."""
+    area_a, area_b, width, height = first[i, AREA], second[j, AREA], second[j, HALF_W], second[j, HALF_H]
+    if area_a < MIN_AREA or area_b < MIN_AREA:
+        return 0.0
+    dx, dy, cos_b, sin_b = (
+        first[i, CX] - second[j, CX],
+        first[i, CY] - second[j, CY],
+        second[j, COS],
+        second[j, SIN],
+    )
+    # Centre and half axes of the first in the frame of the second.
     cx, cy = dx * cos_b + dy * sin_b, dy * cos_b - dx * sin_b
-    cos, sin = a[4] * cos_b + a[5] * sin_b, a[5] * cos_b - a[4] * sin_b
-    ux, uy, vx, vy = a[2] * cos, a[2] * sin, -a[3] * sin, a[3] * cos
-    width, height = b[2], b[3]
-    reach_x, reach_y = abs(ux) + abs(vx), abs(uy) + abs(vy)
-    if abs(cx) >= reach_x + width or abs(cy) >= reach_y + height:
+    cos, sin = first[i, COS] * cos_b + first[i, SIN] * sin_b, first[i, SIN] * cos_b - first[i, COS] * sin_b
+    ux, uy, vx, vy = (
+        first[i, HALF_W] * cos,
+        first[i, HALF_W] * sin,
+        -first[i, HALF_H] * sin,
+        first[i, HALF_H] * cos,
+    )
+    if abs(cx) >= abs(ux) + abs(vx) + width or abs(cy) >= abs(uy) + abs(vy) + height:
         return 0.0
-    x0, y0, x1, y1 = cx - ux - vx, cy - uy - vy, cx + ux - vx, cy + uy - vy
-    x2, y2, x3, y3 = cx + ux + vx, cy + uy + vy, cx - ux + vx, cy - uy + vy
-    area = _edge(x0, y0, x1, y1, width, height) + _edge(x1, y1, x2, y2, width, height)
-    area += _edge(x2, y2, x3, y3, width, height) + _edge(x3, y3, x0, y0, width, height)
-    return abs(area)
-
-
-@kernel
-def ratio(a: np.ndarray, b: np.ndarray, foreground: bool) -> float:
-    """Return IoU, or overlap over the area of ``a``."""
-    if a[8] < MIN_AREA or b[8] < MIN_AREA:
-        return 0.0
-    common = min(_overlap(a, b), a[8], b[8])
-    return common / a[8] if foreground else common / (a[8] + b[8] - common)
+    area = 0.0
+    x0, y0 = cx - ux + vx, cy - uy + vy
+    for corner in range(4):  # in the order (-, -), (+, -), (+, +), (-, +) of half axes u and v
+        along, across = 1.0 if corner in (1, 2) else -1.0, 1.0 if corner >= 2 else -1.0
+        x1, y1 = cx + along * ux + across * vx, cy + along * uy + across * vy
+        area += _edge(x0, y0, x1, y1, width, height)
+        x0, y0 = x1, y1
+    common = min(abs(area), area_a, area_b)
+    return common / area_a if foreground else common / (area_a + area_b - common)
 
 
 @kernel
 def iou_rows(a: np.ndarray, b: np.ndarray, foreground: bool, out: np.ndarray, start: int, stop: int) -> None:
     """Fill rows ``start..stop`` of the zeroed matrix ``out`` (n, m) with the ratios of all pairs."""
     for i in range(start, stop):
-        cx, cy, reach_x, reach_y = a[i, 0], a[i, 1], a[i, 6], a[i, 7]
+        cx, cy, reach_x, reach_y = a[i, CX], a[i, CY], a[i, REACH_X], a[i, REACH_Y]
         for j in range(len(b)):
-            if abs(cx - b[j, 0]) < reach_x + b[j, 6] and abs(cy - b[j, 1]) < reach_y + b[j, 7]:
-                out[i, j] = ratio(a[i], b[j], foreground)
+            if abs(cx - b[j, CX]) < reach_x + b[j, REACH_X] and abs(cy - b[j, CY]) < reach_y + b[j, REACH_Y]:
+                out[i, j] = ratio(a, i, b, j, foreground)
 
 
 @kernel
@@ -103,4 +105,4 @@ def iou_aligned(
 ) -> None:
     """Fill ``out[start:stop]`` with the ratios of pairs of equal index."""
     for i in range(start, stop):
-        out[i] = ratio(a[i], b[i], foreground)
+        out[i] = ratio(a, i, b, i, foreground)
