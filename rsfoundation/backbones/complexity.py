@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 _REST = "(rest)"
+_OPENED = ("backbone", "encoder")
+_SUMMED = ("params", "trainable", "macs", "activations")
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Part:
     Attributes:
         name: Name of the child module, or of one element of a list of modules.
         params: Number of parameters.
+        trainable: Number of those that are trained.
         macs: Multiply-adds of convolutions, matrix products and attention; nothing else is counted.
         activations: Numbers that those operations put out.
     """
 
     name: str
     params: int
+    trainable: int
     macs: int
     activations: int
 
@@ -53,36 +57,47 @@ class Complexity:
     @property
     def total(self) -> Part:
         """The sum of all parts."""
-        parts = self.parts
-        return Part(
-            "total", *(sum(getattr(p, key) for p in parts) for key in ("params", "macs", "activations"))
-        )
+        return Part("total", *(sum(getattr(part, key) for part in self.parts) for key in _SUMMED))
 
 
-def measure_complexity(model: nn.Module, input_shape: tuple[int, ...]) -> Complexity:
+Forward = Callable[[nn.Module, torch.Tensor], object]
+
+
+def measure_complexity(
+    model: nn.Module, input_shape: tuple[int, ...], forward: Forward = nn.Module.__call__
+) -> Complexity:
     """Count a model's parameters, multiply-adds and activations.
 
     The forward runs on torch's meta device: shapes only, so that any size is counted in seconds.
 
     Args:
-        model: A backbone, or any module whose ``forward`` takes one tensor. It is left as it is.
+        model: A backbone, or any other module. It is left as it is.
         input_shape: ``(N, bands, H, W)``.
+        forward: Runs the model on a tensor of that shape, for models that take more than a tensor.
     """
     twin = copy.deepcopy(model).to("meta").eval()
     key_of = _part_names(twin)
     counter = _OperationCounter()
     with _attribute(twin, key_of, counter), counter, torch.enable_grad():
-        twin(torch.empty(input_shape, device="meta"))
+        forward(twin, torch.empty(input_shape, device="meta"))
     params: Counter[str] = Counter()
+    trainable: Counter[str] = Counter()
     for name, parameter in twin.named_parameters():
         params[key_of(name)] += parameter.numel()
+        trainable[key_of(name)] += parameter.numel() * parameter.requires_grad
     names = [name for name in dict.fromkeys([*params, *counter.macs]) if params[name] or counter.macs[name]]
-    parts = (Part(name, params[name], counter.macs[name], counter.activations[name]) for name in names)
+    columns = (params, trainable, counter.macs, counter.activations)
+    parts = (Part(name, *(column[name] for column in columns)) for name in names)
     return Complexity(tuple(input_shape), tuple(parts))
 
 
 def _part_names(model: nn.Module) -> Callable[[str], str]:
-    """Return what maps a dotted name to its part: the child, or the element where the child is a list."""
+    """Return what maps a dotted name to its part.
+
+    A part is a child, or an element where the child is a list; of a backbone in a model, or an encoder in
+    a backbone, it is one of *its* parts.
+    """
+    inner = {name: _part_names(child) for name, child in model.named_children() if name in _OPENED}
     lists = {name for name, child in model.named_children() if isinstance(child, nn.ModuleList)}
     # A list that is one stage of several (block1, block2, ...) is a part itself.
     split = lists if len(lists) == 1 else set()
@@ -91,6 +106,8 @@ def _part_names(model: nn.Module) -> Callable[[str], str]:
         pieces = name.split(".")
         if not pieces[0]:
             return _REST
+        if pieces[0] in inner and len(pieces) > 1:
+            return f"{pieces[0]}.{inner[pieces[0]](name.partition('.')[2])}"
         return ".".join(pieces[: 2 if pieces[0] in split else 1])
 
     return part_of

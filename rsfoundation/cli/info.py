@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsfoundation.cli.console import console, say, table
 from rsfoundation.cli.options import ConfigArgument, Overrides
+from rsfoundation.cli.sizes import JsonFile, NetworkArgument, SizeOption, read_size, write_json
+
+if TYPE_CHECKING:
+    from rsfoundation.backbones.complexity import Complexity, Part
 
 
 def register(app: typer.Typer) -> None:
@@ -32,10 +36,15 @@ def configs(text: Annotated[str, typer.Argument(help="Only names that contain th
 
 
 def models() -> None:
-    """List the registered backbones and tasks."""
-    from rsfoundation.engine.inspect import backbone_names, task_names
+    """List the backbones, their shipped files, their published weights, and the tasks."""
+    from rsfoundation.engine.inspect import backbone_names, config_headline, task_names, weight_rows
+    from rsfoundation.engine.networks import list_backbones
 
+    files = [(name, config_headline(file)) for name, file in list_backbones().items()]
     table("backbones (type='rsfoundation.NAME')", ("name", "what it is"), backbone_names().items())
+    table("backbones in configs/_base_/backbones", ("name", "what it is"), files)
+    columns = ("name", "network", "trained on", "reported", "licence", "link", "SHA-256")
+    table("weights (init_cfg=dict(type='Pretrained', checkpoint='NAME'))", columns, weight_rows())
     table("tasks", ("name", "what it is"), task_names().items())
 
 
@@ -46,12 +55,55 @@ def config(config: ConfigArgument, cfg_options: Overrides = None) -> None:
     console.print(load_config(config, cfg_options or ()).pretty_text, markup=False, soft_wrap=True)
 
 
-def model(config: ConfigArgument, cfg_options: Overrides = None) -> None:
-    """Build the model of a config and count its parameters part by part."""
-    from rsfoundation.engine.config import load_config
-    from rsfoundation.engine.inspect import count_parameters
+def model(
+    name: NetworkArgument,
+    size: SizeOption = "1024",
+    json_file: JsonFile = None,
+    cfg_options: Overrides = None,
+) -> None:
+    """Count a model's parameters, operations and activations part by part, without computing anything.
 
-    counts = count_parameters(load_config(config, cfg_options or ()))
-    rows = [(name, f"{total:,}", f"{trainable:,}") for name, (total, trainable) in counts.items()]
-    table("parameters", ("part", "all", "trainable"), rows)
-    say("parts are the direct children of the model")
+    Example: rsf info model lsknet_s --size 512
+    """
+    from rsfoundation.engine.inspect import count
+
+    counted = count(name, read_size(size), cfg_options or ())
+    columns = ("part", "params", "trainable", "GMAC", "GFLOP", "Mact")
+    shape = " x ".join(map(str, counted.input_shape))
+    table(f"{name}, one image of {shape}", columns, map(_row, (*counted.parts, counted.total)))
+    for line in _notes(counted):
+        say(line)
+    write_json(json_file, _figures(name, counted))
+
+
+def _row(part: Part) -> tuple[str, ...]:
+    giga, mega = 1e9, 1e6
+    counts = (f"{part.params:,}", f"{part.trainable:,}")
+    work = (f"{part.macs / giga:.3f}", f"{part.flops / giga:.3f}", f"{part.activations / mega:.2f}")
+    return part.name, *counts, *work
+
+
+def _notes(counted: Complexity) -> list[str]:
+    notes = [
+        "GMAC: 10^9 multiply-adds of convolutions, matrix products and attention, nothing else counted. "
+        "GFLOP: a multiply-add is two. Mact: 10^6 numbers that these operations put out."
+    ]
+    names = {part.name for part in counted.parts}
+    if "roi_head" in names:
+        notes.append("roi_head at its limits: as many proposals and objects as the config lets through.")
+    if "auxiliary_head" in names:
+        notes.append("auxiliary_head only helps in training: it does not run at test.")
+    return notes
+
+
+def _figures(name: str, counted: Complexity) -> dict[str, object]:
+    from dataclasses import asdict
+
+    parts = [{**asdict(part), "flops": part.flops} for part in (*counted.parts, counted.total)]
+    return dict(
+        name=name,
+        input_shape=counted.input_shape,
+        flops="a multiply-add is two",
+        parts=parts[:-1],
+        total=parts[-1],
+    )

@@ -1,15 +1,13 @@
-"""Looking at what there is: config headers, registered backbones and tasks, parameter counts."""
+"""Looking at what there is: config headers, registered backbones and tasks, published weights, figures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import init_default_scope
-
-from rsfoundation.engine.norm import drop_sync_bn
-from rsfoundation.engine.runner import unknown_type_error
+from rsfoundation.backbones.complexity import Complexity, measure_complexity
+from rsfoundation.backbones.weights import WEIGHTS
+from rsfoundation.engine.networks import bands_of, build_network, network_config, run_parts
 from rsfoundation.registry import MODELS, TASKS
 
 
@@ -37,26 +35,30 @@ def task_names() -> dict[str, str]:
     return {name: _headline(kind) for name, kind in sorted(TASKS.module_dict.items())}
 
 
-def count_parameters(cfg: Config) -> dict[str, tuple[int, int]]:
-    """Build the model of a config and count ``(all, trainable)`` parameters per child and in total.
+def weight_rows() -> list[tuple[str, ...]]:
+    """Return one row per published checkpoint: name, network, training, figures, licence, link and hash."""
+    return [
+        (
+            weights.name,
+            " ".join(str(value) for value in weights.backbone.values()),
+            weights.trained_on,
+            "\n".join(f"{metric}: {value}" for metric, value in weights.metrics.items()),
+            weights.licence,
+            "direct" if weights.url else "by hand, from the authors' page",
+            f"{weights.sha256}..." if weights.sha256 else "not published",
+        )
+        for weights in WEIGHTS.values()
+    ]
+
+
+def count(name: str, size: tuple[int, int], overrides: Sequence[str] = ()) -> Complexity:
+    """Count a config's model, or a shipped backbone, for one image of ``size`` (height, width).
 
     Raises:
-        ConfigError: A type of the config is registered nowhere.
+        ConfigError: The name is unknown, or the config names something that is.
     """
-    drop_sync_bn(cfg)
-    init_default_scope(cfg.get("default_scope", "mmengine"))
-    try:
-        network = ROOT_MODELS.build(cfg.model)
-    except KeyError as error:
-        raise unknown_type_error(error, cfg) from error
-    parts = {**dict(network.named_children()), "total": network}
-    return {
-        name: (
-            sum(p.numel() for p in part.parameters()),
-            sum(p.numel() for p in part.parameters() if p.requires_grad),
-        )
-        for name, part in parts.items()
-    }
+    network = build_network(network_config(name, overrides))
+    return measure_complexity(network, (1, bands_of(network), *size), run_parts)
 
 
 def _headline(kind: type) -> str:

@@ -1,5 +1,5 @@
-# RSMamba-base of RS4D (arXiv 2606.25324): 24 blocks, native image size 1024. Four maps a quarter of the depth apart, all
-# at stride 16, grown into the strides 4, 8, 16, 32 that heads expect.
+# RSMamba-base of RS4D (arXiv 2606.25324): 24 blocks, native image size 1024, grown into strides 4 to 32.
+# Four maps a quarter of the depth apart, all at stride 16, become the four strides that heads expect.
 backbone = dict(
     type='rsfoundation.PlainPyramid',
     encoder=dict(type='rsfoundation.RSMamba', arch='b', out_type='featmap', out_indices=[5, 11, 17, 23]),

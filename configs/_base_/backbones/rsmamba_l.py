@@ -1,5 +1,5 @@
-# RSMamba-large of RS4D (arXiv 2606.25324): 28 blocks, native image size 1024. Four maps a quarter of the depth apart, all
-# at stride 16, grown into the strides 4, 8, 16, 32 that heads expect.
+# RSMamba-large of RS4D (arXiv 2606.25324): 28 blocks, native image size 1024, grown into strides 4 to 32.
+# Four maps a quarter of the depth apart, all at stride 16, become the four strides that heads expect.
 backbone = dict(
     type='rsfoundation.PlainPyramid',
     encoder=dict(type='rsfoundation.RSMamba', arch='l', out_type='featmap', out_indices=[6, 13, 20, 27]),

@@ -1,5 +1,5 @@
-# StripNet-T as in the published detectors: ImageNet-1k weights, dropout 0.1, stochastic depth 0.15 (0.1 on
-# DIOR, FAIR1M, HRSC2016). The weights are on the authors' drive only: `rsf info models` says where they go.
+# StripNet-T as in the published detectors: ImageNet-1k weights, dropout 0.1, stochastic depth 0.15.
+# (Stochastic depth is 0.1 on DIOR, FAIR1M, HRSC2016.) The weights are on the authors' drive only: `rsf info models`.
 backbone = dict(
     type='rsfoundation.StripNet',
     arch='t',
