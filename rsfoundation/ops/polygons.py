@@ -4,19 +4,15 @@ A polygon counts as the convex hull of its corners, in whatever order they come.
 the CPU in float64; tensors of other devices travel there and back.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
-
-
-class _Hulls(NamedTuple):
-    corners: np.ndarray
-    sizes: np.ndarray
-    areas: np.ndarray
+from rsfoundation.ops.convex_giou import generalized_iou
+from rsfoundation.ops.hulls import MIN_AREA, Hulls, common_areas, hulls_of
 
 
 def _points(name: str, tensor: Tensor, width: int) -> np.ndarray:
@@ -25,19 +21,18 @@ def _points(name: str, tensor: Tensor, width: int) -> np.ndarray:
     return tensor.detach().double().cpu().contiguous().view(-1, width // 2, 2).numpy()
 
 
-def _hulls(points: np.ndarray) -> _Hulls:
-    from rsfoundation.ops.kernels.polygon_sets import convex
-
-    return _Hulls(*convex(points))
+def _hulls(name: str, tensor: Tensor, width: int) -> Hulls:
+    return hulls_of(_points(name, tensor, width))
 
 
-def _iou(a: _Hulls, b: _Hulls, foreground: bool, aligned: bool) -> Tensor:
-    from rsfoundation.ops.kernels.polygon_sets import iou_rows
-    from rsfoundation.ops.kernels.threads import run_chunks
-
-    out = torch.zeros(len(a.sizes), 1 if aligned else len(b.sizes), dtype=torch.float64)
-    run_chunks(iou_rows, len(a.sizes), *a, *b, foreground, aligned, out.numpy(), grain=64, pieces=4)
-    return out[:, 0] if aligned else out
+def _iou(a: Hulls, b: Hulls, foreground: bool, aligned: bool) -> Tensor:
+    """Return overlap over union, or over the area of the first; polygons of no area overlap nothing."""
+    common = common_areas(a, b, aligned)
+    area_a, area_b = a.areas[:, None], b.areas[:, None] if aligned else b.areas[None]
+    solid = (area_a >= MIN_AREA) & (area_b >= MIN_AREA)
+    base = area_a if foreground else area_a + area_b - common
+    ratio = np.where(solid, common / np.where(solid, base, 1.0), 0.0)
+    return torch.from_numpy(ratio[:, 0] if aligned else ratio)
 
 
 def box_iou_quadri(
@@ -49,25 +44,29 @@ def box_iou_quadri(
     """
     if aligned and len(boxes1) != len(boxes2):
         raise OperatorInputError(f"box_iou_quadri: aligned, but {len(boxes1)} and {len(boxes2)} boxes")
-    first, second = (_hulls(_points("box_iou_quadri", boxes, 8)) for boxes in (boxes1, boxes2))
+    first, second = (_hulls("box_iou_quadri", boxes, 8) for boxes in (boxes1, boxes2))
     return _iou(first, second, mode == "iof", aligned).to(boxes1)
 
 
 def nms_quadri(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
     """Return the indices of the quadrilaterals ``(n, 8)`` that stay; rules as in ``nms_rotated``."""
-    from rsfoundation.ops.kernels.polygon_sets import suppress
+    from rsfoundation.ops.kernels.polygon import scratch, suppress
 
+    if scores.shape != boxes.shape[:1]:
+        raise OperatorInputError(f"nms_quadri: {len(boxes)} boxes, but scores of shape {tuple(scores.shape)}")
+    check_finite("nms_quadri", scores)
     order = scores.sort(0, descending=True)[1]
-    hulls = _hulls(_points("nms_quadri", boxes[order], 8))
-    groups = np.empty(0, np.int64) if labels is None else labels[order].long().cpu().numpy()
-    kind = np.float64 if boxes.dtype == torch.float64 else np.float32
-    keep = suppress(*hulls, groups, float(np.float32(iou_threshold)), np.empty(1, kind))
-    return order[torch.from_numpy(keep).to(order.device)]
+    ranked = _hulls("nms_quadri", boxes[order], 8)
+    groups = np.zeros(len(order), np.int64) if labels is None else labels[order].long().cpu().numpy()
+    limit, single = float(np.float32(iou_threshold)), boxes.dtype != torch.float64
+    kept = np.empty(len(order), np.int64)
+    count = suppress(*ranked[1:], groups, limit, single, kept, *scratch())
+    return order[torch.from_numpy(kept[:count]).to(order.device)]
 
 
 def convex_iou(points: Tensor, polygons: Tensor) -> Tensor:
     """Return the IoU ``(n, m)`` of the hulls of point sets ``(n, 18)`` with quadrilaterals ``(m, 8)``."""
-    first, second = _hulls(_points("convex_iou", points, 18)), _hulls(_points("convex_iou", polygons, 8))
+    first, second = _hulls("convex_iou", points, 18), _hulls("convex_iou", polygons, 8)
     return _iou(first, second, False, False).to(points)
 
 
@@ -78,24 +77,28 @@ def convex_giou(points: Tensor, polygons: Tensor) -> tuple[Tensor, Tensor]:
         points: ``(n, 18)``, nine points each; they count as their hull.
         polygons: ``(n, 8)``.
     """
-    from rsfoundation.ops.kernels.polygon_sets import generalized_iou
-
     if len(points) != len(polygons):
         raise OperatorInputError(f"convex_giou: {len(points)} point sets, {len(polygons)} polygons")
     sets, targets = _points("convex_giou", points, 18), _points("convex_giou", polygons, 8)
-    values, grad = np.zeros(len(sets)), np.zeros_like(sets)
-    generalized_iou(sets, targets, values, grad)
+    values, grad = generalized_iou(sets, targets)
     return torch.from_numpy(values).to(points), torch.from_numpy(grad).flatten(1).to(points)
 
 
 def min_area_polygons(points: Tensor) -> Tensor:
     """Return the corners ``(n, 8)`` of the rectangle of least area around each point set ``(n, 18)``."""
-    from rsfoundation.ops.kernels.polygon_sets import smallest_rectangles
-
-    hulls = _hulls(_points("min_area_polygons", points, 18))
-    out = np.zeros((len(points), 8))
-    smallest_rectangles(hulls.corners, hulls.sizes, out)
-    return torch.from_numpy(out).to(points)
+    corners = _hulls("min_area_polygons", points, 18).corners
+    edges = np.roll(corners, -1, 1) - corners  # a side of the least rectangle lies on an edge of the hull
+    angle = np.arctan2(edges[..., 1], edges[..., 0]) % (np.pi / 2)
+    cos, sin = np.cos(angle)[..., None], np.sin(angle)[..., None]
+    x, y = corners[:, None, :, 0], corners[:, None, :, 1]
+    along, across = x * cos + y * sin, y * cos - x * sin
+    x1, x2, y1, y2 = along.min(-1), along.max(-1), across.min(-1), across.max(-1)
+    best = ((x2 - x1) * (y2 - y1)).argmin(1)[:, None]
+    x1, x2, y1, y2, cos, sin = (
+        np.take_along_axis(value, best, 1) for value in (x1, x2, y1, y2, cos[..., 0], sin[..., 0])
+    )
+    u, v = np.concatenate([x2, x1, x1, x2], 1), np.concatenate([y1, y1, y2, y2], 1)
+    return torch.from_numpy(np.stack([u * cos - v * sin, u * sin + v * cos], 2)).flatten(1).to(points)
 
 
 def points_in_polygons(points: Tensor, polygons: Tensor) -> Tensor:

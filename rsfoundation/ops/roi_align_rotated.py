@@ -1,6 +1,7 @@
 """RoIAlign over rotated regions, forward and backward."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
-from rsfoundation.ops.roi_sampling import RoiGrid, pool_samples, spread_samples
+from rsfoundation.ops.roi_sampling import RoiGrid, grid_sizes, pool_samples, spread_samples
 
 
 def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], grid: RoiGrid) -> Tensor:
@@ -30,17 +31,14 @@ def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], g
     if features.device.type != "cpu":
         return pool_samples(features, rois, output_size, grid)
     from rsfoundation.ops.kernels.roi_rotated import pool
-    from rsfoundation.ops.kernels.threads import run_chunks
 
     kind = _kernel_type(features)
     maps = features.detach().to(kind)
-    if _worth_transposing(rois, output_size, grid, maps.shape):
-        maps = maps.contiguous(memory_format=torch.channels_last)
-    out = torch.empty(len(rois), features.shape[1], *output_size, dtype=kind)
-    pixels = maps.permute(0, 2, 3, 1).numpy()
-    table = rois.detach().to(kind).contiguous().numpy()
-    run_chunks(pool, len(rois), pixels, table, out.numpy(), *grid, grain=8, pieces=8)
-    return out.to(features.dtype)
+    last = _worth_transposing(rois, output_size, grid, maps.shape)
+    maps = maps.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    bins = torch.empty(len(rois), *output_size, features.shape[1], dtype=kind)
+    _run(pool, len(rois), maps, rois, grid, bins, grain=8, pieces=8)
+    return bins.permute(0, 3, 1, 2).to(features.dtype)
 
 
 def spread_rotated(grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: RoiGrid) -> Tensor:
@@ -56,17 +54,40 @@ def spread_rotated(grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: 
     if grad.device.type != "cpu":
         return spread_samples(grad, rois, feature_shape, grid)
     from rsfoundation.ops.kernels.roi_rotated import spread
-    from rsfoundation.ops.kernels.threads import run_chunks
 
     kind = _kernel_type(grad)
     size = (int(grad.shape[2]), int(grad.shape[3]))
     last = _worth_transposing(rois, size, grid, feature_shape)
     layout = torch.channels_last if last else torch.contiguous_format
     out = torch.zeros(feature_shape, dtype=kind).contiguous(memory_format=layout)
-    table = rois.detach().to(kind).contiguous().numpy()
-    pixels = out.permute(0, 2, 3, 1).numpy()
-    run_chunks(spread, feature_shape[1], grad.detach().to(kind).contiguous().numpy(), table, pixels, *grid)
-    return out.contiguous().to(grad.dtype)
+    bins = grad.detach().to(kind).permute(0, 2, 3, 1).contiguous()
+    _run(spread, feature_shape[1], out, rois, grid, bins)
+    return out.to(grad.dtype)
+
+
+def _run(
+    kernel: Callable[..., None],
+    count: int,
+    maps: Tensor,
+    rois: Tensor,
+    grid: RoiGrid,
+    bins: Tensor,
+    **how: int,
+) -> None:
+    """Run a kernel on dense ``maps`` (batch, channels, height, width) and ``bins``."""
+    from rsfoundation.ops.kernels.threads import run_chunks
+
+    table = rois.detach().to(maps.dtype)
+    grids = grid_sizes(table, (bins.shape[1], bins.shape[2]), grid)
+    sizes = table[:, 3:5] * grid.spatial_scale
+    sizes = sizes if grid.aligned else sizes.clamp(min=1.0)
+    centres = table[:, 1:3] * grid.spatial_scale - (0.5 if grid.aligned else 0.0)
+    theta = -table[:, 5:] if grid.clockwise else table[:, 5:]
+    regions = torch.cat([table[:, :1], centres, sizes, theta.cos(), theta.sin()], 1)
+    steps = torch.tensor([maps.stride(axis) for axis in (0, 2, 3, 1)])
+    pixels = maps.as_strided((maps.numel(),), (1,))
+    tensors = (pixels, steps, torch.tensor(maps.shape[2:]), regions, grids, bins)
+    run_chunks(kernel, count, *(tensor.numpy() for tensor in tensors), **how)
 
 
 def _kernel_type(tensor: Tensor) -> torch.dtype:

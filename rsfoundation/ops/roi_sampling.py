@@ -63,7 +63,7 @@ def _tap_blocks(
     """Split regions so that the samples of one block times the channels fit the memory bound."""
     if not len(rois):
         return []
-    counts = _grid_sizes(rois, size, grid).prod(1) * (size[0] * size[1])
+    counts = grid_sizes(rois, size, grid).prod(1) * (size[0] * size[1])
     blocks = (counts.cumsum(0) * channels // _VALUES_AT_ONCE).tolist()
     starts = [0] + [i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1]] + [len(blocks)]
     return [_taps(rois, start, stop, size, grid, shape) for start, stop in pairwise(starts)]
@@ -75,7 +75,7 @@ def _extents(rois: Tensor, grid: RoiGrid) -> Tensor:
     return extents if grid.aligned else extents.clamp(min=1.0)
 
 
-def _grid_sizes(rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> Tensor:
+def grid_sizes(rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> Tensor:
     """Return samples per bin along height and width, ``(n, 2)``."""
     if grid.sampling_ratio > 0:
         return torch.full((len(rois), 2), grid.sampling_ratio, device=rois.device)
@@ -88,7 +88,7 @@ def _taps(
 ) -> _Taps:
     """List the taps of regions ``start..stop``; bins are numbered over all regions."""
     part = rois[start:stop]
-    grids = _grid_sizes(part, size, grid)
+    grids = grid_sizes(part, size, grid)
     per_bin = grids.prod(1)
     owner = torch.repeat_interleave(
         torch.arange(len(part), device=rois.device), per_bin * (size[0] * size[1])

@@ -1,118 +1,159 @@
-"""Convex polygons of few corners: hulls, overlaps and their gradients.
+"""Convex polygons of few corners: hulls, common areas, suppression.
 
-Polygons are ``(k, 2)`` with positive signed area in the axes they are given in.
+Polygons are ``(n, k, 2)`` with positive signed area in the axes they are given in; ``sizes`` tells how
+many corners count.
 """
 
 import numpy as np
 
-from rsfoundation.ops.kernels.jit import kernel
+from rsfoundation.ops.hulls import MIN_AREA
+from rsfoundation.ops.kernels.jit import inlined, kernel
 
 _MOST = 32  # corners of a clipped polygon: at most those of both
 
 
-@kernel
-def cross(origin: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+def scratch() -> tuple[np.ndarray]:
+    """Allocate what ``overlap`` works in."""
+    return (np.empty((2, _MOST, 2)),)
+
+
+@inlined
+def _turn(ox: float, oy: float, ax: float, ay: float, bx: float, by: float) -> float:
     """Return twice the signed area of a triangle."""
-    return (a[0] - origin[0]) * (b[1] - origin[1]) - (a[1] - origin[1]) * (b[0] - origin[0])
+    return (ax - ox) * (by - oy) - (ay - oy) * (bx - ox)
 
 
 @kernel
-def hull(points: np.ndarray) -> np.ndarray:
-    """Return the indices of the corners of the convex hull (Andrew's monotone chain).
+def hulls(points: np.ndarray, order: np.ndarray, chain: np.ndarray, sizes: np.ndarray) -> None:
+    """Find the corners of convex hulls (Andrew's monotone chain).
 
-    Points on an edge are left out. Fewer than three indices: the points are collinear.
+    Points on an edge are left out. Fewer than three corners: the points are collinear.
+
+    Args:
+        points: ``(n, k, 2)``.
+        order: ``(n, k)``, the points by x, then y.
+        chain: ``(n, 2 k)``, written: indices of the corners.
+        sizes: ``(n,)``, written: how many there are.
     """
-    count = len(points)
-    order = np.empty(count, np.int64)
-    for i in range(count):  # insertion sort by x, then y: there are few points
-        place = i
-        while place > 0 and (
-            points[order[place - 1], 0] > points[i, 0]
-            or (points[order[place - 1], 0] == points[i, 0] and points[order[place - 1], 1] > points[i, 1])
-        ):
-            order[place] = order[place - 1]
-            place -= 1
-        order[place] = i
-    chain = np.empty(2 * count, np.int64)
-    size, floor = 0, 2
-    for turn in range(2):
-        for step in range(count):
-            i = order[step] if turn == 0 else order[count - 1 - step]
-            if turn == 1 and step == 0:
-                continue
-            while size >= floor and cross(points[chain[size - 2]], points[chain[size - 1]], points[i]) <= 0:
+    count = points.shape[1]
+    for i in range(len(points)):
+        size, floor = 0, 2
+        for step in range(2 * count - 1):  # there along the lower side, back along the upper one
+            p = order[i, step if step < count else 2 * count - 2 - step]
+            if step == count:
+                floor = size + 1
+            while size >= floor:
+                a, b = chain[i, size - 2], chain[i, size - 1]
+                turn = _turn(
+                    points[i, a, 0],
+                    points[i, a, 1],
+                    points[i, b, 0],
+                    points[i, b, 1],
+                    points[i, p, 0],
+                    points[i, p, 1],
+                )
+                if turn > 0:
+                    break
                 size -= 1
-            chain[size] = i
+            chain[i, size] = p
             size += 1
-        floor = size + 1
-    return chain[: max(size - 1, 1)]
+        sizes[i] = max(size - 1, 1)
 
 
 @kernel
-def area(polygon: np.ndarray) -> float:
-    """Return the signed area."""
-    total = 0.0
-    for i in range(1, len(polygon) - 1):
-        total += cross(polygon[0], polygon[i], polygon[i + 1])
+def overlap(
+    a: np.ndarray, a_size: int, i: int, b: np.ndarray, b_size: int, j: int, work: np.ndarray
+) -> float:
+    """Return the area common to two convex polygons (Sutherland and Hodgman)."""
+    now, size = 0, a_size
+    for k in range(size):
+        work[0, k, 0], work[0, k, 1] = a[i, k, 0], a[i, k, 1]
+    for e in range(b_size):
+        after = e + 1 if e + 1 < b_size else 0
+        sx, sy, ex, ey = b[j, e, 0], b[j, e, 1], b[j, after, 0], b[j, after, 1]
+        kept = 0
+        for k in range(size):
+            x, y = work[now, k, 0], work[now, k, 1]
+            following = k + 1 if k + 1 < size else 0
+            next_x, next_y = work[now, following, 0], work[now, following, 1]
+            inside, inside_next = _turn(sx, sy, ex, ey, x, y), _turn(sx, sy, ex, ey, next_x, next_y)
+            if inside >= 0:
+                work[1 - now, kept, 0], work[1 - now, kept, 1] = x, y
+                kept += 1
+            if (inside > 0 and inside_next < 0) or (inside < 0 and inside_next > 0):
+                share = inside / (inside - inside_next)
+                work[1 - now, kept, 0] = x + (next_x - x) * share
+                work[1 - now, kept, 1] = y + (next_y - y) * share
+                kept += 1
+        now, size = 1 - now, kept
+    total, x, y = 0.0, work[now, 0, 0], work[now, 0, 1]
+    for k in range(1, size - 1):
+        total += _turn(x, y, work[now, k, 0], work[now, k, 1], work[now, k + 1, 0], work[now, k + 1, 1])
     return total / 2
 
 
-@kernel
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the area common to two convex polygons (Sutherland and Hodgman)."""
-    current, following = np.empty((_MOST, 2)), np.empty((_MOST, 2))
-    size = len(a)
-    current[:size] = a
-    for i in range(len(b)):
-        start, end = b[i], b[(i + 1) % len(b)]
-        kept = 0
-        for j in range(size):
-            here, there = current[j], current[(j + 1) % size]
-            inside, inside_next = cross(start, end, here), cross(start, end, there)
-            if inside >= 0:
-                following[kept] = here
-                kept += 1
-            if (inside > 0 and inside_next < 0) or (inside < 0 and inside_next > 0):
-                following[kept] = here + (there - here) * (inside / (inside - inside_next))
-                kept += 1
-        current, following = following, current
-        size = kept
-    return area(current[:size]) if size > 2 else 0.0
+@inlined
+def _near(a: np.ndarray, i: int, b: np.ndarray, j: int) -> bool:
+    """Tell whether two bounds x1, y1, x2, y2 meet."""
+    return a[i, 0] < b[j, 2] and b[j, 0] < a[i, 2] and a[i, 1] < b[j, 3] and b[j, 1] < a[i, 3]
 
 
 @kernel
-def _span_inside(p: np.ndarray, q: np.ndarray, polygon: np.ndarray) -> tuple[float, float]:
-    """Return the part ``[t0, t1]`` of the segment from p to q that lies in a convex polygon."""
-    low, high = 0.0, 1.0
-    for i in range(len(polygon)):
-        start, end = polygon[i], polygon[(i + 1) % len(polygon)]
-        at_p, at_q = cross(start, end, p), cross(start, end, q)
-        if at_p < 0 and at_q < 0:
-            return 0.0, 0.0
-        if at_p < 0:
-            low = max(low, at_p / (at_p - at_q))
-        elif at_q < 0:
-            high = min(high, at_p / (at_p - at_q))
-    return low, max(low, high)
+def common_rows(
+    a: np.ndarray,
+    a_sizes: np.ndarray,
+    a_bounds: np.ndarray,
+    b: np.ndarray,
+    b_sizes: np.ndarray,
+    b_bounds: np.ndarray,
+    aligned: bool,
+    out: np.ndarray,
+    work: np.ndarray,
+    start: int,
+    stop: int,
+) -> None:
+    """Fill rows of the zeroed ``out`` (n, m), or (n, 1) for pairs of equal index, with common areas."""
+    for i in range(start, stop):
+        for column in range(out.shape[1]):
+            j = i if aligned else column
+            if _near(a_bounds, i, b_bounds, j):
+                out[i, column] = overlap(a, a_sizes[i], i, b, b_sizes[j], j, work)
 
 
 @kernel
-def add_area_gradient(corners: np.ndarray, within: np.ndarray, factor: float, grad: np.ndarray) -> None:
-    """Add ``factor`` times the gradient of an area for the corners of a polygon.
+def suppress(
+    corners: np.ndarray,
+    sizes: np.ndarray,
+    areas: np.ndarray,
+    bounds: np.ndarray,
+    labels: np.ndarray,
+    threshold: float,
+    single: bool,
+    kept: np.ndarray,
+    work: np.ndarray,
+) -> int:
+    """Write the indices of the polygons that stay into ``kept`` (n,) and return their number.
 
-    The area changes where the boundary moves: an edge contributes its outward normal times how far its
-    points move, over the part of it that lies in ``within``. With an empty ``within`` the area is that
-    of the polygon itself, else that of its overlap with ``within``.
+    Polygons come best first; those of unlike ``labels`` (n,) ignore each other. With ``single`` the IoU
+    is rounded to float32 before it is compared.
     """
-    count = len(corners)
-    for i in range(count):
-        j = (i + 1) % count
-        p, q = corners[i], corners[j]
-        low, high = (0.0, 1.0) if len(within) == 0 else _span_inside(p, q, within)
-        of_q = (high * high - low * low) / 2
-        of_p = (high - low) - of_q
-        normal_x, normal_y = q[1] - p[1], p[0] - q[0]
-        grad[i, 0] += factor * normal_x * of_p
-        grad[i, 1] += factor * normal_y * of_p
-        grad[j, 0] += factor * normal_x * of_q
-        grad[j, 1] += factor * normal_y * of_q
+    count = 0
+    for i in range(len(corners)):
+        hit = False
+        for k in range(count):
+            j = kept[k]
+            if (
+                min(areas[i], areas[j]) < MIN_AREA
+                or labels[i] != labels[j]
+                or not _near(bounds, i, bounds, j)
+            ):
+                continue
+            common = overlap(corners, sizes[j], j, corners, sizes[i], i, work)
+            iou = common / (areas[i] + areas[j] - common)
+            hit = (np.float64(np.float32(iou)) if single else iou) >= threshold
+            if hit:
+                break
+        if not hit:
+            kept[count] = i
+            count += 1
+    return count

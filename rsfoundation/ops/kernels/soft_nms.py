@@ -1,31 +1,12 @@
 """Soft suppression of upright boxes (Bodla et al. 2017)."""
 
+import math
+
 import numpy as np
 
 from rsfoundation.ops.kernels.jit import kernel
 
 NAIVE, LINEAR, GAUSSIAN = 0, 1, 2
-
-
-@kernel
-def _decay(overlap: float, threshold: float, sigma: float, method: int) -> float:
-    if method == GAUSSIAN:
-        return np.exp(-(overlap * overlap) / sigma)
-    if overlap < threshold:
-        return 1.0
-    return 1.0 - overlap if method == LINEAR else 0.0
-
-
-@kernel
-def _overlap(a: np.ndarray, b: np.ndarray, offset: float) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0]) + offset
-    height = min(a[3], b[3]) - max(a[1], b[1]) + offset
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    area_a = (a[2] - a[0] + offset) * (a[3] - a[1] + offset)
-    area_b = (b[2] - b[0] + offset) * (b[3] - b[1] + offset)
-    return common / (area_a + area_b - common)
 
 
 @kernel
@@ -45,16 +26,31 @@ def soft_suppress(
     """
     count, place = len(dets), 0
     while place < count:
-        best = place + int(np.argmax(dets[place:count, 4]))
+        best = place
+        for other in range(place + 1, count):
+            if dets[other, 4] > dets[best, 4]:
+                best = other
         for column in range(5):
             dets[place, column], dets[best, column] = dets[best, column], dets[place, column]
         indices[place], indices[best] = indices[best], indices[place]
+        x1, y1, x2, y2 = dets[place, 0], dets[place, 1], dets[place, 2], dets[place, 3]
+        area = (x2 - x1 + offset) * (y2 - y1 + offset)
         other = place + 1
         while other < count:
-            dets[other, 4] *= _decay(_overlap(dets[place], dets[other], offset), threshold, sigma, method)
+            width = min(x2, dets[other, 2]) - max(x1, dets[other, 0]) + offset
+            height = min(y2, dets[other, 3]) - max(y1, dets[other, 1]) + offset
+            common = max(width, 0.0) * max(height, 0.0)
+            own = (dets[other, 2] - dets[other, 0] + offset) * (dets[other, 3] - dets[other, 1] + offset)
+            overlap = common / (area + own - common) if common > 0.0 else 0.0
+            if method == GAUSSIAN:
+                dets[other, 4] *= math.exp(-(overlap * overlap) / sigma)
+            elif overlap >= threshold:
+                dets[other, 4] *= 1.0 - overlap if method == LINEAR else 0.0
             if dets[other, 4] < min_score:
                 count -= 1
-                dets[other], indices[other] = dets[count], indices[count]
+                for column in range(5):
+                    dets[other, column] = dets[count, column]
+                indices[other] = indices[count]
             else:
                 other += 1
         place += 1
