@@ -4,6 +4,7 @@
 _base_ = [
     '../_base_/heads/sam_seg_mask_rcnn.py',
     '../_base_/datasets/toy_instance.py',
+    '../_base_/schedules/toy_instance.py',
     '../_base_/runtime/default.py',
 ]
 
@@ -15,7 +16,7 @@ model = dict(
         type='rsfoundation.RSMamba',
         arch=dict(embed_dims=96, num_layers=_blocks, feedforward_channels=192),
         img_size=256,
-        patch_size=8,
+        patch_size=16,
         out_type='featmap_hwc',
         out_indices=list(range(_blocks))),
     neck=dict(
@@ -23,11 +24,11 @@ model = dict(
             in_channels=[96] * _blocks, hidden_channels=32, out_channels=64, select_layers=[1, 3, 5]),
         feature_spliter=dict(
             backbone_channel=64, in_channels=[16, 32, 64, 64], out_channels=64, num_outs=4)),
-    rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[8], strides=[2, 4, 8, 16])),
+    rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32])),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64, featmap_strides=[2, 4, 8, 16], finest_scale=28),
+        bbox_roi_extractor=dict(out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=_num_classes),
-        mask_roi_extractor=dict(out_channels=64, featmap_strides=[2, 4, 8, 16], finest_scale=28),
+        mask_roi_extractor=dict(out_channels=64),
         mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=64, num_classes=_num_classes)),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
@@ -35,17 +36,7 @@ model = dict(
         rcnn=dict(sampler=dict(num=64))),
     test_cfg=dict(rpn=_proposals))
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=35, norm_type=2))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=30, end=480, T_max=450, eta_min_ratio=0.02, convert_to_iter_based=False),
-]
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_dataloader = dict(batch_size=2)
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=6)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=10))
 predict = dict(window=256, overlap=64)
