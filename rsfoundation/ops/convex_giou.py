@@ -63,5 +63,5 @@ def _span_inside(p: np.ndarray, q: np.ndarray, polygon: np.ndarray) -> tuple[np.
 
 def _add(grad: np.ndarray, hull: Hulls, corners: np.ndarray) -> None:
     """Add what belongs to corners ``(2, n, k)`` to the points they are; targets get nothing."""
-    rows, places = np.nonzero(hull.index < grad.shape[1])
-    np.add.at(grad, (rows, hull.index[rows, places]), corners[:, rows, places].T)
+    rows, places = np.nonzero(hull.chosen < grad.shape[1])
+    np.add.at(grad, (rows, hull.chosen[rows, places]), corners[:, rows, places].T)

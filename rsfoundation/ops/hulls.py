@@ -11,14 +11,14 @@ class Hulls(NamedTuple):
     """Convex polygons of up to ``k`` corners, in float64; unused places repeat the first corner.
 
     Attributes:
-        index: ``(n, k)``, which of the given points each corner is.
+        chosen: ``(n, k)``, which of the given points each corner is.
         corners: ``(n, k, 2)``.
         sizes: ``(n,)``; fewer than three where the points are collinear.
         areas: ``(n,)``.
         bounds: ``(n, 4)``: x1, y1, x2, y2.
     """
 
-    index: np.ndarray
+    chosen: np.ndarray
     corners: np.ndarray
     sizes: np.ndarray
     areas: np.ndarray
@@ -33,12 +33,12 @@ def hulls_of(points: np.ndarray) -> Hulls:
     order = np.lexsort((points[..., 1], points[..., 0]), axis=-1)
     chain, sizes = np.zeros((count, 2 * width), np.int64), np.zeros(count, np.int64)
     polygon.hulls(points, order, chain, sizes)
-    index = np.where(np.arange(width) < sizes[:, None], chain[:, :width], chain[:, :1])
-    corners = np.take_along_axis(points, index[..., None], 1)
+    chosen = np.where(np.arange(width) < sizes[:, None], chain[:, :width], chain[:, :1])
+    corners = np.take_along_axis(points, chosen[..., None], 1)
     spokes = corners[:, 1:] - corners[:, :1]
     x, y = spokes[..., 0], spokes[..., 1]
     areas = (x[:, :-1] * y[:, 1:] - y[:, :-1] * x[:, 1:]).sum(1) / 2
-    return Hulls(index, corners, sizes, areas, np.concatenate([corners.min(1), corners.max(1)], 1))
+    return Hulls(chosen, corners, sizes, areas, np.concatenate([corners.min(1), corners.max(1)], 1))
 
 
 def common_areas(a: Hulls, b: Hulls, aligned: bool) -> np.ndarray:

@@ -72,7 +72,8 @@ def _run(
     rois: Tensor,
     grid: RoiGrid,
     bins: Tensor,
-    **how: int,
+    grain: int = 1,
+    pieces: int = 1,
 ) -> None:
     """Run a kernel on dense ``maps`` (batch, channels, height, width) and ``bins``."""
     from rsfoundation.ops.kernels.threads import run_chunks
@@ -87,7 +88,7 @@ def _run(
     steps = torch.tensor([maps.stride(axis) for axis in (0, 2, 3, 1)])
     pixels = maps.as_strided((maps.numel(),), (1,))
     tensors = (pixels, steps, torch.tensor(maps.shape[2:]), regions, grids, bins)
-    run_chunks(kernel, count, *(tensor.numpy() for tensor in tensors), **how)
+    run_chunks(kernel, count, *(tensor.numpy() for tensor in tensors), grain=grain, pieces=pieces)
 
 
 def _kernel_type(tensor: Tensor) -> torch.dtype:

@@ -60,11 +60,11 @@ def suppress(
     threshold: float,
     single: bool,
     keep: np.ndarray,
-    head: np.ndarray,
-    chain: np.ndarray,
-    level_head: np.ndarray,
-    level_chain: np.ndarray,
     filed: np.ndarray,
+    head: np.ndarray,
+    level_head: np.ndarray,
+    chain: np.ndarray,
+    level_chain: np.ndarray,
 ) -> None:
     """Clear ``keep`` (n) of bool where a box goes.
 
@@ -74,11 +74,11 @@ def suppress(
         threshold: A box goes when its IoU with a better kept one reaches this; must be positive.
         single: Whether the IoU is rounded to float32 before it is compared.
         keep: All true on entry.
-        head: First kept box of each bucket, all -1 on entry; its length is a power of two.
-        chain: ``(n,)``, the kept box after each in its bucket.
-        level_head: ``(LEVELS,)`` likewise for whole levels, all -1.
-        level_chain: ``(n,)``.
         filed: ``(LEVELS,)``, how many boxes are kept in each level; all 0.
+        head: First kept box of each bucket, all -1 on entry; its length is a power of two.
+        level_head: ``(LEVELS,)`` likewise for whole levels.
+        chain: ``(n,)``, the kept box after each in its bucket; all -1.
+        level_chain: ``(n,)`` likewise.
     """
     mask = len(head) - 1
     for i in range(len(boxes)):
