@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
+from mmengine.registry import STRATEGIES as _STRATEGIES
 from mmengine.registry import TASK_UTILS as _TASK_UTILS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import Registry
@@ -29,7 +30,15 @@ DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_TASK_P
 TRANSFORMS = Registry("transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_TASK_PACKAGES)
 METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_TASK_PACKAGES)
 TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=_TASK_PACKAGES)
-HOOKS = Registry("hook", parent=_HOOKS, scope=_SCOPE, locations=["rsfoundation.engine.hooks"])
+HOOKS = Registry(
+    "hook",
+    parent=_HOOKS,
+    scope=_SCOPE,
+    locations=["rsfoundation.engine.hooks", "rsfoundation.engine.strategies"],
+)
+STRATEGIES = Registry(
+    "strategy", parent=_STRATEGIES, scope=_SCOPE, locations=["rsfoundation.engine.strategies"]
+)
 OPTIM_WRAPPERS = Registry(
     "optim_wrapper", parent=_OPTIM_WRAPPERS, scope=_SCOPE, locations=["rsfoundation.engine.amp"]
 )

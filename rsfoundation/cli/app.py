@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from rsfoundation.cli import benchmark, browse, demo, doctor, info, predict, prepare, test, train
+from rsfoundation.cli import benchmark, browse, convert, demo, doctor, info, predict, prepare, test, train
 from rsfoundation.cli.console import report_error
 from rsfoundation.cli.notices import hold_back_notices
 from rsfoundation.cli.options import complete_resume, expand_overrides
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Remote-sensing vision: one program for oriented detection, segmentation, instances and change.",
     epilog="First time here? [bold]rsf demo[/bold] trains a small model and shows its pictures.",
 )
-for module in (demo, train, test, predict, prepare, browse, info, benchmark, doctor):
+for module in (demo, train, test, predict, prepare, convert, browse, info, benchmark, doctor):
     module.register(app)
 
 

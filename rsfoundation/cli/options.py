@@ -16,6 +16,7 @@ class LauncherName(str, Enum):
 
     none = "none"
     pytorch = "pytorch"
+    deepspeed = "deepspeed"
     slurm = "slurm"
     mpi = "mpi"
 
@@ -47,6 +48,14 @@ Seed = Annotated[
 Launcher = Annotated[
     LauncherName,
     typer.Option("--launcher", help="Who started the ranks of a distributed run (CPU ranks use gloo)."),
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="How training is spread: ddp, fsdp, deepspeed-zero1, -zero2, -zero3 or -zero3-offload.",
+        metavar="NAME",
+    ),
 ]
 # torchrun of older torch releases passes it; the environment variable says the same.
 LocalRank = Annotated[int, typer.Option("--local-rank", "--local_rank", hidden=True)]

@@ -16,6 +16,7 @@ from rsfoundation.cli.options import (
     LocalRank,
     Overrides,
     Seed,
+    Strategy,
     WorkDir,
 )
 
@@ -40,6 +41,7 @@ def train(
     device: Device = "auto",
     seed: Seed = None,
     launcher: Launcher = LauncherName.none,
+    strategy: Strategy = None,
     cfg_options: Overrides = None,
     local_rank: LocalRank = 0,
 ) -> None:
@@ -53,7 +55,9 @@ def train(
     from rsfoundation.engine.options import RunOptions
     from rsfoundation.engine.train import train as run
 
-    options = RunOptions(work_dir, resume, amp, device, seed, launcher.value, tuple(cfg_options or ()))
+    options = RunOptions(
+        work_dir, resume, amp, device, seed, launcher.value, tuple(cfg_options or ()), strategy
+    )
     result = run(config, options)
     if result.metrics:
         metrics_table("last validation", result.metrics)

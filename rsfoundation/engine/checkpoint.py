@@ -13,6 +13,8 @@ from mmengine.runner.checkpoint import get_external_models, get_mmcls_models, ge
 
 from rsfoundation.backbones.weight_files import resolve
 from rsfoundation.checkpoints import read_checkpoint
+from rsfoundation.engine.zero_gather import read_zero_folder
+from rsfoundation.engine.zero_layout import is_zero_folder
 from rsfoundation.errors import CheckpointError, nearest
 
 _ZOOS: dict[str, Callable[[], dict[str, str]]] = {
@@ -26,13 +28,13 @@ _FOREIGN = ("pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://")
 
 
 def find_checkpoint(place: str | Path) -> Path:
-    """Resolve a checkpoint file, or a run folder to its best, else newest, checkpoint.
+    """Resolve a checkpoint file or DeepSpeed folder, or a run folder to its best, else newest, checkpoint.
 
     Raises:
         CheckpointError: There is none.
     """
     path = Path(place).expanduser()
-    if path.is_file():
+    if path.is_file() or is_zero_folder(path):
         return path
     if not path.is_dir():
         raise CheckpointError(
@@ -45,7 +47,7 @@ def find_checkpoint(place: str | Path) -> Path:
     if marker.is_file():
         last = Path(marker.read_text().strip())
         # The marker holds the path of the day: a moved run folder still has the file inside.
-        return last if last.is_file() else path / last.name
+        return last if last.exists() else path / last.name
     raise CheckpointError(
         "the run folder holds no checkpoint yet", where=path, cure="let it train to its first save"
     )
@@ -54,12 +56,18 @@ def find_checkpoint(place: str | Path) -> Path:
 def install_safe_loader() -> None:
     """Make mmengine read every checkpoint, local or linked, through one safe reader, with no unsafe retry."""
     for prefixes, loader in (
-        ("", read_checkpoint),
+        ("", _load_local),
         (("http://", "https://"), _load_link),
         (tuple(_ZOOS), _load_from_zoo),
         (_FOREIGN, _refuse),
     ):
         CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
+
+
+def _load_local(place: str, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a file, or the weights of a DeepSpeed checkpoint folder."""
+    folder = Path(place).expanduser()
+    return read_zero_folder(folder) if is_zero_folder(folder) else read_checkpoint(place, map_location)
 
 
 def _load_link(link: str, map_location: Any = "cpu") -> dict[str, Any]:

@@ -7,11 +7,13 @@ from typing import Literal
 from mmengine.config import Config
 
 from rsfoundation.engine.amp import use_amp
+from rsfoundation.engine.config import merge_overrides
 from rsfoundation.engine.device import use_device
 from rsfoundation.engine.distributed import init_distributed, use_cpu_wrapper
 from rsfoundation.engine.norm import drop_sync_bn
+from rsfoundation.engine.strategies.switch import choose_accelerator, use_strategy
 
-Launcher = Literal["none", "pytorch", "slurm", "mpi"]
+Launcher = Literal["none", "pytorch", "deepspeed", "slurm", "mpi"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class RunOptions:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Seed of every random generator; the config's own, or 0, when not given.
         launcher: Who started the ranks of a distributed run.
+        strategy: How training is spread over the ranks: a file of ``configs/_base_/strategies``.
         overrides: ``key.sub=value`` strings applied to the config last.
     """
 
@@ -35,6 +38,7 @@ class RunOptions:
     seed: int | None = None
     launcher: Launcher = "none"
     overrides: tuple[str, ...] = ()
+    strategy: str | None = None
 
 
 def apply_options(cfg: Config, options: RunOptions) -> None:
@@ -43,8 +47,14 @@ def apply_options(cfg: Config, options: RunOptions) -> None:
     Starts the process group of a distributed run: loggers and samplers depend on the rank.
     """
     device = use_device(options.device)
+    if options.strategy is not None:
+        use_strategy(cfg, options.strategy)
+        merge_overrides(cfg, options.overrides)  # what the user says of the strategy goes over its file
+    choose_accelerator(cfg, device)
     cfg.work_dir = str(options.work_dir or cfg.get("work_dir") or default_work_dir(cfg))
-    cfg.launcher = options.launcher
+    # DeepSpeed's launcher sets the same variables as torchrun.
+    launcher = "pytorch" if options.launcher == "deepspeed" else options.launcher
+    cfg.launcher = launcher
     seed = options.seed if options.seed is not None else cfg.get("randomness", {}).get("seed")
     cfg.randomness = {**cfg.get("randomness", {}), "seed": 0 if seed is None else seed}
     if options.resume is not None:
@@ -52,11 +62,11 @@ def apply_options(cfg: Config, options: RunOptions) -> None:
         cfg.load_from = None if options.resume == "auto" else options.resume
     if options.amp:
         use_amp(cfg, device)
-    if options.launcher != "none":
-        init_distributed(options.launcher, device, cfg)
-    if options.launcher == "none" or device == "cpu":
+    if launcher != "none":
+        init_distributed(launcher, device, cfg)
+    if launcher == "none" or device == "cpu":
         drop_sync_bn(cfg)
-    if options.launcher != "none" and device == "cpu":
+    if launcher != "none" and device == "cpu":
         use_cpu_wrapper(cfg)
 
 

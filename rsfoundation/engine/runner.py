@@ -8,6 +8,8 @@ from mmengine.registry import RUNNERS, Registry, root
 from mmengine.runner import FlexibleRunner, Runner
 
 from rsfoundation.engine.checkpoint import install_safe_loader
+from rsfoundation.engine.strategies.runner import StrategyRunner
+from rsfoundation.engine.strategies.switch import adapt_to_strategy
 from rsfoundation.errors import ConfigError, nearest
 
 _UNKNOWN = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")
@@ -17,7 +19,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """Build the runner that the config alone asks for.
 
     ``runner_type`` names it where given; otherwise a config with a ``strategy`` runs in
-    ``FlexibleRunner`` and any other in ``Runner``.
+    :class:`StrategyRunner` and any other in ``Runner``.
 
     Raises:
         ConfigError: A type of the config is registered nowhere; the nearest names are told.
@@ -28,7 +30,8 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
             cfg.env_cfg = {}  # FlexibleRunner unpacks it
         if "runner_type" in cfg:
             return RUNNERS.build(cfg)
-        return (FlexibleRunner if "strategy" in cfg else Runner).from_cfg(cfg)
+        adapt_to_strategy(cfg)
+        return (StrategyRunner if cfg.get("strategy") else Runner).from_cfg(cfg)
     except KeyError as error:
         raise unknown_type_error(error, cfg) from error
 

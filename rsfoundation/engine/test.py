@@ -36,6 +36,7 @@ def test(
     cfg = config if isinstance(config, Config) else load_config(config, options.overrides)
     if "test_dataloader" not in cfg or cfg.test_dataloader is None:
         raise ConfigError("the config has no test_dataloader", where=cfg.filename)
+    cfg.pop("strategy", None)  # how training was spread matters no more
     apply_options(cfg, options)
     cfg.resume = False
     cfg.load_from = str(find_checkpoint(checkpoint or cfg.work_dir))

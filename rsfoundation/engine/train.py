@@ -10,6 +10,7 @@ from rsfoundation.engine.checkpoint import find_checkpoint
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.hooks import PictureHook, RunRecordHook
 from rsfoundation.engine.options import RunOptions, apply_options
+from rsfoundation.engine.peers import watching_peers
 from rsfoundation.engine.results import TrainResult
 from rsfoundation.engine.runner import build_runner
 from rsfoundation.engine.tasks import build_task
@@ -37,7 +38,8 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
     record = RunRecordHook(task, interval=_log_interval(cfg))
     runner.register_hook(record)
     runner.register_hook(PictureHook(task, count=4))
-    runner.train()
+    with watching_peers():
+        runner.train()
     work_dir = Path(cfg.work_dir)
     metrics = {
         key: value

@@ -1,0 +1,101 @@
+"""Runs on every rank: train each scenario of ``scenarios.json`` and write what came out.
+
+For ``NAME`` the first rank writes ``NAME.json`` (mean loss over ranks per iteration) and ``NAME.pth`` (the
+whole weights as the live model holds them: float32 masters where there are any). A scenario is
+``{"strategy": ..., "options": [...], "resume": ..., "ema": ..., "run": folder}``.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmengine.hooks import Hook
+
+from rsfoundation.engine.config import load_config
+from rsfoundation.engine.options import RunOptions
+from rsfoundation.engine.train import train
+from rsfoundation.registry import HOOKS
+
+
+@HOOKS.register_module(force=True)
+class Watch(Hook):
+    """Writes losses and, at the end, the whole weights."""
+
+    priority = "LOWEST"
+
+    def __init__(self, name):
+        self.name, self.losses = name, []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        loss = outputs["loss"].detach().float().clone()
+        if dist.is_initialized():
+            dist.all_reduce(loss)
+            loss /= dist.get_world_size()
+        self.losses.append(float(loss))
+
+    def after_train(self, runner):
+        strategy = getattr(runner, "strategy", None)
+        if type(strategy).__name__ == "DeepSpeedStrategy":
+            weights = gathered(runner.model.model)
+        elif strategy is not None:
+            weights = strategy.model_state_dict()
+        else:
+            model = runner.model.module if hasattr(runner.model, "module") else runner.model
+            weights = model.state_dict()
+        if runner.rank == 0:
+            Path(f"{self.name}.json").write_text(json.dumps(self.losses))
+            torch.save(
+                {key: value.detach().cpu().clone() for key, value in weights.items()}, f"{self.name}.pth"
+            )
+
+
+def gathered(engine):
+    """Gather the weights of a DeepSpeed engine, masters in float32, by its own means."""
+    import deepspeed
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    state = {}
+    for name, parameter in engine.module.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            state[name] = safe_get_full_fp32_param(parameter).clone()
+        else:
+            with deepspeed.zero.GatheredParameters([parameter]):
+                state[name] = parameter.detach().float().clone()
+    # data preprocessors keep their mean outside the state dict
+    kept = engine.module.state_dict() if engine.zero_optimization_stage() < 3 else {"offset": 0, "seen": 0}
+    state.update({name: buffer for name, buffer in engine.module.named_buffers() if name in kept})
+    return state
+
+
+def run(name, scenario, config):
+    """Train one scenario in this process, with whatever ranks there are."""
+    options = RunOptions(
+        work_dir=Path(scenario.get("run", name)),
+        resume=scenario.get("resume"),
+        device="cpu",
+        seed=1,
+        launcher="pytorch" if "RANK" in os.environ else "none",
+        overrides=(f"experiment_name={name}", *scenario.get("options", [])),
+        strategy=scenario.get("strategy"),
+    )
+    cfg = load_config(config, options.overrides)
+    cfg.custom_hooks = [dict(type="rsfoundation.Watch", name=str(Path(name).resolve()))]
+    if scenario.get("ema"):
+        cfg.custom_hooks.append(dict(type="EMAHook", momentum=0.2))
+    train(cfg, options)
+
+
+if __name__ == "__main__":
+    from mmengine._strategy import base
+
+    from rsfoundation.engine.hooks import run_record
+
+    base.collect_env = dict  # looks for compilers
+    run_record.draw_curves = lambda record, path: None
+    for scenario_name, content in json.loads(Path("scenarios.json").read_text()).items():
+        run(scenario_name, content, sys.argv[1])
+    dist.barrier()
+    dist.destroy_process_group()
