@@ -49,6 +49,8 @@ class TwoHosts:
         command = ["ip", "netns", "exec", self.names[host], sys.executable, "-m", "torch.distributed.run"]
         command += ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "7"]
         command += ["--rdzv-endpoint", f"{self.addresses[0]}:29400", "--local-addr", self.addresses[host]]
+        # torchrun finds the host of the rendezvous by its name, which is one and the same here
+        command += ["--rdzv-conf", f"is_host={int(host == 0)}"]
         process = subprocess.Popen(
             [*command, str(program), *map(str, words)],
             cwd=folder,
