@@ -33,8 +33,8 @@ def say(text: str) -> None:
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table on the first rank; figures go through :func:`figure`."""
     grid = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        grid.add_column(column, overflow="fold", no_wrap=place == 0)  # a name is there to be copied
     for row in rows:
         grid.add_row(*(escape(figure(cell)) for cell in row))
     if is_first_rank():
