@@ -1,5 +1,6 @@
 """The selective scan as an operator of torch, which compiled graphs call and autograd differentiates."""
 
+import importlib.util
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,10 @@ def _implementation(u: Tensor) -> ModuleType:
         from rsfoundation.ops import scan_cpu  # loads numba
 
         return scan_cpu
+    if u.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from rsfoundation.ops import scan_triton
+
+        return scan_triton
     return scan_torch
 
 

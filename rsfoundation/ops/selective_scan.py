@@ -5,10 +5,15 @@ discretised by the Euler rule, as in ``mamba_ssm``. The state is carried in floa
 input) whatever the type of the rest; memory is linear in the number of tokens.
 """
 
+import importlib
+import importlib.util
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from rsfoundation.ops import scan_torch
+from rsfoundation.ops.backend import choice
 from rsfoundation.ops.checks import OperatorInputError
 from rsfoundation.ops.scan_core import Direction, Operands, state_type
 from rsfoundation.ops.scan_op import scan_op
@@ -49,7 +54,23 @@ def selective_scan(
     Raises:
         OperatorInputError: Shapes that do not fit.
     """
+    if not reverse and initial_state is None and (scan := _mamba(u)) is not None:
+        return scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     return scan_with_state(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, initial_state)[0]
+
+
+def _mamba(u: Tensor) -> Callable[..., Tensor] | None:
+    """Return the kernel of ``mamba_ssm`` where it is installed, can run, and may (``RSF_OPS``).
+
+    It has CUDA kernels for types up to float32, and neither traces nor exports.
+    """
+    if not u.is_cuda or u.dtype == torch.float64 or choice() == "builtin":
+        return None
+    if torch.compiler.is_compiling() or _exporting():
+        return None
+    if importlib.util.find_spec("mamba_ssm") is None:
+        return None
+    return importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
 
 
 def scan_with_state(

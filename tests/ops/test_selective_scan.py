@@ -1,5 +1,8 @@
 import ctypes
+import importlib.machinery
+import importlib.util
 import sys
+import types
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ from hypothesis import strategies as st
 from rsfoundation.ops import scan_both_ways, scan_torch, scan_with_state, selective_scan
 from rsfoundation.ops.checks import OperatorInputError
 from rsfoundation.ops.scan_core import Direction, Operands
+
+module = importlib.import_module("rsfoundation.ops.selective_scan")  # the package has a function of this name
 
 
 def plain_loop(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
@@ -186,6 +191,42 @@ def test_exports_without_operators_of_ours():
     program = torch.export.export(Layer(), args)
     assert "rsfoundation" not in program.graph_module.code
     torch.testing.assert_close(program.module()(*args), Layer()(*args), atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture
+def mamba(monkeypatch):
+    """A module in place of mamba_ssm, and a tensor that says it is on a GPU."""
+    module = types.ModuleType("mamba_ssm.ops.selective_scan_interface")
+    module.selective_scan_fn = lambda *args: args
+    package = types.ModuleType("mamba_ssm")
+    package.__spec__ = importlib.machinery.ModuleSpec("mamba_ssm", None)
+    monkeypatch.setitem(sys.modules, "mamba_ssm", package)
+    monkeypatch.setitem(sys.modules, "mamba_ssm.ops.selective_scan_interface", module)
+    return module.selective_scan_fn
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "dtype", "choice", "taken"),
+    [
+        (True, torch.float32, "auto", True),
+        (True, torch.bfloat16, "mmcv", True),
+        (True, torch.float32, "builtin", False),
+        (True, torch.float64, "auto", False),
+        (False, torch.float32, "auto", False),
+    ],
+)
+def test_mamba_ssm_is_used_where_it_can(monkeypatch, mamba, on_gpu, dtype, choice, taken):
+    monkeypatch.setenv("RSF_OPS", choice)
+    u = types.SimpleNamespace(is_cuda=on_gpu, dtype=dtype)
+    assert module._mamba(u) is (mamba if taken else None)
+    if taken:
+        assert selective_scan(u, 1, 2, 3, 4, delta_softplus=True) == (u, 1, 2, 3, 4, None, None, None, True)
+
+
+def test_mamba_ssm_is_not_needed(monkeypatch):
+    monkeypatch.delenv("RSF_OPS", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert module._mamba(types.SimpleNamespace(is_cuda=True, dtype=torch.float32)) is None
 
 
 def test_rejects_shapes_that_do_not_fit():
