@@ -1,6 +1,7 @@
 """Operators without a build step: on their own here, and behind ``mmcv.ops`` through ``ops.ext``."""
 
 from rsfoundation.ops.box_iou import box_iou
+from rsfoundation.ops.carafe import carafe
 from rsfoundation.ops.deform_attention import deform_attention
 from rsfoundation.ops.focal_loss import sigmoid_focal, softmax_focal
 from rsfoundation.ops.nms import nms
@@ -26,6 +27,7 @@ __all__ = [
     "box_iou",
     "box_iou_quadri",
     "box_iou_rotated",
+    "carafe",
     "convex_giou",
     "convex_iou",
     "deform_attention",

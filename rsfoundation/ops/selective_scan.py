@@ -112,13 +112,18 @@ def scan_both_ways(
     C: Tensor,
     D: Tensor | None = None,
     z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
 ) -> Tensor:
-    """Return the sum of the scans from either end; ``delta`` holds final step sizes.
+    """Return the sum of the scans from either end.
 
     Nothing is flipped in memory. Arguments as in ``selective_scan``.
     """
-    forth = selective_scan(u, delta, A, B, C, D, z)
-    return forth + selective_scan(u, delta, A, B, C, D, z, reverse=True)
+    forth, back = (
+        scan_with_state(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)[0]
+        for reverse in (False, True)
+    )
+    return forth + back
 
 
 def _exporting() -> bool:

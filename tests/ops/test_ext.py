@@ -1,4 +1,9 @@
+import ast
+import fnmatch
 import importlib
+import importlib.util
+import re
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +22,31 @@ def test_missing_operator_is_named_when_called_and_not_before():
     with pytest.raises(MissingOperatorError, match="'tin_shift_forward'") as error:
         operator(1, other=2)
     assert "onedl-mmcv" in error.value.cure
+
+
+def names_mmcv_asks_for():
+    """Read the names out of the calls of ``load_ext`` in mmcv's sources."""
+    folder = Path(importlib.util.find_spec("mmcv").origin).parent / "ops"
+    for source in sorted(folder.glob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load_ext":
+                yield from ast.literal_eval(node.args[1])
+
+
+def test_every_name_is_implemented_or_listed_as_missing_and_says_so(monkeypatch):
+    monkeypatch.setenv("RSF_OPS", "builtin")
+    docs = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
+    section = docs.split("## Names without an implementation")[1].split("\n## ")[0]
+    listed = re.findall(r"`([a-z0-9_*]+)`", section)
+    ours = {name for names in IMPLEMENTED.values() for name in names}
+    asked = set(names_mmcv_asks_for())
+    assert len(asked) > 100
+    for name in asked - ours:
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in listed), name
+        with pytest.raises(MissingOperatorError, match=name):
+            getattr(StandIn("mmcv._ext"), name)()
+    for pattern in listed:
+        assert not fnmatch.filter(ours, pattern), pattern
 
 
 def test_special_names_are_absent():

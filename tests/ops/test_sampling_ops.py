@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.ops import (
+    CARAFE,
+    CARAFENaive,
     DeformConv2d,
     MaskedConv2d,
     ModulatedDeformConv2d,
@@ -13,7 +15,12 @@ from mmcv.ops import (
 )
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-from rsfoundation.ops.adapters.sampling import ms_deform_attn_backward, ms_deform_attn_forward
+from rsfoundation.ops.adapters.sampling import (
+    carafe_naive_backward,
+    ms_deform_attn_backward,
+    ms_deform_attn_forward,
+)
+from rsfoundation.ops.carafe import carafe
 from rsfoundation.ops.checks import OperatorInputError
 from rsfoundation.ops.roi_sampling import bilinear_taps
 
@@ -142,3 +149,42 @@ def test_roi_pool():
     out = RoIPool(1, 1.0)(image, rois)
     torch.testing.assert_close(out[0, :, 0, 0], image[0].flatten(1).max(1).values)
     assert torch.autograd.gradcheck(lambda maps: RoIPool(2, 1.0)(maps, rois), (image,))
+
+
+def carafe_reference(features, masks, kernel, groups, scale):
+    """The definition, pixel by pixel."""
+    n, channels, height, width = features.shape
+    out = torch.zeros(n, channels, height * scale, width * scale, dtype=features.dtype)
+    padded = F.pad(features, [kernel // 2] * 4)
+    for y in range(height * scale):
+        for x in range(width * scale):
+            patch = padded[:, :, y // scale : y // scale + kernel, x // scale : x // scale + kernel]
+            weights = masks[:, :, y, x].view(n, groups, 1, kernel, kernel)
+            out[:, :, y, x] = (patch.unflatten(1, (groups, -1)) * weights).sum((-1, -2)).flatten(1)
+    return out
+
+
+@pytest.mark.parametrize(("kernel", "groups", "scale"), [(3, 2, 2), (5, 1, 2), (1, 4, 3)])
+def test_carafe(kernel, groups, scale):
+    features = draw(2, 4, 3, 4).requires_grad_()
+    masks = draw(2, groups * kernel**2, 3 * scale, 4 * scale, seed=1).requires_grad_()
+    layer = CARAFE(kernel, groups, scale)
+    expected = carafe_reference(features, masks, kernel, groups, scale)
+    torch.testing.assert_close(layer(features, masks), expected)
+    torch.testing.assert_close(CARAFENaive(kernel, groups, scale)(features, masks), expected)
+    weights = draw(*expected.shape, seed=2)
+    ours, theirs = (
+        torch.autograd.grad((out * weights).sum(), (features, masks))
+        for out in (layer(features, masks), expected)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+    target = [torch.zeros_like(features), torch.zeros_like(masks)]
+    carafe_naive_backward(weights, features, masks, *target, kernel, groups, scale)
+    torch.testing.assert_close(target[0], theirs[0])
+    torch.testing.assert_close(target[1], theirs[1])
+
+
+def test_carafe_rejects_shapes_that_do_not_fit():
+    with pytest.raises(OperatorInputError, match="masks should be"):
+        carafe(draw(1, 4, 3, 3), draw(1, 9, 6, 5), 3, 1, 2)

@@ -4,6 +4,7 @@ import torch
 import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
+from rsfoundation.ops.riroi_align_rotated import riroi_pool, riroi_spread
 from rsfoundation.ops.roi_align import (
     MaxPooled,
     roi_align_average,
@@ -96,6 +97,38 @@ def roi_align_rotated_backward(
     grid = RoiGrid(spatial_scale, sampling_ratio, aligned, clockwise)
     shape = grad_input.shape
     grad_input.copy_(spread_rotated(grad_output, rois, shape, grid))
+
+
+def riroi_align_rotated_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> None:
+    """Fill ``output``."""
+    grid = RoiGrid(spatial_scale, num_samples, aligned=False, clockwise=clockwise)
+    output.copy_(riroi_pool(features, rois, (pooled_height, pooled_width), num_orientations, grid))
+
+
+def riroi_align_rotated_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> None:
+    """Fill ``grad_input``."""
+    grid = RoiGrid(spatial_scale, num_samples, aligned=False, clockwise=clockwise)
+    grad_input.copy_(riroi_spread(grad_output, rois, grad_input.shape, num_orientations, grid))
 
 
 def roi_pool_forward(

@@ -1,7 +1,7 @@
 """Operators that sample feature maps, as ``mmcv.ops`` calls them.
 
 Deformable convolution is torchvision's operator: same offsets (y before x), same zero border. mmcv's
-scratch tensors stay empty.
+scratch tensors stay as they are. mmcv hands sizes over by name.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,8 @@ import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from rsfoundation.ops.active_rotated_filter import rotate_filters, rotate_filters_backward
+from rsfoundation.ops.carafe import carafe
+from rsfoundation.ops.carafe import carafe_backward as reassembly_backward
 from rsfoundation.ops.deform_attention import deform_attention, deform_attention_backward
 from rsfoundation.ops.masked_conv import gather_patches, place_pixels
 from rsfoundation.ops.rotated_feature_align import rotated_feature_align as align
@@ -49,28 +51,32 @@ def _deform_backward(
     )
 
 
+def _without_mask(sizes: dict[str, int]) -> _Geometry:
+    """Read the geometry that mmcv hands to deformable convolution by name."""
+    names = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
+    return _Geometry(*(sizes[name] for name in names))
+
+
+def _with_mask(sizes: dict[str, int]) -> _Geometry:
+    """Read the geometry that mmcv hands to modulated deformable convolution by name."""
+    names = (
+        "stride_h",
+        "stride_w",
+        "pad_h",
+        "pad_w",
+        "dilation_h",
+        "dilation_w",
+        "group",
+        "deformable_group",
+    )
+    return _Geometry(*(sizes[name] for name in names))
+
+
 def deform_conv_forward(
-    image: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    output: Tensor,
-    columns: Tensor,
-    ones: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    image: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **sizes: int
 ) -> None:
     """Fill ``output``."""
-    how = _Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    output.copy_(_deform(image, weight, offset, None, None, how))
+    output.copy_(_deform(image, weight, offset, None, None, _without_mask(sizes)))
 
 
 def deform_conv_backward_input(
@@ -81,21 +87,10 @@ def deform_conv_backward_input(
     grad_offset: Tensor,
     weight: Tensor,
     columns: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Fill ``grad_input`` and ``grad_offset``."""
-    how = _Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    grads = _deform_backward(grad_output, image, weight, offset, None, how)
+    grads = _deform_backward(grad_output, image, weight, offset, None, _without_mask(sizes))
     grad_input.copy_(grads[0])
     grad_offset.copy_(grads[2])
 
@@ -107,22 +102,13 @@ def deform_conv_backward_parameters(
     grad_weight: Tensor,
     columns: Tensor,
     ones: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
+    *,
     scale: float,
-    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Add ``scale`` times the gradient to ``grad_weight``."""
-    how = _Geometry(dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    grads = _deform_backward(grad_output, image, torch.zeros_like(grad_weight), offset, None, how)
+    weight = torch.zeros_like(grad_weight)
+    grads = _deform_backward(grad_output, image, weight, offset, None, _without_mask(sizes))
     grad_weight.add_(grads[1], alpha=scale)
 
 
@@ -135,21 +121,12 @@ def modulated_deform_conv_forward(
     mask: Tensor,
     output: Tensor,
     columns: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
+    *,
     with_bias: bool,
+    **sizes: int,
 ) -> None:
     """Fill ``output``."""
-    how = _Geometry(stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    output.copy_(_deform(image, weight, offset, mask, bias if with_bias else None, how))
+    output.copy_(_deform(image, weight, offset, mask, bias if with_bias else None, _with_mask(sizes)))
 
 
 def modulated_deform_conv_backward(
@@ -166,25 +143,75 @@ def modulated_deform_conv_backward(
     grad_offset: Tensor,
     grad_mask: Tensor,
     grad_output: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
+    *,
     with_bias: bool,
+    **sizes: int,
 ) -> None:
     """Fill the five gradients."""
-    how = _Geometry(stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    grads = _deform_backward(grad_output, image, weight, offset, mask, how)
+    grads = _deform_backward(grad_output, image, weight, offset, mask, _with_mask(sizes))
     for target, source in zip((grad_input, grad_weight, grad_offset, grad_mask), grads, strict=False):
         target.copy_(source)
     if with_bias:
         grad_bias.copy_(grads[4])
+
+
+def carafe_forward(
+    features: Tensor,
+    masks: Tensor,
+    rfeatures: Tensor,
+    routput: Tensor,
+    rmasks: Tensor,
+    output: Tensor,
+    kernel_size: int,
+    group_size: int,
+    scale_factor: int,
+) -> None:
+    """Fill ``output``, and ``rfeatures`` with what the backward pass is handed of the features."""
+    rfeatures.copy_(features)
+    output.copy_(carafe(features, masks, kernel_size, group_size, scale_factor))
+
+
+def carafe_backward(
+    grad_output: Tensor,
+    rfeatures: Tensor,
+    masks: Tensor,
+    rgrad_output: Tensor,
+    rgrad_input_hs: Tensor,
+    rgrad_input: Tensor,
+    rgrad_masks: Tensor,
+    grad_input: Tensor,
+    grad_masks: Tensor,
+    kernel_size: int,
+    group_size: int,
+    scale_factor: int,
+) -> None:
+    """Fill both gradients."""
+    carafe_naive_backward(
+        grad_output, rfeatures, masks, grad_input, grad_masks, kernel_size, group_size, scale_factor
+    )
+
+
+def carafe_naive_forward(
+    features: Tensor, masks: Tensor, output: Tensor, kernel_size: int, group_size: int, scale_factor: int
+) -> None:
+    """Fill ``output``."""
+    output.copy_(carafe(features, masks, kernel_size, group_size, scale_factor))
+
+
+def carafe_naive_backward(
+    grad_output: Tensor,
+    features: Tensor,
+    masks: Tensor,
+    grad_input: Tensor,
+    grad_masks: Tensor,
+    kernel_size: int,
+    group_size: int,
+    scale_factor: int,
+) -> None:
+    """Fill both gradients."""
+    grads = reassembly_backward(features, masks, grad_output, kernel_size, group_size, scale_factor)
+    grad_input.copy_(grads[0])
+    grad_masks.copy_(grads[1])
 
 
 def ms_deform_attn_forward(
