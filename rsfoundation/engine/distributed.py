@@ -5,6 +5,7 @@ gloo; mmengine's runner then finds the group in place and leaves it alone.
 """
 
 import os
+import subprocess
 from datetime import timedelta
 
 import torch
@@ -42,13 +43,14 @@ def init_distributed(launcher: str, device: str, cfg: Config) -> None:
             cure=f"start it as: {_START[launcher]}",
         )
     options = dict(cfg.get("env_cfg", {}).get("dist_cfg", {}))
+    # whatever started the ranks, what comes after reads torchrun's variables
+    for theirs, ours in zip(_RANK_VARIABLES[launcher], _RANK_VARIABLES["pytorch"], strict=True):
+        os.environ.setdefault(ours, os.environ[theirs])
+    os.environ.setdefault("MASTER_ADDR", _first_host(launcher))
+    os.environ.setdefault("MASTER_PORT", "29500")
     if device == "cuda":
         init_dist(launcher, **options)
         return
-    for theirs, ours in zip(_RANK_VARIABLES[launcher], _RANK_VARIABLES["pytorch"], strict=True):
-        os.environ.setdefault(ours, os.environ[theirs])
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29500")
     _share_cores()
     dist.init_process_group("gloo", timeout=timedelta(seconds=options.get("timeout", 1800)))
 
@@ -62,6 +64,24 @@ def use_cpu_wrapper(cfg: Config) -> None:
         find_unused_parameters=cfg.get("find_unused_parameters", False),
     )
     cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
+
+
+def _first_host(launcher: str) -> str:
+    """Return where the ranks meet: Slurm's first host, else this one, right for runs on one host only.
+
+    Raises:
+        ConfigError: MPI ranks of several hosts, which are told no address.
+    """
+    if launcher == "slurm" and int(os.environ.get("SLURM_NNODES", "1")) > 1:
+        names = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+        return subprocess.run(names, check=True, capture_output=True, text=True).stdout.split()[0]
+    here = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
+    if launcher == "mpi" and here is not None and here != os.environ["OMPI_COMM_WORLD_SIZE"]:
+        raise ConfigError(
+            "ranks on several hosts must be told where they meet: MASTER_ADDR is not set",
+            cure="mpirun -x MASTER_ADDR=<first host> -x MASTER_PORT=29500 ...",
+        )
+    return "127.0.0.1"
 
 
 def _share_cores() -> None:

@@ -2,7 +2,7 @@
 
 For ``NAME`` the first rank writes ``NAME.json`` (mean loss over ranks per iteration) and ``NAME.pth`` (the
 whole weights as the live model holds them: float32 masters where there are any). A scenario is
-``{"strategy": ..., "options": [...], "resume": ..., "ema": ..., "run": folder}``.
+``{"strategy": ..., "options": [...], "resume": ..., "ema": ..., "run": ..., "config": ..., "alike": ...}``.
 """
 
 import json
@@ -81,7 +81,11 @@ def run(name, scenario, config):
         overrides=(f"experiment_name={name}", *scenario.get("options", [])),
         strategy=scenario.get("strategy"),
     )
-    cfg = load_config(config, options.overrides)
+    cfg = load_config(scenario.get("config", config), options.overrides)
+    if "alike" in scenario:
+        from alike import make_alike
+
+        make_alike(cfg, **scenario["alike"])
     cfg.custom_hooks = [dict(type="rsfoundation.Watch", name=str(Path(name).resolve()))]
     if scenario.get("ema"):
         cfg.custom_hooks.append(dict(type="EMAHook", momentum=0.2))
