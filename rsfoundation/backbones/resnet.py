@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks import DropPath
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.backbones.base import BATCH_NORM, Backbone, NormCfg, read_arch
+from rsfoundation.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
 from rsfoundation.backbones.fused import conv_norm
 from rsfoundation.registry import MODELS
 
@@ -20,7 +21,9 @@ _STEM = 64
 class Bottleneck(nn.Module):
     """1x1, 3x3 (strided) and 1x1 convolution with norms, added to the input or its projection."""
 
-    def __init__(self, in_channels: int, width: int, stride: int, norm_cfg: NormCfg) -> None:
+    def __init__(
+        self, in_channels: int, width: int, stride: int, drop_path: float, norm_cfg: NormCfg
+    ) -> None:
         super().__init__()
         out = width * _EXPANSION
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
@@ -29,6 +32,7 @@ class Bottleneck(nn.Module):
         self.bn2 = build_norm_layer(norm_cfg, width)[1]
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = build_norm_layer(norm_cfg, out)[1]
+        self.drop_path = DropPath(drop_path)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or in_channels != out:
             # As published, this norm stays an ordinary one whatever norm_cfg says.
@@ -39,7 +43,7 @@ class Bottleneck(nn.Module):
         """Return ``(N, 4 * width, H / stride, W / stride)``."""
         y = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
         y = F.relu(conv_norm(self.conv2, self.bn2, y), inplace=True)
-        y = conv_norm(self.conv3, self.bn3, y)
+        y = self.drop_path(conv_norm(self.conv3, self.bn3, y))
         y += x if self.downsample is None else conv_norm(self.downsample[0], self.downsample[1], x)
         return F.relu(y, inplace=True)
 
@@ -52,6 +56,7 @@ class RSPResNet(Backbone):
         depth: 50.
         in_channels: Bands of the image.
         out_indices: Stages to return, counted from 0.
+        drop_path_rate: Stochastic depth of the last block; earlier ones rise to it linearly from 0.
         norm_cfg: Batch norm, as MMCV reads it; the norms of projection shortcuts stay ordinary.
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`rsfoundation.backbones.base.Backbone`.
 
@@ -64,6 +69,7 @@ class RSPResNet(Backbone):
         depth: int = 50,
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        drop_path_rate: float = 0.0,
         norm_cfg: NormCfg = BATCH_NORM,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -78,11 +84,12 @@ class RSPResNet(Backbone):
         self.conv1 = nn.Conv2d(in_channels, _STEM, 7, 2, 3, bias=False)
         self.bn1 = build_norm_layer(norm_cfg, _STEM)[1]
         channels = _STEM
-        for stage, (blocks, width) in enumerate(zip(depths, widths, strict=True)):
+        rates = drop_path_rates(drop_path_rate, depths)
+        for stage, width in enumerate(widths):
             layer = []
-            for index in range(blocks):
+            for index, rate in enumerate(rates[stage]):
                 stride = 2 if stage > 0 and index == 0 else 1
-                layer.append(Bottleneck(channels, width, stride, norm_cfg))
+                layer.append(Bottleneck(channels, width, stride, rate, norm_cfg))
                 channels = width * _EXPANSION
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layer))
         self.freeze()

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from rsfoundation.backbones.base import read_arch
 from rsfoundation.backbones.mamba_mixer import MambaMixer, StepInit
@@ -95,6 +96,7 @@ class RSMamba(BaseModule):
         final_norm: Whether the output of the last block is normalised (``ln1``); others never are.
         out_type: ``featmap`` (B, C, h, w), ``featmap_hwc`` (B, h, w, C), ``raw`` (B, L, C) with the class
             token, ``cls_token`` (B, C), or ``avg_featmap`` (B, C), the normalised mean over the patches.
+        with_cp: Recompute blocks in the backward pass instead of keeping their activations.
         frozen_stages: k > 0 freezes the embedding, the shared norm and the first k blocks (the last norms
             too when k is the depth).
         interpolate_mode: How the position table is resampled.
@@ -123,6 +125,7 @@ class RSMamba(BaseModule):
         final_norm: bool = True,
         out_type: OutType = "avg_featmap",
         frozen_stages: int = -1,
+        with_cp: bool = False,
         interpolate_mode: str = "bicubic",
         patch_cfg: Mapping[str, Any] | None = None,
         layer_cfgs: Mapping[str, Any] | None = None,
@@ -139,7 +142,7 @@ class RSMamba(BaseModule):
         sizes = _read_sizes(arch)
         width, depth = sizes["embed_dims"], sizes["num_layers"]
         self.path_type, self.out_type, self.cls_position = path_type, out_type, cls_position
-        self.interpolate_mode, self.frozen_stages = interpolate_mode, frozen_stages
+        self.interpolate_mode, self.frozen_stages, self.with_cp = interpolate_mode, frozen_stages, with_cp
         self.out_indices = _read_indices(out_indices, depth)
         self.out_channels = (width,) * len(self.out_indices)
         self.out_strides = (patch_size,) * len(self.out_indices)
@@ -170,7 +173,7 @@ class RSMamba(BaseModule):
         tokens = self.drop_after_pos(self._add_positions(tokens, grid))
         outputs = []
         for index in range(len(self.layers)):
-            tokens = tokens + self._block(index, tokens)
+            tokens = tokens + self._run_block(index, tokens)
             if index == len(self.layers) - 1:
                 tokens = self.ln1(tokens)
             if index in self.out_indices:
@@ -206,6 +209,13 @@ class RSMamba(BaseModule):
         entry, rest = remove_token(table, self._class_index(math.prod(source)))
         rest = resize_table(rest, source, target, self.interpolate_mode)
         return insert_token(rest, entry, self._class_index(math.prod(target)))
+
+    def _run_block(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
+        """Run a block, to be recomputed in the backward pass where ``with_cp`` asks for that."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            # Random orders come back: the generators' states are kept.
+            return checkpoint(self._block, index, tokens, use_reentrant=False)
+        return self._block(index, tokens)
 
     def _block(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
         """Return what block ``index`` adds to the tokens."""

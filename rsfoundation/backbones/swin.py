@@ -10,7 +10,7 @@ from mmengine.model import ModuleList
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.backbones.base import Backbone, drop_path_rates, read_arch
+from rsfoundation.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
 from rsfoundation.backbones.tokens import WINDOW, TokenMLP, WindowAttention, WindowGrid, linear
 from rsfoundation.registry import MODELS
 
@@ -106,8 +106,9 @@ class RSPSwinTransformer(Backbone):
         drop_path_rate: Stochastic depth of the last block; earlier ones rise to it linearly from 0.
         frozen_stages: As published, 0 and 1 freeze the patch embedding, ``n >= 2`` the first ``n - 1``
             stages too.
-        norm_eval, with_cp, init_cfg: See :class:`rsfoundation.backbones.base.Backbone`; there are no batch
-            norms, so ``norm_eval`` changes nothing.
+        norm_cfg, norm_eval: Of batch norms in every backbone; this one has none, so they change nothing and
+            are there for configs that exchange one backbone for another.
+        with_cp, init_cfg: See :class:`rsfoundation.backbones.base.Backbone`.
 
     Raises:
         ConfigError: Unknown ``arch``, or stages that do not exist.
@@ -120,6 +121,7 @@ class RSPSwinTransformer(Backbone):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        norm_cfg: NormCfg = BATCH_NORM,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,

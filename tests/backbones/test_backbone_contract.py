@@ -3,6 +3,7 @@
 import pytest
 import torch
 from backbone_golden import NETWORKS, assert_close, build_filled
+from mmcv.cnn.bricks import DropPath
 
 from rsfoundation.errors import ConfigError
 from rsfoundation.registry import MODELS
@@ -69,9 +70,25 @@ def test_norm_eval_keeps_running_statistics(name):
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
 
 
-def drop_path(name, rate):
-    """The argument, for the networks that have it."""
-    return {} if NETWORKS[name]["type"] == "RSPResNet" else {"drop_path_rate": rate}
+@TYPES
+def test_every_backbone_takes_the_same_arguments(name):
+    shared = dict(
+        in_channels=4,
+        out_indices=(1, 2),
+        drop_path_rate=0.2,
+        norm_cfg=dict(type="BN", eps=1e-3),
+        frozen_stages=0,
+        norm_eval=True,
+        with_cp=True,
+        init_cfg=None,
+    )
+    model = build(name, **shared).train()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert bool(norms) != (NETWORKS[name]["type"] == "RSPSwinTransformer")
+    assert not norms or max(norm.eps for norm in norms) == 1e-3
+    rates = [m.drop_prob for m in model.modules() if isinstance(m, DropPath)]
+    assert rates[0] == 0 < max(rates) <= 0.2
+    assert len(model(torch.randn(2, 4, 64, 64))) == 2
 
 
 def train_step(model, inputs):
@@ -85,8 +102,8 @@ def train_step(model, inputs):
 @TYPES
 def test_gradient_checkpointing_changes_nothing(name):
     inputs = torch.randn(2, 3, 64, 64)
-    plain = train_step(build_filled(name, **drop_path(name, 0.3)).train(), inputs)
-    frugal = train_step(build_filled(name, with_cp=True, **drop_path(name, 0.3)).train(), inputs)
+    plain = train_step(build_filled(name, drop_path_rate=0.3).train(), inputs)
+    frugal = train_step(build_filled(name, with_cp=True, drop_path_rate=0.3).train(), inputs)
     for expected, found in zip(plain[0], frugal[0], strict=True):
         assert torch.equal(expected, found)
     for expected, found in zip(plain[1:], frugal[1:], strict=True):

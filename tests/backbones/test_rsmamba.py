@@ -243,3 +243,18 @@ def test_autocast_stays_close_to_float32():
     with torch.autocast("cpu", torch.bfloat16):
         low = encoder(image)[0]
     torch.testing.assert_close(low.float(), encoder(image)[0], atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("path_type", ["forward_reverse_gate", "forward_reverse_shuffle_mean"])
+def test_gradient_checkpointing_changes_nothing(path_type):
+    image = torch.randn(2, 3, 64, 64)
+
+    def gradients(with_cp):
+        torch.manual_seed(0)
+        encoder = small(path_type=path_type, with_cp=with_cp).train()
+        encoder(image)[0].square().mean().backward()
+        return {name: p.grad for name, p in encoder.named_parameters()}
+
+    plain, frugal = gradients(False), gradients(True)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(frugal[name], gradient, msg=name)
