@@ -7,6 +7,7 @@ prefix, as in ``type='rsfoundation.LSKNet'``.
 
 from mmengine.registry import DATASETS as _DATASETS
 from mmengine.registry import HOOKS as _HOOKS
+from mmengine.registry import LOOPS as _LOOPS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
@@ -30,6 +31,7 @@ DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_TASK_P
 TRANSFORMS = Registry("transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_TASK_PACKAGES)
 METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_TASK_PACKAGES)
 TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=_TASK_PACKAGES)
+LOOPS = Registry("loop", parent=_LOOPS, scope=_SCOPE, locations=["rsfoundation.engine.resume_loops"])
 HOOKS = Registry(
     "hook",
     parent=_HOOKS,

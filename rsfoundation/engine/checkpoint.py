@@ -13,6 +13,7 @@ from mmengine.runner.checkpoint import get_external_models, get_mmcls_models, ge
 
 from rsfoundation.backbones.weight_files import resolve
 from rsfoundation.checkpoints import read_checkpoint
+from rsfoundation.checkpoints.newest import newest_complete
 from rsfoundation.engine.zero_gather import read_zero_folder
 from rsfoundation.engine.zero_layout import is_zero_folder
 from rsfoundation.errors import CheckpointError, nearest
@@ -43,11 +44,9 @@ def find_checkpoint(place: str | Path) -> Path:
     best = sorted(path.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
     if best:
         return best[-1]
-    marker = path / "last_checkpoint"
-    if marker.is_file():
-        last = Path(marker.read_text().strip())
-        # The marker holds the path of the day: a moved run folder still has the file inside.
-        return last if last.exists() else path / last.name
+    last = newest_complete(path)
+    if last is not None:
+        return last
     raise CheckpointError(
         "the run folder holds no checkpoint yet", where=path, cure="let it train to its first save"
     )

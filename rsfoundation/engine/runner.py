@@ -8,6 +8,7 @@ from mmengine.registry import RUNNERS, Registry, root
 from mmengine.runner import FlexibleRunner, Runner
 
 from rsfoundation.engine.checkpoint import install_safe_loader
+from rsfoundation.engine.safety import use_safe_parts
 from rsfoundation.engine.strategies.runner import StrategyRunner
 from rsfoundation.engine.strategies.switch import adapt_to_strategy
 from rsfoundation.errors import ConfigError, nearest
@@ -25,6 +26,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         ConfigError: A type of the config is registered nowhere; the nearest names are told.
     """
     install_safe_loader()
+    use_safe_parts(cfg)
     try:
         if cfg.get("env_cfg") is None:
             cfg.env_cfg = {}  # FlexibleRunner unpacks it

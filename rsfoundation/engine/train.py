@@ -6,13 +6,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from rsfoundation.engine.checkpoint import find_checkpoint
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.hooks import PictureHook, RunRecordHook
 from rsfoundation.engine.options import RunOptions, apply_options
 from rsfoundation.engine.peers import watching_peers
 from rsfoundation.engine.results import TrainResult
 from rsfoundation.engine.runner import build_runner
+from rsfoundation.engine.safety import resolve_start
 from rsfoundation.engine.tasks import build_task
 from rsfoundation.errors import CheckpointError, ConfigError
 
@@ -32,9 +32,11 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
     if "train_cfg" not in cfg:
         raise ConfigError("the config has no train_cfg: there is nothing to train", where=cfg.filename)
     apply_options(cfg, options)
-    _check_resume(cfg)
+    start = resolve_start(cfg)
     task = build_task(cfg)
     runner = build_runner(cfg)
+    if start is not None:
+        runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint
     record = RunRecordHook(task, interval=_log_interval(cfg))
     runner.register_hook(record)
     runner.register_hook(PictureHook(task, count=4))
@@ -62,12 +64,6 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
 
 def _log_interval(cfg: Config) -> int:
     return int(cfg.get("default_hooks", {}).get("logger", {}).get("interval", 10))
-
-
-def _check_resume(cfg: Config) -> None:
-    """Say at once, and not after building everything, that there is nothing to resume from."""
-    if cfg.get("load_from"):
-        cfg.load_from = str(find_checkpoint(cfg.load_from)) if "://" not in cfg.load_from else cfg.load_from
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:

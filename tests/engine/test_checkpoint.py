@@ -53,7 +53,7 @@ def test_a_cut_file_is_named(tmp_path):
 def test_a_run_folder_means_its_best_then_its_last(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
         find_checkpoint(tmp_path)
-    (tmp_path / "epoch_3.pth").touch()
+    torch.save({"state_dict": {}}, tmp_path / "epoch_3.pth")
     (tmp_path / "last_checkpoint").write_text("/moved/since/epoch_3.pth")
     assert find_checkpoint(tmp_path).name == "epoch_3.pth"
     (tmp_path / "best_mAP_epoch_2.pth").touch()

@@ -1,6 +1,7 @@
 """Hooks that the engine adds to every run."""
 
+from rsfoundation.engine.hooks.checkpoint import CheckpointHook
 from rsfoundation.engine.hooks.pictures import PictureHook
 from rsfoundation.engine.hooks.run_record import RunRecordHook
 
-__all__ = ["PictureHook", "RunRecordHook"]
+__all__ = ["CheckpointHook", "PictureHook", "RunRecordHook"]

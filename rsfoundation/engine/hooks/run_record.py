@@ -22,14 +22,14 @@ class RunRecordHook(Hook):
     """Write ``config.py``, ``environment.json``, ``metrics.json`` and ``curves.png`` into the run folder.
 
     ``metrics.json`` holds the training scalars of each logged iteration and the unified metrics of each
-    validation; a resumed run goes on with it.
+    validation. It is written with every checkpoint, and a resumed run goes on with it.
 
     Args:
         task: Gives the unified names of the metrics.
         interval: Training iterations between two kept scalars.
     """
 
-    priority = "VERY_LOW"
+    priority = "LOW"  # before the checkpoint hook
 
     def __init__(self, task: Task, interval: int = 10) -> None:
         self.task = task
@@ -71,8 +71,15 @@ class RunRecordHook(Hook):
         """Keep the metrics of a validation and refresh the files."""
         unified, _ = unify_metrics(self.task, metrics or {})
         if runner.iter:
-            self.record["val"].append({"epoch": runner.epoch, "iter": runner.iter, **unified})
+            # a run that was killed while it validated does so again
+            rows = [row for row in self.record["val"] if row["iter"] != runner.iter]
+            self.record["val"] = [*rows, {"epoch": runner.epoch, "iter": runner.iter, **unified}]
             self._write(runner)
+
+    @master_only
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Write the metrics so far."""
+        write_json(Path(runner.work_dir) / "metrics.json", self.record)
 
     @master_only
     def after_train(self, runner: Runner) -> None:
