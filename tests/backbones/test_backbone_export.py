@@ -1,33 +1,59 @@
-"""Every backbone through torch.export and ONNX, outputs compared."""
+"""Every backbone through torch.export and ONNX, outputs compared at sizes that need padding inside.
+
+By default the smallest edition of each network is exported, and one goes on to ONNX; ``-m slow`` does all.
+"""
 
 import pytest
 import torch
-from backbone_golden import NETWORKS, assert_close, build_filled, image
+from backbone_golden import NETWORKS, assert_close, build_filled
 
+from rsfoundation.registry import MODELS
+
+RSMAMBA = dict(
+    type="PlainPyramid",
+    encoder=dict(
+        type="RSMamba",
+        arch=dict(embed_dims=16, num_layers=4, feedforward_channels=32),
+        img_size=64,
+        out_type="featmap",
+        out_indices=[0, 1, 2, 3],
+    ),
+)
 SMALLEST = {cfg["type"]: name for name, cfg in reversed(NETWORKS.items())}
-TYPES = pytest.mark.parametrize("name", SMALLEST.values())
 
 
-@pytest.mark.slow
-@TYPES
+def cases(quick):
+    """Every network; those not in ``quick`` are slow."""
+    names = [*NETWORKS, "rsmamba"]
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+
+
+def build(name):
+    torch.manual_seed(0)
+    model = MODELS.build(RSMAMBA).eval() if name == "rsmamba" else build_filled(name)
+    inputs = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        return model, inputs, model(inputs)
+
+
+@pytest.mark.parametrize("name", cases([*SMALLEST.values(), "rsmamba"]))
 def test_torch_export_computes_the_same(name):
-    model, inputs = build_filled(name), image(name, (1, 3, 96, 128))
+    model, inputs, expected = build(name)
     program = torch.export.export(model, (inputs,))
     with torch.no_grad():
-        for found, expected in zip(program.module()(inputs), model(inputs), strict=True):
-            assert_close(found, expected)
+        for found, wanted in zip(program.module()(inputs), expected, strict=True):
+            assert_close(found, wanted)
 
 
-@pytest.mark.slow
-@TYPES
+@pytest.mark.parametrize("name", cases(["lsknet_t"]))
 def test_onnx_computes_the_same(name, tmp_path):
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    model, inputs = build_filled(name), image(name, (1, 3, 96, 128))
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package, reason="ONNX export: pip install rsfoundation[onnx]")
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX runs: pip install rsfoundation[onnx]")
+    model, inputs, expected = build(name)
     path = tmp_path / "model.onnx"
-    torch.onnx.export(model, (inputs,), path, dynamo=True, external_data=False)
+    torch.onnx.export(model, (inputs,), path, dynamo=True, external_data=False, verbose=False)
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     outputs = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
-    with torch.no_grad():
-        for found, expected in zip(outputs, model(inputs), strict=True):
-            assert_close(torch.from_numpy(found), expected)
+    for found, wanted in zip(outputs, expected, strict=True):
+        assert_close(torch.from_numpy(found), wanted)
