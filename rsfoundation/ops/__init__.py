@@ -3,7 +3,7 @@
 from rsfoundation.ops.box_iou import box_iou
 from rsfoundation.ops.carafe import carafe
 from rsfoundation.ops.deform_attention import deform_attention
-from rsfoundation.ops.focal_loss import sigmoid_focal, softmax_focal
+from rsfoundation.ops.focal_loss import sigmoid_focal, sigmoid_focal_slope, softmax_focal, softmax_focal_slope
 from rsfoundation.ops.nms import nms
 from rsfoundation.ops.nms_rotated import nms_rotated
 from rsfoundation.ops.polygons import (
@@ -46,6 +46,8 @@ __all__ = [
     "scan_with_state",
     "selective_scan",
     "sigmoid_focal",
+    "sigmoid_focal_slope",
     "soft_nms",
     "softmax_focal",
+    "softmax_focal_slope",
 ]

@@ -1,16 +1,16 @@
-"""Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients.
-
-Each function returns the loss and its derivative together: the terms they share are computed once.
-"""
+"""Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_LINEAR = 40  # above this the softplus is its argument, in float64 too
 
 
 def sigmoid_focal(
     logits: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return loss and derivative, each ``(n, classes)``.
+) -> Tensor:
+    """Return the loss ``(n, classes)``; not differentiable, see ``sigmoid_focal_slope``.
 
     Args:
         logits: ``(n, classes)``.
@@ -19,24 +19,43 @@ def sigmoid_focal(
         alpha: Weight of the positive term; the negative one has ``1 - alpha``.
         weight: ``(classes,)``, factor of each row by its target; background rows have factor 1.
     """
-    classes = torch.arange(logits.shape[1], device=logits.device)
-    positive = target[:, None] == classes
-    # With s = -logit on the negatives both cases are the same function of q, the wrong probability.
-    signed = torch.where(positive, logits, -logits)
-    log_p = torch.nn.functional.logsigmoid(signed)
-    q = torch.sigmoid(-signed)
-    balance = torch.where(positive, alpha, 1.0 - alpha).to(logits)
-    if weight is not None and weight.numel():
-        balance = balance * _row_weight(weight, target)[:, None]
-    focus = q.pow(gamma) * balance
-    slope = focus * (gamma * log_p * (1 - q) - q)
-    return -focus * log_p, torch.where(positive, slope, -slope)
+    place = _positives(logits, target)
+    loss = _miss(logits, gamma, 1 - alpha)
+    loss[place] = _miss(-logits[place], gamma, alpha)
+    return _weighted(loss, weight, target)
+
+
+def sigmoid_focal_slope(
+    logits: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
+) -> Tensor:
+    """Return the derivative of ``sigmoid_focal`` for the logits, element by element."""
+    place = _positives(logits, target)
+    slope = _miss_slope(logits, gamma, 1 - alpha)
+    slope[place] = -_miss_slope(-logits[place], gamma, alpha)
+    return _weighted(slope, weight, target)
+
+
+def _positives(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows and classes of the elements that should be high."""
+    rows = ((target >= 0) & (target < logits.shape[1])).nonzero()[:, 0]
+    return rows, target[rows]
+
+
+def _miss(x: Tensor, gamma: float, factor: float) -> Tensor:
+    """Return the loss of logits that should be low: ``factor q^gamma log(1 + e^x)``, q the sigmoid."""
+    return torch.sigmoid(x).pow_(gamma).mul_(F.softplus(x, threshold=_LINEAR)).mul_(factor)
+
+
+def _miss_slope(x: Tensor, gamma: float, factor: float) -> Tensor:
+    q = torch.sigmoid(x)
+    inner = F.softplus(x, threshold=_LINEAR).mul_(1 - q).mul_(gamma).add_(q)
+    return q.pow_(gamma).mul_(inner).mul_(factor)
 
 
 def softmax_focal(
     probabilities: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return loss ``(n,)`` and its derivative for the logits ``(n, classes)``.
+) -> Tensor:
+    """Return the loss ``(n,)``; not differentiable, see ``softmax_focal_slope``.
 
     Args:
         probabilities: ``(n, classes)``, the softmax of the logits.
@@ -45,19 +64,30 @@ def softmax_focal(
         alpha: Factor of the loss.
         weight: ``(classes,)``, factor of each row by its target.
     """
-    valid = target >= 0
-    index = target.clamp(min=0)
-    p = probabilities.gather(1, index[:, None])[:, 0]
-    log_p = p.clamp(min=torch.finfo(torch.float32).tiny).log()
-    factor = alpha * valid.to(p)
-    if weight is not None and weight.numel():
-        factor = factor * _row_weight(weight, target)
-    loss = -factor * (1 - p).pow(gamma) * log_p
-    outer = factor * (gamma * (1 - p).pow(gamma - 1) * p * log_p - (1 - p).pow(gamma))
-    own = torch.nn.functional.one_hot(index, probabilities.shape[1]).to(p)
-    return loss, outer[:, None] * (own - probabilities)
+    p, log_p = _own(probabilities, target)
+    return _weighted(-alpha * (target >= 0) * (1 - p).pow(gamma) * log_p, weight, target)
 
 
-def _row_weight(weight: Tensor, target: Tensor) -> Tensor:
+def softmax_focal_slope(
+    probabilities: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
+) -> Tensor:
+    """Return the derivative ``(n, classes)`` of ``softmax_focal`` for the logits."""
+    p, log_p = _own(probabilities, target)
+    outer = alpha * (target >= 0) * (gamma * (1 - p).pow(gamma - 1) * p * log_p - (1 - p).pow(gamma))
+    own = F.one_hot(target.clamp(min=0), probabilities.shape[1]).to(p)
+    return _weighted(outer, weight, target)[:, None] * (own - probabilities)
+
+
+def _own(probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probability of each row's target, and its logarithm."""
+    p = probabilities.gather(1, target.clamp(min=0)[:, None])[:, 0]
+    return p, p.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
+def _weighted(rows: Tensor, weight: Tensor | None, target: Tensor) -> Tensor:
+    """Multiply rows by the weight of their target."""
+    if weight is None or not weight.numel():
+        return rows
     known = (target >= 0) & (target < len(weight))
-    return torch.where(known, weight[target.clamp(0, len(weight) - 1)], 1.0)
+    factor = torch.where(known, weight[target.clamp(0, len(weight) - 1)], 1.0)
+    return rows * factor.view(-1, *[1] * (rows.dim() - 1))

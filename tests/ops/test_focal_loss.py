@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmcv.ops import sigmoid_focal_loss, softmax_focal_loss
 
-from rsfoundation.ops import sigmoid_focal, softmax_focal
+from rsfoundation.ops import sigmoid_focal, sigmoid_focal_slope, softmax_focal, softmax_focal_slope
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def plain_sigmoid(logits, target, gamma, alpha, weight):
 def test_sigmoid_equals_the_formula(case, gamma, weighted):
     logits, target = case[0], torch.arange(20) % 6  # 5 is background
     weight = torch.rand(5, dtype=torch.float64) if weighted else None
-    loss, slope = sigmoid_focal(logits, target, gamma, 0.25, weight)
+    args = (target, gamma, 0.25, weight)
+    loss, slope = sigmoid_focal(logits, *args), sigmoid_focal_slope(logits, *args)
     expected = plain_sigmoid(logits.requires_grad_(), target, gamma, 0.25, weight)
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), logits)[0])
@@ -37,20 +38,23 @@ def test_softmax_equals_the_formula(case):
     leaf = logits.clone().requires_grad_()
     p = leaf.softmax(1).gather(1, target[:, None])[:, 0]
     expected = -0.25 * (1 - p) ** 2 * p.log() * weight[target]
-    loss, slope = softmax_focal(logits.softmax(1), target, 2.0, 0.25, weight)
+    args = (logits.softmax(1), target, 2.0, 0.25, weight)
+    loss, slope = softmax_focal(*args), softmax_focal_slope(*args)
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(slope, torch.autograd.grad(expected.sum(), leaf)[0])
 
 
 def test_softmax_ignores_negative_targets(case):
-    loss, slope = softmax_focal(case[0].softmax(1), torch.full((20,), -1), 2.0, 0.25)
+    args = (case[0].softmax(1), torch.full((20,), -1), 2.0, 0.25)
+    loss, slope = softmax_focal(*args), softmax_focal_slope(*args)
     assert loss.abs().sum() == 0
     assert slope.abs().sum() == 0
 
 
 def test_extreme_logits_stay_finite():
     logits = torch.tensor([[1e4, -1e4]])
-    loss, slope = sigmoid_focal(logits, torch.tensor([1]), 2.0, 0.25)
+    args = (logits, torch.tensor([1]), 2.0, 0.25)
+    loss, slope = sigmoid_focal(*args), sigmoid_focal_slope(*args)
     assert torch.isfinite(loss).all()
     assert torch.isfinite(slope).all()
 
