@@ -108,6 +108,8 @@ def points_in_polygons(points: Tensor, polygons: Tensor) -> Tensor:
     """
     check_last_dim("points_in_polygons", points, 2)
     check_last_dim("points_in_polygons", polygons, 8)
+    check_finite("points_in_polygons", points)
+    check_finite("points_in_polygons", polygons)
     start = polygons.view(1, -1, 4, 2)
     end = start.roll(1, 2)
     x, y = points[:, None, None, 0], points[:, None, None, 1]

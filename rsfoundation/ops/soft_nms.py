@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from rsfoundation.ops.box_iou import box_iou
-from rsfoundation.ops.checks import check_last_dim
+from rsfoundation.ops.checks import check_finite, check_last_dim
 
 
 def soft_nms(
@@ -33,6 +33,8 @@ def soft_nms(
     from rsfoundation.ops.kernels.soft_nms import soft_suppress
 
     check_last_dim("soft_nms", boxes, 4)
+    check_finite("soft_nms", boxes)
+    check_finite("soft_nms", scores)
     dets = torch.cat([boxes, scores[:, None]], 1).detach().float().cpu().contiguous()
     indices = torch.arange(len(boxes))
     limits = (float(iou_threshold), float(sigma), float(min_score))
@@ -48,6 +50,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
         iou_threshold: A box is suppressed when its overlap with a better kept one reaches this.
     """
     check_last_dim("nms_match", dets, 5)
+    check_finite("nms_match", dets)
     order = dets[:, 4].sort(0, descending=True)[1]
     left, groups = order, []
     while len(left):

@@ -11,8 +11,10 @@ from mmcv.ops import (
     ModulatedDeformConv2d,
     RoIPool,
     active_rotated_filter,
+    deform_conv2d,
     rotated_feature_align,
 )
+from mmcv.ops import carafe as mmcv_carafe
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
 from rsfoundation.ops.adapters.sampling import (
@@ -22,6 +24,7 @@ from rsfoundation.ops.adapters.sampling import (
 )
 from rsfoundation.ops.carafe import carafe
 from rsfoundation.ops.checks import OperatorInputError
+from rsfoundation.ops.deform_attention import deform_attention
 from rsfoundation.ops.roi_sampling import bilinear_taps
 
 DOUBLE = torch.float64
@@ -62,6 +65,22 @@ def test_deformable_convolution(stride):
     )
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_gradients_of_deformable_convolution_attention_and_carafe():
+    image, offset = draw(1, 2, 4, 4).requires_grad_(), draw(1, 18, 4, 4, seed=1).requires_grad_()
+    weight = draw(2, 2, 3, 3, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, o, w: deform_conv2d(x, o, w, 1, 1), (image, offset, weight), atol=1e-4
+    )
+    value, weights = draw(1, 20, 1, 2, seed=3).requires_grad_(), draw(1, 2, 1, 2, 2, seed=4).requires_grad_()
+    locations = torch.rand(1, 2, 1, 2, 2, 2, dtype=DOUBLE).requires_grad_()
+    shapes = torch.tensor([[4, 4], [2, 2]])
+    assert torch.autograd.gradcheck(
+        lambda v, p, w: deform_attention(v, shapes, p, w), (value, locations, weights), atol=1e-4
+    )
+    masks = draw(1, 9, 8, 8, seed=5).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, m: mmcv_carafe(x, m, 3, 1, 2), (image, masks))
 
 
 def test_modulated_deformable_convolution():
