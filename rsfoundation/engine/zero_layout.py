@@ -111,6 +111,43 @@ def open_zero(folder: Path, averaged: bool | None = None) -> ZeroCheckpoint:
     return ZeroCheckpoint(folder, stage, world_size, weights, meta, use_average)
 
 
+@dataclass(frozen=True)
+class ZeroOptimizer:
+    """What the optimiser of a folder keeps.
+
+    Attributes:
+        moments: Where each lies, by its name (``exp_avg``) and the parameter's.
+        numbers: What is one number for all parameters, as ``step``.
+        groups: The settings of each parameter group, as ``lr``.
+    """
+
+    moments: dict[str, dict[str, Weight]]
+    numbers: dict[str, Any]
+    groups: list[dict[str, Any]]
+
+
+def open_optimizer(folder: Path) -> ZeroOptimizer:
+    """Map what the optimiser of a checkpoint folder keeps."""
+    files = _files_by_rank(folder)
+    states = [_section(read_checkpoint(file), "optimizer_state_dict", file) for file in files["optim"]]
+    stage = int(states[0]["zero_stage"])
+    model = _read_models(folder, files["model"], stage, len(states))[0]
+    inner = "optimizer_state_dict" if stage == 3 else "base_optimizer_state"
+    by_rank = [[group for _, group in sorted(state[inner]["state"].items())] for state in states]
+    first = by_rank[0][0] if by_rank[0] else {}
+    flat = [key for key, value in first.items() if isinstance(value, torch.Tensor) and value.ndim]
+    cut = _stage3 if stage == 3 else _stage12
+    moments = {
+        key: cut(model, [[group[key] for group in groups] for groups in by_rank], states[0], folder)
+        for key in flat
+    }
+    numbers = {key: value for key, value in first.items() if key not in flat}
+    settings = [
+        {k: v for k, v in group.items() if k != "params"} for group in states[0][inner]["param_groups"]
+    ]
+    return ZeroOptimizer(moments, numbers, settings)
+
+
 def _files_by_rank(folder: Path) -> dict[str, list[Path]]:
     """List the files of each kind by rank; say which ranks are missing."""
     found: dict[str, dict[int, Path]] = {"optim": {}, "model": {}}

@@ -16,6 +16,7 @@ from mmengine.optim import BaseOptimWrapper
 from rsfoundation.engine.strategies.base import ShardingMixin, stamp
 from rsfoundation.engine.strategies.deepspeed_config import plain, take_wrapper_options, tidy_groups
 from rsfoundation.engine.strategies.deepspeed_engine import EngineWrapper, autocast_forward, keep_images_exact
+from rsfoundation.engine.strategies.other_ranks import is_cut_alike, resume_from_other_ranks
 from rsfoundation.engine.strategies.safe_engine import read_safely
 from rsfoundation.engine.strategies.zero_shards import publish_masters, read_masters, save_form
 from rsfoundation.errors import CheckpointError, ConfigError
@@ -159,7 +160,7 @@ class DeepSpeedStrategy(ShardingMixin, _DeepSpeedStrategy):
         dist.barrier()
 
     def load_checkpoint(self, filename: str, **options: Any) -> dict[str, Any]:
-        """Load the weights of a checkpoint folder of the same number of ranks."""
+        """Load the weights of a checkpoint folder."""
         return self._load(filename, optimizer=False, callback=options.get("callback"))
 
     def resume(
@@ -171,7 +172,7 @@ class DeepSpeedStrategy(ShardingMixin, _DeepSpeedStrategy):
         map_location: Any = "default",
         callback: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Go on from a checkpoint folder."""
+        """Go on from a checkpoint folder of any number of ranks and any stage."""
         content = self._load(filename, optimizer=resume_optimizer, callback=callback)
         if resume_optimizer and "optim_wrapper" in content:
             self.load_optim_state_dict(content.pop("optim_wrapper"))
@@ -190,6 +191,11 @@ class DeepSpeedStrategy(ShardingMixin, _DeepSpeedStrategy):
                 where=folder,
                 cure="start from the weights of a .pth file with load_from and without --resume",
             )
+        if not is_cut_alike(self.model.model, folder):
+            content = resume_from_other_ranks(self.model.model, folder)
+            if callback is not None:
+                callback(content)
+            return content
         _, content = self.model.load_checkpoint(
             str(folder.parent),
             tag=folder.name,
