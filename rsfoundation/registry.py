@@ -14,6 +14,7 @@ from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
 from mmengine.registry import STRATEGIES as _STRATEGIES
 from mmengine.registry import TASK_UTILS as _TASK_UTILS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
+from mmengine.registry import VISBACKENDS as _VISBACKENDS
 from mmengine.registry import Registry
 
 _SCOPE = "rsfoundation"
@@ -25,12 +26,18 @@ _TASK_PACKAGES = [
 ]
 
 MODELS = Registry(
-    "model", parent=_MODELS, scope=_SCOPE, locations=["rsfoundation.backbones", *_TASK_PACKAGES]
+    "model",
+    parent=_MODELS,
+    scope=_SCOPE,
+    locations=["rsfoundation.backbones", *_TASK_PACKAGES],
 )
 DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_TASK_PACKAGES)
 TRANSFORMS = Registry("transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_TASK_PACKAGES)
 METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_TASK_PACKAGES)
 TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=_TASK_PACKAGES)
+VISBACKENDS = Registry(
+    "vis_backend", parent=_VISBACKENDS, scope=_SCOPE, locations=["rsfoundation.engine.tracking"]
+)
 LOOPS = Registry("loop", parent=_LOOPS, scope=_SCOPE, locations=["rsfoundation.engine.resume_loops"])
 HOOKS = Registry(
     "hook",

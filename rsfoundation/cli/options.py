@@ -21,6 +21,13 @@ class LauncherName(str, Enum):
     mpi = "mpi"
 
 
+class TrackerName(str, Enum):
+    """Where to follow a run, beside its folder."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+
+
 ConfigArgument = Annotated[
     str,
     typer.Argument(
@@ -56,6 +63,17 @@ Strategy = Annotated[
         help="How training is spread: ddp, fsdp, deepspeed-zero1, -zero2, -zero3 or -zero3-offload.",
         metavar="NAME",
     ),
+]
+TrustCheckpoint = Annotated[
+    bool,
+    typer.Option(
+        "--trust-checkpoint",
+        help="Read checkpoints that hold more than weights: they can run any program. For your own files.",
+    ),
+]
+Track = Annotated[
+    list[TrackerName] | None,
+    typer.Option("--track", help="Follow the run in TensorBoard or wandb too; repeat it for both."),
 ]
 # torchrun of older torch releases passes it; the environment variable says the same.
 LocalRank = Annotated[int, typer.Option("--local-rank", "--local_rank", hidden=True)]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsfoundation.cli.console import say, table
-from rsfoundation.cli.options import Device, Overrides
+from rsfoundation.cli.options import Device, Overrides, TrustCheckpoint
 
 
 def register(app: typer.Typer) -> None:
@@ -48,18 +48,22 @@ def predict(
     ] = None,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw an overlay PNG.")] = True,
     device: Device = "auto",
+    trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
 ) -> None:
     """Predict images of any size: cut into windows, merged in full-image pixels.
 
     Example: rsf predict scene.png --model work_dirs/detection_toy_lsknet_t -o out --score 0.5
     """
+    from rsfoundation.checkpoints import trusting
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.predict import PredictOptions
     from rsfoundation.inference.predict import predict as run
 
     options = PredictOptions(window, overlap, batch_size, score, tuple(formats or ()), picture)
-    results = run(WindowModel(model, config, device, cfg_options or ()), images, out, options)
+    with trusting(trust_checkpoint):
+        ready = WindowModel(model, config, device, cfg_options or ())
+    results = run(ready, images, out, options)
     rows = [
         (r.name, r.windows, ", ".join(f"{k} {v}" for k, v in r.summary.items()), f"{r.seconds:.1f}")
         for r in results

@@ -17,6 +17,7 @@ from rsfoundation.cli.options import (
     LocalRank,
     Overrides,
     Seed,
+    TrustCheckpoint,
     WorkDir,
 )
 
@@ -43,6 +44,7 @@ def test(
     device: Device = "auto",
     seed: Seed = None,
     launcher: Launcher = LauncherName.none,
+    trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
     local_rank: LocalRank = 0,
 ) -> None:
@@ -52,11 +54,13 @@ def test(
 
     Example: rsf test quickstart/detection_toy_lsknet_t
     """
+    from rsfoundation.checkpoints import trusting
     from rsfoundation.engine.options import RunOptions
     from rsfoundation.engine.test import test as run
 
     options = RunOptions(work_dir, None, amp, device, seed, launcher.value, tuple(cfg_options or ()))
-    result = run(config, checkpoint, options, pictures)
+    with trusting(trust_checkpoint):
+        result = run(config, checkpoint, options, pictures)
     metrics_table(f"{result.task}: {result.checkpoint}", result.metrics)
     if result.pictures:
         say(f"pictures: {result.pictures}")

@@ -17,6 +17,8 @@ from rsfoundation.cli.options import (
     Overrides,
     Seed,
     Strategy,
+    Track,
+    TrustCheckpoint,
     WorkDir,
 )
 
@@ -42,6 +44,8 @@ def train(
     seed: Seed = None,
     launcher: Launcher = LauncherName.none,
     strategy: Strategy = None,
+    track: Track = None,
+    trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
     local_rank: LocalRank = 0,
 ) -> None:
@@ -52,13 +56,23 @@ def train(
 
     Example: rsf train quickstart/detection_toy_lsknet_t --device cpu
     """
+    from rsfoundation.checkpoints import trusting
     from rsfoundation.engine.options import RunOptions
     from rsfoundation.engine.train import train as run
 
     options = RunOptions(
-        work_dir, resume, amp, device, seed, launcher.value, tuple(cfg_options or ()), strategy
+        work_dir,
+        resume,
+        amp,
+        device,
+        seed,
+        launcher.value,
+        tuple(cfg_options or ()),
+        strategy,
+        tuple(name.value for name in track or ()),
     )
-    result = run(config, options)
+    with trusting(trust_checkpoint):
+        result = run(config, options)
     if result.metrics:
         metrics_table("last validation", result.metrics)
     checkpoint = result.best_checkpoint or result.last_checkpoint

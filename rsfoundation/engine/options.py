@@ -12,6 +12,7 @@ from rsfoundation.engine.device import use_device
 from rsfoundation.engine.distributed import init_distributed, use_cpu_wrapper
 from rsfoundation.engine.norm import drop_sync_bn
 from rsfoundation.engine.strategies.switch import choose_accelerator, use_strategy
+from rsfoundation.engine.tracking import use_trackers
 
 Launcher = Literal["none", "pytorch", "deepspeed", "slurm", "mpi"]
 
@@ -29,6 +30,7 @@ class RunOptions:
         launcher: Who started the ranks of a distributed run.
         strategy: How training is spread over the ranks: a file of ``configs/_base_/strategies``.
         overrides: ``key.sub=value`` strings applied to the config last.
+        track: Where to follow the run beside its folder: ``tensorboard``, ``wandb``.
     """
 
     work_dir: Path | None = None
@@ -39,6 +41,7 @@ class RunOptions:
     launcher: Launcher = "none"
     overrides: tuple[str, ...] = ()
     strategy: str | None = None
+    track: tuple[str, ...] = ()
 
 
 def apply_options(cfg: Config, options: RunOptions) -> None:
@@ -62,6 +65,7 @@ def apply_options(cfg: Config, options: RunOptions) -> None:
         cfg.load_from = None if options.resume == "auto" else options.resume
     if options.amp:
         use_amp(cfg, device)
+    use_trackers(cfg, options.track)
     if launcher != "none":
         init_distributed(launcher, device, cfg)
     if launcher == "none" or device == "cpu":

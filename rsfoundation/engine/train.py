@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.hooks import PictureHook, RunRecordHook
+from rsfoundation.engine.hooks import PictureHook, ProgressHook, RunRecordHook
 from rsfoundation.engine.options import RunOptions, apply_options
 from rsfoundation.engine.peers import watching_peers
 from rsfoundation.engine.results import TrainResult
@@ -38,6 +38,7 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
     if start is not None:
         runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint
     record = RunRecordHook(task, interval=_log_interval(cfg))
+    runner.register_hook(ProgressHook())
     runner.register_hook(record)
     runner.register_hook(PictureHook(task, count=4))
     with watching_peers():

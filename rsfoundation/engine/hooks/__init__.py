@@ -2,6 +2,7 @@
 
 from rsfoundation.engine.hooks.checkpoint import CheckpointHook
 from rsfoundation.engine.hooks.pictures import PictureHook
+from rsfoundation.engine.hooks.progress import ProgressHook
 from rsfoundation.engine.hooks.run_record import RunRecordHook
 
-__all__ = ["CheckpointHook", "PictureHook", "RunRecordHook"]
+__all__ = ["CheckpointHook", "PictureHook", "ProgressHook", "RunRecordHook"]

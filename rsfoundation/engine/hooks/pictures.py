@@ -14,6 +14,7 @@ from mmengine.structures import BaseDataElement
 
 from rsfoundation.engine.images import read_rgb, write_rgb
 from rsfoundation.engine.tasks import classes_of
+from rsfoundation.engine.tracking import trackers
 from rsfoundation.registry import HOOKS
 from rsfoundation.task import Classes, Task
 
@@ -51,7 +52,7 @@ class PictureHook(Hook):
         outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
         """Draw what is left to draw of this batch."""
-        self._draw(Path(runner.work_dir) / "pictures" / "val", outputs or ())
+        self._draw(runner, "val", outputs or (), runner.iter)
 
     def after_test_iter(
         self,
@@ -61,20 +62,24 @@ class PictureHook(Hook):
         outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
         """Draw what is left to draw of this batch."""
-        self._draw(Path(runner.work_dir) / "pictures" / "test", outputs or ())
+        self._draw(runner, "test", outputs or (), 0)
 
     def _start(self, meta: dict[str, Any]) -> None:
         self._classes = classes_of(meta)
         self._drawn = 0
 
-    def _draw(self, folder: Path, samples: Sequence[BaseDataElement]) -> None:
+    def _draw(self, runner: Runner, mode: str, samples: Sequence[BaseDataElement], step: int) -> None:
         if not is_main_process() or self._classes is None:
             return
+        folder = Path(runner.work_dir) / "pictures" / mode
         for sample in samples[: self.count - self._drawn]:
             paths = self.task.image_paths(sample)
             images = [read_rgb(path) for path in paths]
             picture = self.task.draw_comparison(images, sample, self._classes)
-            write_rgb(folder / f"{self._drawn:03d}_{Path(paths[0]).stem}.png", self._fit(picture))
+            name = f"{self._drawn:03d}_{Path(paths[0]).stem}"
+            write_rgb(folder / f"{name}.png", self._fit(picture))
+            for tracker in trackers(runner):
+                tracker.add_image(f"{folder.name}/{name}", self._fit(picture), step=step)
             self._drawn += 1
 
     def _fit(self, picture: Any) -> Any:
