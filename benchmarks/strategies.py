@@ -28,13 +28,13 @@ from rsfoundation.engine.strategies.switch import choose_accelerator, use_strate
 from rsfoundation.registry import STRATEGIES
 
 # Bytes per parameter between steps with AdamW in float32, n ranks: weights, then moments and masters.
-# DeepSpeed keeps float32 masters beside float32 weights; gradients are released after a step (0 here).
+# DeepSpeed keeps float32 masters beside float32 weights; only zero3 keeps its shards of the gradients.
 MEMORY = {
     "ddp": lambda n: 4 + 8,
     "fsdp": lambda n: (4 + 8) / n,
     "deepspeed-zero1": lambda n: 4 + (4 + 8) / n,
     "deepspeed-zero2": lambda n: 4 + (4 + 8) / n,
-    "deepspeed-zero3": lambda n: (4 + 4 + 8) / n,
+    "deepspeed-zero3": lambda n: (4 + 4 + 4 + 8) / n,
 }
 # Bytes sent per parameter and step by ring collectives: gradients averaged, weights gathered once or twice.
 TRAFFIC = {

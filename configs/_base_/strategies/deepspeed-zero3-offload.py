@@ -5,5 +5,7 @@ strategy = dict(
     type='rsfoundation.DeepSpeedStrategy',
     zero_optimization=dict(
         stage=3,
+        reduce_bucket_size=50_000_000,
+        stage3_prefetch_bucket_size=50_000_000,
         offload_optimizer=dict(device='cpu', pin_memory=True),
         offload_param=dict(device='cpu', pin_memory=True)))

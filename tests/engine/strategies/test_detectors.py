@@ -1,19 +1,14 @@
 """Whole detectors train on two ranks as on one, under every strategy; see ``alike.py`` for what is fair."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from launch import finish, start
 
 from rsfoundation.data.toy import make_toy_scenes
 from rsfoundation.engine.zero_convert import convert_zero
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 STRATEGIES = ("ddp", "fsdp", "deepspeed-zero1", "deepspeed-zero2", "deepspeed-zero3")
 DETECTORS = {  # config, toy task
     "oriented_rcnn_lsknet_t": ("quickstart/detection_toy_lsknet_t", "detection"),
@@ -30,26 +25,11 @@ def trained(request, tmp_path_factory):
     make_toy_scenes(folder / "toy", size=128, counts={"train": 1}, large=0, tasks=[task])
     data = str(folder / "toy" / task)
     alone = {"alone": dict(config=config, alike=dict(data_root=data, batch_size=2))}
-    _run(folder, alone, ranks=1)
+    finish(start(folder, alone, ranks=1), folder)
     alike = dict(data_root=data, batch_size=1)
-    _run(folder, {name: dict(config=config, alike=alike, strategy=name) for name in STRATEGIES}, ranks=2)
+    spread = {name: dict(config=config, alike=alike, strategy=name) for name in STRATEGIES}
+    finish(start(folder, spread), folder)
     return folder
-
-
-def _run(folder, scenarios, ranks):
-    (folder / "scenarios.json").write_text(json.dumps(scenarios))
-    paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    done = subprocess.run(
-        [*command, str(HERE / "worker.py"), "none"],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -59,6 +39,8 @@ def test_losses_and_weights_are_those_of_one_process(trained, name):
     wanted, found = (torch.load(trained / f"{run}.pth") for run in ("alone", name))
     assert set(found) == set(wanted)
     for key, value in wanted.items():
+        if key.endswith("running_var"):
+            continue  # counts the whole batch less one: of two like scenes it differs from that of one
         torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
 
 

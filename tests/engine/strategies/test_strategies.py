@@ -2,20 +2,18 @@
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from launch import finish, start
 from safetensors import safe_open
 
 from rsfoundation.checkpoints import read_checkpoint
 from rsfoundation.engine.zero_convert import convert_zero
 from rsfoundation.engine.zero_gather import read_zero_folder
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 ZERO = ("deepspeed-zero1", "deepspeed-zero2", "deepspeed-zero3")
 SHARDED = ("fsdp", *ZERO)
 FEW = ("fsdp", "deepspeed-zero1", "deepspeed-zero3")
@@ -58,20 +56,9 @@ def _train(folder, scenarios):
     from sharded_parts import write_config
 
     config = write_config(folder)
-    (folder / "scenarios.json").write_text(json.dumps(scenarios))
-    paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ranks = subprocess.Popen(
-        [*command, str(HERE / "worker.py"), str(config)],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    ranks = start(folder, scenarios, config)
     _train_alone(folder, config, accumulate="ddp" in scenarios)
-    said, _ = ranks.communicate(timeout=500)
-    assert ranks.returncode == 0, said[-6000:]
+    finish(ranks, folder)
     return folder
 
 
@@ -132,6 +119,27 @@ def test_resuming_after_half_gives_the_same_bits(more_runs, name):
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     states = [_saved(more_runs / run)["state_dict"] for run in (name, f"{name}-again")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0]), "the averages"
+
+
+@pytest.mark.slow
+def test_resuming_with_another_number_of_ranks_and_another_stage(more_runs):
+    """One rank goes on with the whole batch from what two wrote; two go on under another stage."""
+    again = {}
+    for name in ZERO:
+        _continue_elsewhere(more_runs / f"{name}-again", more_runs / f"{name}-one")
+        again[f"{name}-one"] = dict(strategy=name, ema=True, resume="auto", options=WHOLE_BATCH)
+    _continue_elsewhere(more_runs / f"{ZERO[0]}-again", more_runs / "stage")
+    finish(start(more_runs, again, more_runs / "sharded.py", ranks=1), more_runs)
+    stage = {"stage": dict(strategy="deepspeed-zero3", ema=True, resume="auto")}
+    finish(start(more_runs, stage, more_runs / "sharded.py"), more_runs)
+    for name in [*again, "stage"]:
+        _check_close(_weights(more_runs, name), _weights(more_runs, ZERO[0]))
+        _check_close(_saved(more_runs / name)["state_dict"], _saved(more_runs / ZERO[0])["state_dict"])
+
+
+def _continue_elsewhere(run, other):
+    shutil.copytree(run / "epoch_1.pth", other / "epoch_1.pth")
+    (other / "last_checkpoint").write_text(str(other / "epoch_1.pth"))
 
 
 def _saved(run):

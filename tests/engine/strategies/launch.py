@@ -1,0 +1,32 @@
+"""Starts ``worker.py`` on several ranks of this host."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+
+
+def start(folder, scenarios, config="none", ranks=2):
+    """Start the ranks, which train ``scenarios`` in ``folder``."""
+    (folder / "scenarios.json").write_text(json.dumps(scenarios))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return subprocess.Popen(
+        [*command, str(HERE / "worker.py"), str(config)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE.parent, HERE))),
+            "OMP_NUM_THREADS": "1",
+        },
+        cwd=folder,
+        stdout=(folder / "ranks.log").open("w"),  # a pipe that nobody reads would stop them
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(ranks, folder, seconds=1500):
+    """Wait for the ranks; show what they said if they failed."""
+    assert ranks.wait(seconds) == 0, (folder / "ranks.log").read_text()[-6000:]
