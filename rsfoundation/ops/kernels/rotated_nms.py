@@ -14,6 +14,7 @@ from rsfoundation.ops.kernels.rotated_rect import AREA, CX, CY, MIN_AREA, REACH_
 
 LEVELS = 64
 _LEVEL_ZERO = 24  # level of boxes one pixel wide
+_SMALLEST = 2.0 ** -(_LEVEL_ZERO + 1)  # half the cell of level 0
 _LEVEL, _CELL_X, _CELL_Y, _LABEL = range(4)  # columns of the integers made by `file_boxes`
 
 
@@ -34,26 +35,6 @@ def _bucket(level: int, column: int, row: int, mask: int) -> int:
 
 
 @kernel
-def _find(
-    boxes: np.ndarray, places: np.ndarray, i: int, j: int, chain: np.ndarray, threshold: float, single: bool
-) -> bool:
-    """Tell whether a kept box of the chain that starts at ``j`` suppresses ``i``."""
-    while j >= 0:
-        small, large = min(boxes[i, AREA], boxes[j, AREA]), max(boxes[i, AREA], boxes[j, AREA])
-        if (
-            places[i, _LABEL] == places[j, _LABEL]
-            and abs(boxes[i, CX] - boxes[j, CX]) < boxes[i, REACH_X] + boxes[j, REACH_X]
-            and abs(boxes[i, CY] - boxes[j, CY]) < boxes[i, REACH_Y] + boxes[j, REACH_Y]
-            and small >= 0.999999 * threshold * large  # IoU is at most small / large
-        ):
-            iou = ratio(boxes, j, boxes, i, False)
-            if (np.float64(np.float32(iou)) if single else iou) >= threshold:
-                return True
-        j = chain[j]
-    return False
-
-
-@kernel
 def suppress(
     boxes: np.ndarray,
     places: np.ndarray,
@@ -63,8 +44,7 @@ def suppress(
     filed: np.ndarray,
     head: np.ndarray,
     level_head: np.ndarray,
-    chain: np.ndarray,
-    level_chain: np.ndarray,
+    chains: np.ndarray,
 ) -> None:
     """Clear ``keep`` (n) of bool where a box goes.
 
@@ -77,39 +57,44 @@ def suppress(
         filed: ``(LEVELS,)``, how many boxes are kept in each level; all 0.
         head: First kept box of each bucket, all -1 on entry; its length is a power of two.
         level_head: ``(LEVELS,)`` likewise for whole levels.
-        chain: ``(n,)``, the kept box after each in its bucket; all -1.
-        level_chain: ``(n,)`` likewise.
+        chains: ``(2, n)``, the kept box after each in its bucket, and in its level; all -1.
     """
     mask = len(head) - 1
     for i in range(len(boxes)):
         if boxes[i, AREA] < MIN_AREA:
             continue
-        hit = False
+        hit, cell = False, _SMALLEST
         for level in range(LEVELS):
-            if filed[level] == 0:
+            cell *= 2.0
+            if filed[level] == 0 or hit:
                 continue
-            cell = 2.0 ** (level - _LEVEL_ZERO)
             left = math.floor((boxes[i, CX] - boxes[i, REACH_X]) / cell - 0.5)
             right = math.floor((boxes[i, CX] + boxes[i, REACH_X]) / cell + 0.5)
             top = math.floor((boxes[i, CY] - boxes[i, REACH_Y]) / cell - 0.5)
             bottom = math.floor((boxes[i, CY] + boxes[i, REACH_Y]) / cell + 0.5)
-            if (right - left + 1.0) * (bottom - top + 1.0) > filed[level]:
-                hit = _find(boxes, places, i, level_head[level], level_chain, threshold, single)
-            else:
-                column, row = left, top
-                while column <= right and not hit:
-                    slot = _bucket(level, column, row, mask)
-                    hit = _find(boxes, places, i, head[slot], chain, threshold, single)
-                    row += 1
-                    if row > bottom:
-                        column, row = column + 1, top
-            if hit:
-                break
+            whole = int((right - left + 1.0) * (bottom - top + 1.0) > filed[level])
+            column, row = left, top
+            while column <= right and not hit:
+                j = level_head[level] if whole else head[_bucket(level, column, row, mask)]
+                while j >= 0 and not hit:
+                    small, large = min(boxes[i, AREA], boxes[j, AREA]), max(boxes[i, AREA], boxes[j, AREA])
+                    if (
+                        places[i, _LABEL] == places[j, _LABEL]
+                        and abs(boxes[i, CX] - boxes[j, CX]) < boxes[i, REACH_X] + boxes[j, REACH_X]
+                        and abs(boxes[i, CY] - boxes[j, CY]) < boxes[i, REACH_Y] + boxes[j, REACH_Y]
+                        and small >= 0.999999 * threshold * large  # IoU is at most small / large
+                    ):
+                        iou = ratio(boxes, j, boxes, i, False)
+                        hit = (np.float64(np.float32(iou)) if single else iou) >= threshold
+                    j = chains[whole, j]
+                row += 1
+                if row > bottom or whole:
+                    column, row = right + 1 if whole else column + 1, top
         if hit:
             keep[i] = False
             continue
         level = places[i, _LEVEL]
         slot = _bucket(level, places[i, _CELL_X], places[i, _CELL_Y], mask)
-        chain[i], head[slot] = head[slot], i
-        level_chain[i], level_head[level] = level_head[level], i
+        chains[0, i], head[slot] = head[slot], i
+        chains[1, i], level_head[level] = level_head[level], i
         filed[level] += 1

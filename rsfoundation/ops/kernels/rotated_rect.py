@@ -55,7 +55,7 @@ def _edge(x0: float, y0: float, x1: float, y1: float, width: float, height: floa
     return (xb - xa) * mean
 
 
-@kernel
+@inlined
 def ratio(first: np.ndarray, i: int, second: np.ndarray, j: int, foreground: bool) -> float:
     """Return IoU of two described rectangles, or their overlap over the area of the first."""
     area_a, area_b, width, height = first[i, AREA], second[j, AREA], second[j, HALF_W], second[j, HALF_H]
@@ -81,7 +81,7 @@ def ratio(first: np.ndarray, i: int, second: np.ndarray, j: int, foreground: boo
     area = 0.0
     x0, y0 = cx - ux + vx, cy - uy + vy
     for corner in range(4):  # in the order (-, -), (+, -), (+, +), (-, +) of half axes u and v
-        along, across = 1.0 if corner in (1, 2) else -1.0, 1.0 if corner >= 2 else -1.0
+        along, across = -1.0 if corner % 3 == 0 else 1.0, 1.0 if corner >= 2 else -1.0
         x1, y1 = cx + along * ux + across * vx, cy + along * uy + across * vy
         area += _edge(x0, y0, x1, y1, width, height)
         x0, y0 = x1, y1
