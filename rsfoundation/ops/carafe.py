@@ -43,4 +43,5 @@ def carafe_backward(
     """Return the gradients of features and masks."""
     with torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in (features, masks)]
-        return torch.autograd.grad(carafe(*leaves, kernel, groups, scale), leaves, grad)
+        out = carafe(leaves[0], leaves[1], kernel, groups, scale)
+        return torch.autograd.grad(out, leaves, grad)

@@ -62,10 +62,10 @@ def _keep_numba(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tenso
     count, table = len(boxes), describe(boxes.double().numpy())
     places = file_boxes(table, np.zeros(count) if labels is None else labels.long().numpy())
     keep, filed = np.ones(count, np.bool_), np.zeros(LEVELS, np.int64)
-    heads = [np.full(size, -1) for size in (1 << max(6, (2 * count - 1).bit_length()), LEVELS)]
+    buckets, levels = np.full(1 << max(6, (2 * count - 1).bit_length()), -1), np.full(LEVELS, -1)
     limit = float(np.float32(threshold))  # mmcv hands the threshold over as a C float
     single = boxes.dtype != torch.float64
-    suppress(table, places, limit, single, keep, filed, *heads, np.full((2, count), -1))
+    suppress(table, places, limit, single, keep, filed, buckets, levels, np.full((2, count), -1))
     return torch.from_numpy(keep)
 
 
