@@ -29,7 +29,7 @@ MODELS = Registry(
     "model",
     parent=_MODELS,
     scope=_SCOPE,
-    locations=["rsfoundation.backbones", *_TASK_PACKAGES],
+    locations=["rsfoundation.backbones", "rsfoundation.engine.peft", *_TASK_PACKAGES],
 )
 DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_TASK_PACKAGES)
 TRANSFORMS = Registry("transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_TASK_PACKAGES)

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from rsfoundation.cli.console import console, say
+from rsfoundation.cli.merge_lora import merge_lora
 
 
 class OnlyName(str, Enum):
@@ -62,6 +63,9 @@ def register(app: typer.Typer) -> None:
 @convert.callback()
 def _group() -> None:
     """Turn checkpoints into other forms."""
+
+
+convert.command("merge-lora")(merge_lora)
 
 
 @convert.command("zero-to-fp32")

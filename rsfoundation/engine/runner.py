@@ -8,6 +8,8 @@ from mmengine.registry import RUNNERS, Registry, root
 from mmengine.runner import FlexibleRunner, Runner
 
 from rsfoundation.engine.checkpoint import install_safe_loader
+from rsfoundation.engine.hooks.lora import LoRAHook
+from rsfoundation.engine.peft import model_config
 from rsfoundation.engine.safety import use_safe_parts
 from rsfoundation.engine.strategies.runner import StrategyRunner
 from rsfoundation.engine.strategies.switch import adapt_to_strategy
@@ -33,7 +35,12 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
         if "runner_type" in cfg:
             return RUNNERS.build(cfg)
         adapt_to_strategy(cfg)
-        return (StrategyRunner if cfg.get("strategy") else Runner).from_cfg(cfg)
+        plain, cfg.model = cfg.model, model_config(cfg)
+        runner = (StrategyRunner if cfg.get("strategy") else Runner).from_cfg(cfg)
+        cfg.model = runner.cfg.model = plain  # config.py keeps the lora block apart, as the user wrote it
+        if cfg.get("lora"):
+            runner.register_hook(LoRAHook(cfg.lora.get("adapters_only", False)))
+        return runner
     except KeyError as error:
         raise unknown_type_error(error, cfg) from error
 

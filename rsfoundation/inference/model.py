@@ -17,6 +17,7 @@ from rsfoundation.engine.checkpoint import find_checkpoint
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.device import use_device
 from rsfoundation.engine.norm import drop_sync_bn
+from rsfoundation.engine.peft import adapt_state, frozen_names, merge_adapters, model_config
 from rsfoundation.engine.runner import unknown_type_error
 from rsfoundation.engine.tasks import build_task, classes_of
 from rsfoundation.errors import CheckpointError, ConfigError
@@ -70,9 +71,10 @@ class WindowModel:
 
     def _build(self, content: dict[str, Any]) -> torch.nn.Module:
         try:
-            network = MODELS.build(self.cfg.model)
+            network = MODELS.build(model_config(self.cfg))
         except KeyError as error:
             raise unknown_type_error(error, self.cfg) from error
+        adapt_state(network, content)
         state = content.get("state_dict", content)
         state = {key.removeprefix("module."): value for key, value in state.items()}
         try:
@@ -83,6 +85,8 @@ class WindowModel:
                 where=self.checkpoint,
                 cure="give the config it was trained with: --config",
             ) from error
+        if content.get("meta", {}).get("lora_base"):  # the frozen weights are there already
+            missing = [name for name in missing if name not in frozen_names(network)]
         if missing:
             raise CheckpointError(
                 f"the checkpoint lacks {len(missing)} weights of the model, first: {missing[0]}"
@@ -90,6 +94,7 @@ class WindowModel:
                 where=self.checkpoint,
                 cure="give the config it was trained with: --config",
             )
+        self.merged = merge_adapters(network)
         return network.to(self.device).eval()
 
 

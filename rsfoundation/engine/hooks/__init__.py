@@ -1,8 +1,9 @@
 """Hooks that the engine adds to every run."""
 
 from rsfoundation.engine.hooks.checkpoint import CheckpointHook
+from rsfoundation.engine.hooks.lora import LoRAHook
 from rsfoundation.engine.hooks.pictures import PictureHook
 from rsfoundation.engine.hooks.progress import ProgressHook
 from rsfoundation.engine.hooks.run_record import RunRecordHook
 
-__all__ = ["CheckpointHook", "PictureHook", "ProgressHook", "RunRecordHook"]
+__all__ = ["CheckpointHook", "LoRAHook", "PictureHook", "ProgressHook", "RunRecordHook"]

@@ -66,6 +66,7 @@ class CheckpointHook(_CheckpointHook):
             runner.message_hub.update_info("keep_ckpt_ids", kept)
         self.last_ckpt = str(Path(self.out_dir) / name)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        _warn_of_gradients(runner)
         if hasattr(runner.train_loop, "resume_state"):
             meta["resume"] = runner.train_loop.resume_state(meta["epoch"], meta["iter"])
         options = {**self.args, "meta": meta, "by_epoch": self.by_epoch}
@@ -171,6 +172,16 @@ class _LaterRemoval:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
+
+
+def _warn_of_gradients(runner: Any) -> None:
+    """Say that gradients which wait to be applied are in no checkpoint."""
+    wrapper = runner.optim_wrapper
+    if getattr(wrapper, "_accumulative_counts", 1) > 1 and not wrapper.should_update():
+        runner.logger.warning(
+            "this checkpoint lies between two optimiser steps: a run resumed from it is not exact. "
+            "Let the checkpoint interval be a multiple of accumulative_counts"
+        )
 
 
 def _first_here() -> bool:
