@@ -65,7 +65,7 @@ def gathered(engine):
             with deepspeed.zero.GatheredParameters([parameter]):
                 state[name] = parameter.detach().float().clone()
     # data preprocessors keep their mean outside the state dict
-    kept = engine.module.state_dict() if engine.zero_optimization_stage() < 3 else {"offset": 0, "seen": 0}
+    kept = engine.module.state_dict()
     state.update({name: buffer for name, buffer in engine.module.named_buffers() if name in kept})
     return state
 
