@@ -37,6 +37,15 @@ def build_task(cfg: Config) -> Task:
     return TASKS.module_dict[short](**arguments)
 
 
+def keep_best_by_primary_metric(cfg: Config, task: Task) -> None:
+    """Let ``save_best='auto'`` mean the task's primary metric; to mmengine it is whatever comes first."""
+    hook = cfg.get("default_hooks", {}).get("checkpoint", {})
+    if hook.get("save_best") == "auto":
+        hook["save_best"] = next(
+            key for key, name in task.metric_names.items() if name == task.primary_metric
+        )
+
+
 def classes_of(meta: dict[str, Any]) -> Classes:
     """Read class names and colours from a dataset's or a checkpoint's metainfo.
 

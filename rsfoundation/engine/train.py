@@ -13,7 +13,7 @@ from rsfoundation.engine.peers import watching_peers
 from rsfoundation.engine.results import TrainResult
 from rsfoundation.engine.runner import build_runner
 from rsfoundation.engine.safety import resolve_start
-from rsfoundation.engine.tasks import build_task
+from rsfoundation.engine.tasks import build_task, keep_best_by_primary_metric
 from rsfoundation.errors import CheckpointError, ConfigError
 
 
@@ -34,6 +34,7 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
     apply_options(cfg, options)
     start = resolve_start(cfg)
     task = build_task(cfg)
+    keep_best_by_primary_metric(cfg, task)
     runner = build_runner(cfg)
     if start is not None:
         runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint

@@ -1,0 +1,25 @@
+"""What the engine reads of a config's task."""
+
+import pytest
+from mmengine.config import Config
+
+from rsfoundation.engine.tasks import build_task, keep_best_by_primary_metric
+
+
+@pytest.mark.parametrize(
+    "task,asked,kept",
+    [
+        ("InstanceSegmentation", "auto", "coco/segm_mAP"),  # CocoMetric reports boxes first
+        ("ChangeDetection", "auto", "changed/F1"),
+        ("InstanceSegmentation", "coco/bbox_mAP", "coco/bbox_mAP"),
+    ],
+)
+def test_the_best_checkpoint_is_the_one_of_the_primary_metric(task, asked, kept):
+    cfg = Config(
+        dict(
+            task=dict(type=f"rsfoundation.{task}"),
+            default_hooks=dict(checkpoint=dict(type="CheckpointHook", save_best=asked)),
+        )
+    )
+    keep_best_by_primary_metric(cfg, build_task(cfg))
+    assert cfg.default_hooks.checkpoint.save_best == kept
