@@ -4,6 +4,7 @@ usage: ranks.py FOLDER RANKS-BEFORE RANKS-AFTER
 """
 
 import os
+import shutil
 import socket
 import sys
 import traceback
@@ -59,4 +60,5 @@ if __name__ == "__main__":
     if before == after:
         run(after, config, folder / "whole", None)
     run(before, stopping(config, 5), folder / "parts", None)
+    shutil.copy(folder / "parts" / "iter_4.pth", folder / "start.pth")
     run(after, config, folder / "parts", "auto")

@@ -62,7 +62,7 @@ def test_two_ranks_and_other_numbers_of_ranks(tmp_path, change):
         assert not differences(tmp_path / "whole" / "iter_9.pth", tmp_path / "parts" / "iter_9.pth")
     else:
         assert "samples a step" in done.stdout + done.stderr
-        start = read_checkpoint(tmp_path / "parts" / "iter_4.pth")
+        start = read_checkpoint(tmp_path / "start.pth")
         assert start["meta"]["resume"]["samples"] == (8 if change[0] == "2" else 16)
 
 
