@@ -1,63 +1,33 @@
 """Operators that sample feature maps, as ``mmcv.ops`` calls them.
 
-Deformable convolution is torchvision's operator: same offsets (y before x), same zero border. mmcv's
-scratch tensors stay as they are. mmcv hands sizes over by name.
+mmcv's scratch tensors stay as they are. mmcv hands the sizes of deformable convolution over by name.
 """
 
-from typing import NamedTuple
-
-import torch
-import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch import Tensor
 
 from rsfoundation.ops.active_rotated_filter import rotate_filters, rotate_filters_backward
 from rsfoundation.ops.carafe import carafe
 from rsfoundation.ops.carafe import carafe_backward as reassembly_backward
 from rsfoundation.ops.deform_attention import deform_attention, deform_attention_backward
+from rsfoundation.ops.deform_conv import (
+    DeformedConv,
+    Geometry,
+    fill_input_grads,
+    fill_output,
+    weight_grad,
+)
 from rsfoundation.ops.masked_conv import gather_patches, place_pixels
 from rsfoundation.ops.rotated_feature_align import rotated_feature_align as align
 from rsfoundation.ops.rotated_feature_align import rotated_feature_align_backward as align_backward
 
 
-class _Geometry(NamedTuple):
-    """Arguments of torchvision's deformable convolution, in its order."""
-
-    stride_h: int
-    stride_w: int
-    pad_h: int
-    pad_w: int
-    dilation_h: int
-    dilation_w: int
-    groups: int
-    offset_groups: int
-
-
-def _deform(
-    image: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, bias: Tensor | None, how: _Geometry
-) -> Tensor:
-    gate = offset.new_zeros(len(offset), 1) if mask is None else mask
-    shift = weight.new_zeros(len(weight)) if bias is None else bias
-    return torch.ops.torchvision.deform_conv2d(image, weight, offset, gate, shift, *how, mask is not None)
-
-
-def _deform_backward(
-    grad: Tensor, image: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, how: _Geometry
-) -> tuple[Tensor, ...]:
-    """Return the gradients of image, weight, offset, mask and bias."""
-    gate = offset.new_zeros(len(offset), 1) if mask is None else mask
-    shift = weight.new_zeros(len(weight))
-    return torch.ops.torchvision._deform_conv2d_backward(
-        grad, image, weight, offset, gate, shift, *how, mask is not None
-    )
-
-
-def _without_mask(sizes: dict[str, int]) -> _Geometry:
+def _without_mask(sizes: dict[str, int]) -> Geometry:
     """Read the geometry that mmcv hands to deformable convolution by name."""
     names = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
-    return _Geometry(*(sizes[name] for name in names))
+    return Geometry(*(sizes[name] for name in names))
 
 
-def _with_mask(sizes: dict[str, int]) -> _Geometry:
+def _with_mask(sizes: dict[str, int]) -> Geometry:
     """Read the geometry that mmcv hands to modulated deformable convolution by name."""
     names = (
         "stride_h",
@@ -69,14 +39,23 @@ def _with_mask(sizes: dict[str, int]) -> _Geometry:
         "group",
         "deformable_group",
     )
-    return _Geometry(*(sizes[name] for name in names))
+    return Geometry(*(sizes[name] for name in names))
 
 
 def deform_conv_forward(
-    image: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **sizes: int
+    image: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    *,
+    im2col_step: int,
+    **sizes: int,
 ) -> None:
     """Fill ``output``."""
-    output.copy_(_deform(image, weight, offset, None, None, _without_mask(sizes)))
+    conv = DeformedConv(image, weight, offset, None, _without_mask(sizes), im2col_step)
+    fill_output(conv, None, output)
 
 
 def deform_conv_backward_input(
@@ -87,12 +66,13 @@ def deform_conv_backward_input(
     grad_offset: Tensor,
     weight: Tensor,
     columns: Tensor,
+    *,
+    im2col_step: int,
     **sizes: int,
 ) -> None:
     """Fill ``grad_input`` and ``grad_offset``."""
-    grads = _deform_backward(grad_output, image, weight, offset, None, _without_mask(sizes))
-    grad_input.copy_(grads[0])
-    grad_offset.copy_(grads[2])
+    conv = DeformedConv(image, weight, offset, None, _without_mask(sizes), im2col_step)
+    fill_input_grads(conv, grad_output, grad_input, grad_offset, None)
 
 
 def deform_conv_backward_parameters(
@@ -104,12 +84,12 @@ def deform_conv_backward_parameters(
     ones: Tensor,
     *,
     scale: float,
+    im2col_step: int,
     **sizes: int,
 ) -> None:
     """Add ``scale`` times the gradient to ``grad_weight``."""
-    weight = torch.zeros_like(grad_weight)
-    grads = _deform_backward(grad_output, image, weight, offset, None, _without_mask(sizes))
-    grad_weight.add_(grads[1], alpha=scale)
+    conv = DeformedConv(image, grad_weight, offset, None, _without_mask(sizes), im2col_step)
+    grad_weight.add_(weight_grad(conv, grad_output), alpha=scale)
 
 
 def modulated_deform_conv_forward(
@@ -126,7 +106,8 @@ def modulated_deform_conv_forward(
     **sizes: int,
 ) -> None:
     """Fill ``output``."""
-    output.copy_(_deform(image, weight, offset, mask, bias if with_bias else None, _with_mask(sizes)))
+    conv = DeformedConv(image, weight, offset, mask, _with_mask(sizes))
+    fill_output(conv, bias if with_bias else None, output)
 
 
 def modulated_deform_conv_backward(
@@ -148,11 +129,11 @@ def modulated_deform_conv_backward(
     **sizes: int,
 ) -> None:
     """Fill the five gradients."""
-    grads = _deform_backward(grad_output, image, weight, offset, mask, _with_mask(sizes))
-    for target, source in zip((grad_input, grad_weight, grad_offset, grad_mask), grads, strict=False):
-        target.copy_(source)
+    conv = DeformedConv(image, weight, offset, mask, _with_mask(sizes))
+    fill_input_grads(conv, grad_output, grad_input, grad_offset, grad_mask)
+    grad_weight.copy_(weight_grad(conv, grad_output))
     if with_bias:
-        grad_bias.copy_(grads[4])
+        grad_bias.copy_(grad_output.sum((0, 2, 3)))
 
 
 def carafe_forward(
