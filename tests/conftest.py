@@ -1,8 +1,13 @@
-"""What every test needs: no default scope left behind by the test before it."""
+"""What every test needs: no default scope left behind by the test before it, no limits on time."""
 
 import sys
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault of the code; a hung test still ends by pytest-timeout.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
