@@ -1,9 +1,15 @@
-"""Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients."""
+"""Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients.
+
+On the CPU the sigmoid form is a compiled kernel; all else is torch.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rsfoundation.ops.kernels.threads import run_chunks
+
+_GRAIN = 16384  # fewest elements worth a thread
 _LINEAR = 40  # above this the softplus is its argument, in float64 too
 
 
@@ -19,6 +25,8 @@ def sigmoid_focal(
         alpha: Weight of the positive term; the negative one has ``1 - alpha``.
         weight: ``(classes,)``, factor of each row by its target; background rows have factor 1.
     """
+    if logits.device.type == "cpu":
+        return _weighted(_on_cpu("losses", logits, target, gamma, alpha, 1 - alpha), weight, target)
     place = _positives(logits, target)
     loss = _miss(logits, gamma, 1 - alpha)
     loss[place] = _miss(-logits[place], gamma, alpha)
@@ -29,10 +37,26 @@ def sigmoid_focal_slope(
     logits: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
 ) -> Tensor:
     """Return the derivative of ``sigmoid_focal`` for the logits, element by element."""
+    if logits.device.type == "cpu":
+        return _weighted(_on_cpu("slopes", logits, target, gamma, -alpha, 1 - alpha), weight, target)
     place = _positives(logits, target)
     slope = _miss_slope(logits, gamma, 1 - alpha)
     slope[place] = -_miss_slope(-logits[place], gamma, alpha)
     return _weighted(slope, weight, target)
+
+
+def _on_cpu(kernel: str, logits: Tensor, target: Tensor, gamma: float, high: float, low: float) -> Tensor:
+    """Run a compiled kernel over all elements; half types are computed in float32."""
+    from rsfoundation.ops.kernels import focal
+
+    kind, classes = torch.float64 if logits.dtype == torch.float64 else torch.float32, logits.shape[1]
+    values = torch.empty(logits.shape, dtype=kind).copy_(logits.detach())
+    arrays = values.view(-1).numpy(), target.long().contiguous().numpy()
+    factors = float(gamma), float(high), float(low)
+    run_chunks(
+        getattr(focal, kernel), len(values), *arrays, *factors, classes, grain=_GRAIN // max(classes, 1)
+    )
+    return values.to(logits.dtype)
 
 
 def _positives(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

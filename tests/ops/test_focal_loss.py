@@ -1,8 +1,16 @@
+import math
+
 import pytest
 import torch
 from mmcv.ops import sigmoid_focal_loss, softmax_focal_loss
 
-from rsfoundation.ops import sigmoid_focal, sigmoid_focal_slope, softmax_focal, softmax_focal_slope
+from rsfoundation.ops import (
+    focal_loss,
+    sigmoid_focal,
+    sigmoid_focal_slope,
+    softmax_focal,
+    softmax_focal_slope,
+)
 
 
 @pytest.fixture
@@ -57,6 +65,51 @@ def test_extreme_logits_stay_finite():
     loss, slope = sigmoid_focal(*args), sigmoid_focal_slope(*args)
     assert torch.isfinite(loss).all()
     assert torch.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 3.0])
+def test_float32_up_to_logits_of_100(gamma):
+    logits = torch.cat([torch.linspace(-100, 100, 4001), torch.tensor([0.0, -0.0])])[:, None]
+    for target in (torch.zeros(len(logits), dtype=torch.long), torch.ones(len(logits), dtype=torch.long)):
+        for call in (sigmoid_focal, sigmoid_focal_slope):
+            exact = call(logits.double(), target, gamma, 0.25)
+            torch.testing.assert_close(
+                call(logits, target, gamma, 0.25).double(), exact, atol=1e-6, rtol=1e-6
+            )
+
+
+def test_equals_the_form_of_other_devices(monkeypatch):
+    logits, target = (
+        torch.randn(3000, 7, generator=torch.Generator().manual_seed(1)) * 20,
+        torch.arange(3000) % 9,
+    )
+    args = (target - 1, 2.0, 0.25)
+    monkeypatch.setattr(focal_loss, "_GRAIN", 64)
+    results = [call(logits, *args) for call in (sigmoid_focal, sigmoid_focal_slope)]
+    place, slope = focal_loss._positives(logits, args[0]), focal_loss._miss_slope(logits, 2.0, 0.75)
+    loss = focal_loss._miss(logits, 2.0, 0.75)
+    loss[place] = focal_loss._miss(-logits[place], 2.0, 0.25)
+    slope[place] = -focal_loss._miss_slope(-logits[place], 2.0, 0.25)
+    torch.testing.assert_close(results, [loss, slope], atol=1e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_nan_stays_and_minus_infinity_costs_nothing(dtype, gamma):
+    logits = torch.tensor([[math.nan, -math.inf, 1.0]], dtype=dtype)
+    for call in (sigmoid_focal, sigmoid_focal_slope):
+        result = call(logits, torch.tensor([3]), gamma, 0.25)[0]
+        assert result.isnan().tolist() == [True, False, False]
+        assert abs(result[1]) < 1e-30
+        assert call(logits, torch.tensor([0]), gamma, 0.25)[0, 0].isnan()
+
+
+def test_no_rows_no_classes_and_half_types():
+    assert sigmoid_focal(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), 2.0, 0.25).shape == (0, 3)
+    assert sigmoid_focal_slope(torch.zeros(2, 0), torch.zeros(2, dtype=torch.long), 2.0, 0.25).shape == (2, 0)
+    logits, target = torch.randn(4, 3).bfloat16(), torch.arange(4)
+    expected = sigmoid_focal(logits.float(), target, 2.0, 0.25).bfloat16()
+    torch.testing.assert_close(sigmoid_focal(logits, target, 2.0, 0.25), expected)
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
