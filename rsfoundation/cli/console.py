@@ -46,6 +46,11 @@ def metrics_table(title: str, metrics: Mapping[str, float]) -> None:
     table(title, ("metric", "value"), metrics.items())
 
 
+def summary_text(summary: Mapping[str, object]) -> str:
+    """Put the few figures of a scene in one line."""
+    return ", ".join(f"{name} {value}" for name, value in summary.items())
+
+
 def figure(value: object) -> str:
     """Format one cell: floats with three decimals."""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rsfoundation.cli.console import metrics_table, say, table
+from rsfoundation.cli.console import metrics_table, say, summary_text, table
 from rsfoundation.cli.options import Device, Overrides, Seed
 
 
@@ -51,7 +51,11 @@ def demo(
     scenes = [Path(path) for path in cfg.demo.inputs]
     predicted = predict(WindowModel(out / task, device=device), scenes, out / task / "predictions")
     metrics_table(f"{task} on held-out scenes", tested.metrics)
-    table("scene", ("name", "windows", "found"), [(p.name, p.windows, p.summary) for p in predicted])
+    table(
+        "scene",
+        ("name", "windows", "found"),
+        [(p.name, p.windows, summary_text(p.summary)) for p in predicted],
+    )
     say(f"trained in {trained.seconds:.0f} s, all in {time.monotonic() - started:.0f} s. Look at:")
     say(f"  truth and prediction  {tested.pictures}")
     say(f"  the large scene       {predicted[0].files[-1]}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rsfoundation.cli.console import say, table
+from rsfoundation.cli.console import say, summary_text, table
 from rsfoundation.cli.options import Device, Overrides, TrustCheckpoint
 
 
@@ -64,9 +64,6 @@ def predict(
     with trusting(trust_checkpoint):
         ready = WindowModel(model, config, device, cfg_options or ())
     results = run(ready, images, out, options)
-    rows = [
-        (r.name, r.windows, ", ".join(f"{k} {v}" for k, v in r.summary.items()), f"{r.seconds:.1f}")
-        for r in results
-    ]
+    rows = [(r.name, r.windows, summary_text(r.summary), f"{r.seconds:.1f}") for r in results]
     table("predictions", ("scene", "windows", "found", "seconds"), rows)
     say(f"files: {out}")
