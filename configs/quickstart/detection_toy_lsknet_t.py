@@ -5,22 +5,12 @@ _base_ = [
     '../_base_/backbones/lsknet_t_scratch.py',
     '../_base_/heads/oriented_rcnn_small.py',
     '../_base_/datasets/toy_detection.py',
+    '../_base_/schedules/toy_detectors.py',
     '../_base_/runtime/default.py',
 ]
 
 model = dict(backbone={{_base_.backbone}}, neck=dict(in_channels={{_base_.backbone_channels}}))
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=35, norm_type=2))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=30, end=400, T_max=370, eta_min_ratio=0.02),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=5, val_interval=5)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=10))
 predict = dict(window=256, overlap=64)
 # what `rsf demo detection` draws and predicts

@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/backbones/lsknet_t_scratch.py',
     '../_base_/heads/mask_rcnn.py',
     '../_base_/datasets/toy_instance.py',
-    '../_base_/schedules/toy_instance.py',
+    '../_base_/schedules/toy_detectors.py',
     '../_base_/runtime/default.py',
 ]
 

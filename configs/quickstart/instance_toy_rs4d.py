@@ -4,7 +4,7 @@
 _base_ = [
     '../_base_/heads/sam_seg_mask_rcnn.py',
     '../_base_/datasets/toy_instance.py',
-    '../_base_/schedules/toy_instance.py',
+    '../_base_/schedules/toy_detectors.py',
     '../_base_/runtime/default.py',
 ]
 

@@ -41,15 +41,17 @@ def find_checkpoint(place: str | Path) -> Path:
         raise CheckpointError(
             "there is no such checkpoint or run folder", where=path, cure="train first: `rsf train CONFIG`"
         )
-    best = sorted(path.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
-    if best:
-        return best[-1]
-    last = newest_complete(path)
-    if last is not None:
-        return last
+    found = best_checkpoint(path) or newest_complete(path)
+    if found is not None:
+        return found
     raise CheckpointError(
         "the run folder holds no checkpoint yet", where=path, cure="let it train to its first save"
     )
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of a run that validated best, the last of several; ``None`` without one."""
+    return max(folder.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None)
 
 
 def install_safe_loader() -> None:

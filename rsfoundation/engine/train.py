@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from rsfoundation.engine.checkpoint import best_checkpoint
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.hooks import PictureHook, ProgressHook, RunRecordHook
 from rsfoundation.engine.options import RunOptions, apply_options
@@ -50,15 +51,10 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
         for key, value in (record.record["val"] or [{}])[-1].items()
         if key not in ("epoch", "iter")
     }
-    best = (
-        sorted(work_dir.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
-        if is_main_process()
-        else []
-    )
     return TrainResult(
         work_dir=work_dir,
         last_checkpoint=_last_checkpoint(work_dir),
-        best_checkpoint=best[-1] if best else None,
+        best_checkpoint=best_checkpoint(work_dir) if is_main_process() else None,
         metrics=metrics,
         seconds=time.monotonic() - started,
     )
