@@ -1,6 +1,7 @@
 """Oriented detection: what mmrotate lacks. Importing the package registers its parts."""
 
 from rsfoundation.detection.dota_dataset import DOTADataset
+from rsfoundation.detection.heads import PerLevelAlignConv
 from rsfoundation.detection.loading import LoadImageFromFile
 from rsfoundation.detection.metric import DOTAMetric
 from rsfoundation.detection.oriented_rpn_head import OrientedRPNHead
@@ -13,6 +14,7 @@ __all__ = [
     "LoadImageFromFile",
     "OrientedDetection",
     "OrientedRPNHead",
+    "PerLevelAlignConv",
     "RandomFlip",
     "RandomRotate",
     "Rotate",

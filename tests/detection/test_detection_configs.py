@@ -29,8 +29,8 @@ def test_there_are_configs():
 def test_model_builds_on_its_backbone(cfg):
     model = MODELS.build(cfg.model)
     assert list(cfg.model.neck.in_channels) == list(model.backbone.out_channels)
-    coder = model.bbox_head if model.with_bbox and hasattr(model, "bbox_head") else model.roi_head.bbox_head
-    assert coder.bbox_coder.angle_version == "le90"
+    heads = [part for part in model.modules() if hasattr(part, "bbox_coder") and not hasattr(part, "rpn_cls")]
+    assert heads and {head.bbox_coder.angle_version for head in heads} <= {"le90", "le135"}
 
 
 def test_task_metric_and_data_set_are_ours(cfg):

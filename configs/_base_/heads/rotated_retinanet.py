@@ -1,0 +1,57 @@
+# Rotated RetinaNet (Lin et al., ICCV 2017, with oriented boxes) as in mmrotate, angles le90. Anchors stay at angle 0,
+# as in mmrotate 0.x: published weights fit after `rsf convert detector-0x`. Class labels follow DOTA-1.0.
+default_scope = 'mmrotate'
+task = dict(type='rsfoundation.OrientedDetection')
+
+model = dict(
+    type='mmdet.RetinaNet',
+    data_preprocessor=dict(
+        type='mmdet.DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=32,
+        boxtype2tensor=False),
+    neck=dict(type='mmdet.FPN', out_channels=256, start_level=1, add_extra_convs='on_input', num_outs=5),
+    bbox_head=dict(
+        type='mmdet.RetinaHead',
+        num_classes=15,
+        in_channels=256,
+        stacked_convs=4,
+        feat_channels=256,
+        anchor_generator=dict(
+            type='FakeRotatedAnchorGenerator',
+            angle_version=None,
+            octave_base_scale=4,
+            scales_per_octave=3,
+            ratios=[1.0, 0.5, 2.0],
+            strides=[8, 16, 32, 64, 128]),
+        bbox_coder=dict(
+            type='DeltaXYWHTRBBoxCoder',
+            angle_version='le90',
+            norm_factor=None,
+            edge_swap=True,
+            proj_xy=True,
+            target_means=(0.0, 0.0, 0.0, 0.0, 0.0),
+            target_stds=(1.0, 1.0, 1.0, 1.0, 1.0)),
+        loss_cls=dict(type='mmdet.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
+        loss_bbox=dict(type='mmdet.L1Loss', loss_weight=1.0)),
+    train_cfg=dict(
+        assigner=dict(
+            type='mmdet.MaxIoUAssigner',
+            pos_iou_thr=0.5,
+            neg_iou_thr=0.4,
+            min_pos_iou=0,
+            ignore_iof_thr=-1,
+            gpu_assign_thr=800,  # above 800 objects the overlaps are computed on the CPU
+            iou_calculator=dict(type='RBboxOverlaps2D')),
+        sampler=dict(type='mmdet.PseudoSampler'),
+        allowed_border=-1,
+        pos_weight=-1,
+        debug=False),
+    test_cfg=dict(
+        nms_pre=2000,
+        min_bbox_size=0,
+        score_thr=0.05,
+        nms=dict(type='nms_rotated', iou_threshold=0.1),
+        max_per_img=2000))
