@@ -1,7 +1,4 @@
-"""Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients.
-
-On the CPU the sigmoid form is a compiled kernel; all else is torch.
-"""
+"""Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +6,7 @@ from torch import Tensor
 
 from rsfoundation.ops.kernels.threads import run_chunks
 
-_GRAIN = 16384  # fewest elements worth a thread
+_GRAIN = 131072  # fewest elements worth a thread
 _LINEAR = 40  # above this the softplus is its argument, in float64 too
 
 
@@ -19,61 +16,55 @@ def sigmoid_focal(
     """Return the loss ``(n, classes)``; not differentiable, see ``sigmoid_focal_slope``.
 
     Args:
-        logits: ``(n, classes)``.
+        logits: ``(n, classes)``; half types are computed in float32.
         target: ``(n,)`` class indices; any other value is background.
         gamma: Focusing exponent.
         alpha: Weight of the positive term; the negative one has ``1 - alpha``.
         weight: ``(classes,)``, factor of each row by its target; background rows have factor 1.
     """
-    if logits.device.type == "cpu":
-        return _weighted(_on_cpu("losses", logits, target, gamma, alpha, 1 - alpha), weight, target)
-    place = _positives(logits, target)
-    loss = _miss(logits, gamma, 1 - alpha)
-    loss[place] = _miss(-logits[place], gamma, alpha)
-    return _weighted(loss, weight, target)
+    return _weighted(_focal(logits, target, gamma, alpha, 1 - alpha, slope=False), weight, target)
 
 
 def sigmoid_focal_slope(
     logits: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
 ) -> Tensor:
     """Return the derivative of ``sigmoid_focal`` for the logits, element by element."""
-    if logits.device.type == "cpu":
-        return _weighted(_on_cpu("slopes", logits, target, gamma, -alpha, 1 - alpha), weight, target)
-    place = _positives(logits, target)
-    slope = _miss_slope(logits, gamma, 1 - alpha)
-    slope[place] = -_miss_slope(-logits[place], gamma, alpha)
-    return _weighted(slope, weight, target)
+    return _weighted(_focal(logits, target, gamma, -alpha, 1 - alpha, slope=True), weight, target)
 
 
-def _on_cpu(kernel: str, logits: Tensor, target: Tensor, gamma: float, high: float, low: float) -> Tensor:
-    """Run a compiled kernel over all elements; half types are computed in float32."""
-    from rsfoundation.ops.kernels import focal
+def _focal(logits: Tensor, target: Tensor, gamma: float, high: float, low: float, slope: bool) -> Tensor:
+    """Return the loss or its slope: what should be high is what should be low with its sign turned.
 
-    kind, classes = torch.float64 if logits.dtype == torch.float64 else torch.float32, logits.shape[1]
-    values = torch.empty(logits.shape, dtype=kind).copy_(logits.detach())
-    arrays = values.view(-1).numpy(), target.long().contiguous().numpy()
-    factors = float(gamma), float(high), float(low)
-    run_chunks(
-        getattr(focal, kernel), len(values), *arrays, *factors, classes, grain=_GRAIN // max(classes, 1)
-    )
-    return values.to(logits.dtype)
-
-
-def _positives(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows and classes of the elements that should be high."""
-    rows = ((target >= 0) & (target < logits.shape[1])).nonzero()[:, 0]
-    return rows, target[rows]
+    Every row has a position to write to, background too: to look for the others would cost a search,
+    and on devices a wait.
+    """
+    (rows, classes), values = logits.shape, logits.detach().reshape(-1)
+    values = values if values.dtype == torch.float64 else values.float()
+    place = torch.arange(rows if classes else 0, device=logits.device) * classes
+    target = target[: len(place)]
+    found = (target >= 0) & (target < classes)
+    place += torch.where(found, target, 0)
+    result = _miss(values, gamma, low, slope)
+    wanted = _miss(-values.take(place), gamma, high, slope)
+    result.scatter_(0, place, torch.where(found, wanted, result.take(place)))
+    return result.view(logits.shape).to(logits)
 
 
-def _miss(x: Tensor, gamma: float, factor: float) -> Tensor:
-    """Return the loss of logits that should be low: ``factor q^gamma log(1 + e^x)``, q the sigmoid."""
-    return torch.sigmoid(x).pow_(gamma).mul_(F.softplus(x, threshold=_LINEAR)).mul_(factor)
+def _miss(x: Tensor, gamma: float, factor: float, slope: bool) -> Tensor:
+    """Return the loss ``factor q^gamma log(1 + e^x)`` of logits that should be low, or its derivative.
 
+    q is the sigmoid. ``1 - q`` is formed as ``e^-softplus``, which keeps its digits where q is close to 1.
+    """
+    if x.device.type != "cpu":
+        q, rate = torch.sigmoid(x), F.softplus(x, threshold=_LINEAR)
+        rate = torch.exp(-rate).mul_(rate).mul_(gamma).add_(q) if slope else rate
+    else:
+        from rsfoundation.ops.kernels.focal import sigmoid_and_rate
 
-def _miss_slope(x: Tensor, gamma: float, factor: float) -> Tensor:
-    q = torch.sigmoid(x)
-    inner = F.softplus(x, threshold=_LINEAR).mul_(1 - q).mul_(gamma).add_(q)
-    return q.pow_(gamma).mul_(inner).mul_(factor)
+        q, rate = torch.empty_like(x), torch.empty_like(x)
+        arrays, kind = (x.numpy(), q.numpy(), rate.numpy()), (float(not slope), float(slope))
+        run_chunks(sigmoid_and_rate, len(x), *arrays, *kind, float(gamma), grain=_GRAIN)
+    return q.pow_(gamma).mul_(rate).mul_(factor)
 
 
 def softmax_focal(

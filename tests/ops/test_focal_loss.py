@@ -5,7 +5,6 @@ import torch
 from mmcv.ops import sigmoid_focal_loss, softmax_focal_loss
 
 from rsfoundation.ops import (
-    focal_loss,
     sigmoid_focal,
     sigmoid_focal_slope,
     softmax_focal,
@@ -76,21 +75,6 @@ def test_float32_up_to_logits_of_100(gamma):
             torch.testing.assert_close(
                 call(logits, target, gamma, 0.25).double(), exact, atol=1e-6, rtol=1e-6
             )
-
-
-def test_equals_the_form_of_other_devices(monkeypatch):
-    logits, target = (
-        torch.randn(3000, 7, generator=torch.Generator().manual_seed(1)) * 20,
-        torch.arange(3000) % 9,
-    )
-    args = (target - 1, 2.0, 0.25)
-    monkeypatch.setattr(focal_loss, "_GRAIN", 64)
-    results = [call(logits, *args) for call in (sigmoid_focal, sigmoid_focal_slope)]
-    place, slope = focal_loss._positives(logits, args[0]), focal_loss._miss_slope(logits, 2.0, 0.75)
-    loss = focal_loss._miss(logits, 2.0, 0.75)
-    loss[place] = focal_loss._miss(-logits[place], 2.0, 0.25)
-    slope[place] = -focal_loss._miss_slope(-logits[place], 2.0, 0.25)
-    torch.testing.assert_close(results, [loss, slope], atol=1e-6, rtol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

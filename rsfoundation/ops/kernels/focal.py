@@ -1,86 +1,35 @@
-"""Sigmoid focal loss and its derivative, in one pass over memory.
-
-A logit that should be high is one that should be low with its sign turned: these are turned first, so that
-the loop over all needs no branches and vectorises.
-
-Arguments that both kernels share: ``values`` ``(n * classes,)`` holds the logits and receives the results,
-``target`` is ``(n,)``, ``high`` and ``low`` are factors of what should be high and low. They do rows
-``start..stop``.
-"""
+"""What focal losses are made of, in one pass over memory."""
 
 import numpy as np
 
 from rsfoundation.ops.kernels.fast_math import exp, log1p
-from rsfoundation.ops.kernels.jit import inlined, kernel
-
-_FLOOR = np.float32(-1e4)  # the sigmoid is 0 there; below it minus infinity times gamma = 0 were no number
+from rsfoundation.ops.kernels.jit import fused_kernel
 
 
-@inlined
-def _loss(x: float, gamma: float, one: float) -> float:
-    """Return ``q^gamma log(1 + e^x)``, q being the sigmoid of x; ``one`` gives the type."""
-    zero, near = one - one, max(x, one * _FLOOR)
-    tail = log1p(exp(-abs(near)))
-    value = exp(gamma * (min(near, zero) - tail)) * (max(near, zero) + tail)
-    return value if x == x else x
-
-
-@inlined
-def _slope(x: float, gamma: float, one: float) -> float:
-    """Return the derivative of ``_loss``: ``q^gamma (gamma (1 - q) log(1 + e^x) + q)``."""
-    zero, near = one - one, max(x, one * _FLOOR)
-    small = exp(-abs(near))
-    tail, share = log1p(small), one / (one + small)
-    q, rest = share if near > zero else small * share, small * share if near > zero else share
-    value = exp(gamma * (min(near, zero) - tail)) * (gamma * rest * (max(near, zero) + tail) + q)
-    return value if x == x else x
-
-
-@kernel
-def losses(
+@fused_kernel
+def sigmoid_and_rate(
     values: np.ndarray,
-    target: np.ndarray,
+    sigmoid: np.ndarray,
+    rate: np.ndarray,
+    loss: float,
+    slope: float,
     gamma: float,
-    high: float,
-    low: float,
-    classes: int,
     start: int,
     stop: int,
 ) -> None:
-    """Write the loss of each logit."""
-    kind = values.dtype.type
-    power, one, wanted, other = kind(gamma), kind(1.0), kind(high), kind(low)
-    first, last = np.uint64(start * classes), np.uint64(stop * classes)  # a signed index would not vectorise
-    for row in range(start, stop):
-        if 0 <= target[row] < classes:
-            values[row * classes + target[row]] *= -one
-    for i in range(first, last):
-        values[i] = _loss(values[i], power, one)
-    for row in range(start, stop):
-        for c in range(classes):
-            values[row * classes + c] *= wanted if c == target[row] else other
+    """Write ``q = 1 / (1 + e^-x)`` and ``s (loss + slope gamma (1 - q)) + slope q``, ``s = log(1 + e^x)``.
 
-
-@kernel
-def slopes(
-    values: np.ndarray,
-    target: np.ndarray,
-    gamma: float,
-    high: float,
-    low: float,
-    classes: int,
-    start: int,
-    stop: int,
-) -> None:
-    """Write the derivative of the loss for each logit."""
+    Arrays are flat; items ``start..stop`` are done. ``loss`` and ``slope`` are 1 and 0, or 0 and 1: a sum
+    with zeros costs less than a branch, or a second kernel to compile.
+    """
     kind = values.dtype.type
-    power, one, wanted, other = kind(gamma), kind(1.0), kind(high), kind(low)
-    first, last = np.uint64(start * classes), np.uint64(stop * classes)  # a signed index would not vectorise
-    for row in range(start, stop):
-        if 0 <= target[row] < classes:
-            values[row * classes + target[row]] *= -one
-    for i in range(first, last):
-        values[i] = _slope(values[i], power, one)
-    for row in range(start, stop):
-        for c in range(classes):
-            values[row * classes + c] *= wanted if c == target[row] else other
+    zero, one = kind(0.0), kind(1.0)
+    plain, own, spread = kind(loss), kind(slope), kind(slope * gamma)
+    for i in range(np.uint64(start), np.uint64(stop)):  # a signed index would not vectorise
+        x = values[i]
+        small = exp(-abs(x))
+        share = one / (one + small)
+        q, rest = share if x > zero else small * share, small * share if x > zero else share
+        softplus = max(x, zero) + log1p(small)
+        sigmoid[i] = q if x == x else x
+        rate[i] = softplus * (plain + spread * rest) + own * q

@@ -15,5 +15,8 @@ from numba import njit
 kernel = njit(cache=True, nogil=True, error_model="numpy")
 inlined = njit(inline="always", error_model="numpy")
 
+# For arithmetic that gains from fused multiply-adds.
+fused_kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+
 # For sums whose order may change, which lets them vectorise; NaN and infinity keep their meaning.
 summing_kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
