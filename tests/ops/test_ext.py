@@ -60,3 +60,15 @@ def test_mmcv_runs_on_it():
 
     assert isinstance(mmcv._ext, StandIn)
     assert mmcv.ops.get_compiler_version().startswith("none")
+
+
+def test_scores_behind_the_boxes_are_ignored_as_mmrotate_s_evaluation_needs_it():
+    import torch
+    from mmcv import ops
+
+    boxes = torch.tensor([[10.0, 10, 8, 4, 0.3], [12.0, 10, 8, 4, 0.3]])
+    scored = torch.cat([boxes, torch.tensor([[0.9], [0.8]])], 1)
+    assert torch.equal(ops.box_iou_rotated(scored, boxes), ops.box_iou_rotated(boxes, boxes))
+    quads = torch.tensor([[0.0, 0, 8, 0, 8, 4, 0, 4], [2.0, 0, 10, 0, 10, 4, 2, 4]])
+    scored = torch.cat([quads, torch.tensor([[0.9], [0.8]])], 1)
+    assert torch.equal(ops.box_iou_quadri(scored, quads), ops.box_iou_quadri(quads, quads))

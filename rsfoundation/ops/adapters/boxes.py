@@ -31,8 +31,9 @@ def nms_rotated(
 
 
 def box_iou_rotated(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Fill ``ious``, flat."""
-    ratios = iou_rotated(boxes1, boxes2, "iof" if mode_flag == 1 else "iou", aligned)
+    """Fill ``ious``, flat. Columns after the fifth are ignored: mmrotate's evaluation leaves scores there."""
+    first, second = boxes1[:, :5], boxes2[:, :5]
+    ratios = iou_rotated(first, second, "iof" if mode_flag == 1 else "iou", aligned)
     ious.copy_(ratios.reshape(ious.shape))
 
 
