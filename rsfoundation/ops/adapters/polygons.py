@@ -7,7 +7,7 @@ from rsfoundation.ops.chamfer import nearest_backward, nearest_neighbours
 
 
 def box_iou_quadri(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Fill ``ious``, flat. Columns after the eighth are ignored: mmrotate's evaluation leaves scores there."""
+    """Fill ``ious``, flat. Columns after the eighth are ignored: mmrotate leaves scores there."""
     first, second = boxes1[:, :8], boxes2[:, :8]
     ratios = polygons.box_iou_quadri(first, second, "iof" if mode_flag == 1 else "iou", aligned)
     ious.copy_(ratios.reshape(ious.shape))

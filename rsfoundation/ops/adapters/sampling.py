@@ -3,6 +3,8 @@
 mmcv's scratch tensors stay as they are. mmcv hands the sizes of deformable convolution over by name.
 """
 
+import math
+
 from torch import Tensor
 
 from rsfoundation.ops.active_rotated_filter import rotate_filters, rotate_filters_backward
@@ -228,15 +230,22 @@ def ms_deform_attn_backward(
 def rotated_feature_align_forward(
     features: Tensor, best_bboxes: Tensor, output: Tensor, spatial_scale: float, points: int
 ) -> None:
-    """Fill ``output``."""
-    output.copy_(align(features, best_bboxes, spatial_scale, points))
+    """Fill ``output``. R3Det hands its boxes as one row of 5 per pixel of the batch."""
+    output.copy_(align(features, _per_pixel(best_bboxes, features), spatial_scale, points))
 
 
 def rotated_feature_align_backward(
     grad_output: Tensor, best_bboxes: Tensor, grad_input: Tensor, spatial_scale: float, points: int
 ) -> None:
     """Fill ``grad_input``."""
-    grad_input.copy_(align_backward(grad_output, best_bboxes, spatial_scale, points))
+    boxes = _per_pixel(best_bboxes, grad_output)
+    grad_input.copy_(align_backward(grad_output, boxes, spatial_scale, points))
+
+
+def _per_pixel(boxes: Tensor, maps: Tensor) -> Tensor:
+    """Return boxes as ``(n, h, w, 5)`` where there is one for each pixel."""
+    shape = (len(maps), *maps.shape[2:], 5)
+    return boxes.reshape(shape) if boxes.numel() == math.prod(shape) else boxes
 
 
 def active_rotated_filter_forward(filters: Tensor, indices: Tensor, output: Tensor) -> None:
