@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import LOOPS as _LOOPS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
 from mmengine.registry import STRATEGIES as _STRATEGIES
 from mmengine.registry import TASK_UTILS as _TASK_UTILS
@@ -50,6 +51,12 @@ STRATEGIES = Registry(
 )
 OPTIM_WRAPPERS = Registry(
     "optim_wrapper", parent=_OPTIM_WRAPPERS, scope=_SCOPE, locations=["rsfoundation.engine.amp"]
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optimizer wrapper constructor",
+    parent=_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope=_SCOPE,
+    locations=["rsfoundation.engine.layer_decay"],
 )
 
 # What a task family declares to engine, inference and console: see rsfoundation.task.
