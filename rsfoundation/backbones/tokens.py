@@ -4,6 +4,7 @@ Tokens are ``(N, H, W, C)``, the memory layout of a channels-last map.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from rsfoundation.backbones.fused import is_inference
 
 WINDOW = 7
+_WIDEST = 2048  # input features; for wider 1x1 convolutions oneDNN finds no good blocks: a third of the speed
 # Regions that meet in one window only because of the shift are told apart by this, not by infinity.
 _MASKED = -100.0
 _PART_BYTES = 8 << 20
@@ -25,7 +27,7 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """
     onednn = x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.get_num_threads() > 1
     plain = type(layer) is nn.Linear  # one with an adapter computes more than its weight says
-    if not onednn or not plain or torch.compiler.is_compiling():
+    if not onednn or not plain or layer.in_features > _WIDEST or torch.compiler.is_compiling():
         return layer(x)
     column = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
     out = F.conv2d(column, layer.weight[:, :, None, None], layer.bias)
@@ -117,6 +119,22 @@ class WindowGrid:
             x = x.roll((self.shift, self.shift), (1, 2))
         return x[:, : self.height, : self.width]
 
+    def gather(self, x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`split` does in one pass, with ``padding`` ``(C,)`` in place of zeros."""
+        order, _ = _orders(self)
+        pixels = self.height * self.width
+        rows = (torch.arange(len(x))[:, None] * pixels + order.clamp(min=0)).flatten()
+        windows = x.flatten(0, 2).index_select(0, rows).view(len(x), -1, x.shape[-1])
+        windows[:, order < 0] = padding
+        return windows.view(-1, WINDOW * WINDOW, x.shape[-1])
+
+    def scatter(self, x: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`join` does in one pass."""
+        order, inverse = _orders(self)
+        images = len(x) * WINDOW * WINDOW // len(order)
+        rows = (torch.arange(images)[:, None] * len(order) + inverse).flatten()
+        return x.flatten(0, 1).index_select(0, rows).view(images, self.height, self.width, x.shape[-1])
+
     def mask(self, like: torch.Tensor) -> torch.Tensor | None:
         """Return what to add to attention scores, ``(windows, 1, 49, 49)``; ``None`` without a shift."""
         if not self.shift:
@@ -129,6 +147,17 @@ class WindowGrid:
     def _regions(self, side: int, like: torch.Tensor) -> torch.Tensor:
         position = torch.arange(side, device=like.device)
         return (position >= side - WINDOW).long() + (position >= side - self.shift)
+
+
+@lru_cache(maxsize=64)  # two entries for each size of map and stage
+def _orders(grid: WindowGrid) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which pixel each place of the windows takes, -1 for padding, and which place each pixel has."""
+    pixels = torch.arange(grid.height * grid.width)
+    order = grid.split(pixels.view(1, grid.height, grid.width, 1) + 1).flatten() - 1
+    kept = (order >= 0).nonzero().squeeze(1)
+    inverse = torch.empty_like(pixels)
+    inverse[order[kept]] = kept
+    return order, inverse
 
 
 class WindowAttention(nn.Module):
@@ -168,6 +197,10 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, grid: WindowGrid, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Return ``(N, H, W, channels)`` for tokens ``(N, H, W, in_channels)``."""
-        windows = grid.split(x)
-        mixed = multi_head(linear(self.qkv, windows), self.heads, self._bias(mask, len(x)))
+        bias = self._bias(mask, len(x))
+        if is_inference(self) and x.device.type == "cpu":
+            # Linear layers before and after cutting: neither the padding nor its copies are multiplied.
+            windows = grid.gather(linear(self.qkv, x), self.qkv.bias)
+            return linear(self.proj, grid.scatter(multi_head(windows, self.heads, bias)))
+        mixed = multi_head(linear(self.qkv, grid.split(x)), self.heads, bias)
         return grid.join(self.drop(linear(self.proj, mixed)))
