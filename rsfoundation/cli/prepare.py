@@ -98,9 +98,10 @@ def dota(
     """
     from dataclasses import asdict, replace
 
-    from rsfoundation.data.prepare.dota import MULTI_SCALE, SINGLE_SCALE, cut_dota
+    from rsfoundation.data.prepare.dota import cut_dota
+    from rsfoundation.detection.cuts import DOTA_CUTS
 
-    chosen = SINGLE_SCALE if preset is Preset.ss else MULTI_SCALE
+    chosen = DOTA_CUTS[preset.value]
     cut = replace(
         chosen,
         window=chosen.window if window is None else window,

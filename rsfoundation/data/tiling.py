@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
-from rsfoundation.errors import ConfigError
+from rsfoundation.detection.cuts import Cut, window_sizes
 
 _WHOLE = 1 - 1e-6  # share from which an object counts as not cut
 
@@ -66,20 +66,29 @@ def tile_grid(
         ConfigError: A rate is not positive, or the gap leaves no step.
     """
     tiles: list[Tile] = []
-    for rate in rates:
-        if rate <= 0:
-            raise ConfigError(f"a scale rate is {rate}", where="rates", cure="choose rates above 0")
-        size, shared = int(window / rate), int(gap / rate)
-        if not 0 <= shared < size:
-            raise ConfigError(
-                f"windows of {size} px cannot share {shared} px", where="gap", cure=f"choose 0 to {size - 1}"
-            )
+    for size, shared in window_sizes(window, gap, rates):
         columns, rows = (window_starts(side, size, size - shared) for side in (width, height))
         tiles += [Tile(x, y, size) for y in rows for x in columns]
     tiles = list(dict.fromkeys(tiles))
     shares = [tile.image_share(width, height) for tile in tiles]
     least = min(min_image_share, max(shares) - 1e-9)
     return [tile for tile, share in zip(tiles, shares, strict=True) if share > least]
+
+
+def tiles_of(cut: Cut, width: int, height: int) -> list[Tile]:
+    """Return the windows that a cut makes of an image.
+
+    Raises:
+        ConfigError: Its values make no windows.
+    """
+    return tile_grid(
+        width,
+        height,
+        window=cut.window,
+        gap=cut.gap,
+        rates=cut.rates,
+        min_image_share=cut.min_image_share,
+    )
 
 
 def window_starts(length: int, size: int, step: int) -> list[int]:

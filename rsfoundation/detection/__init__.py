@@ -1,6 +1,14 @@
 """Oriented detection: what mmrotate lacks. Importing the package registers its parts."""
 
-from rsfoundation.detection.dota_dataset import DOTADataset
+from rsfoundation.detection.datasets import (
+    CocoOrientedDataset,
+    DIORDataset,
+    DOTADataset,
+    FAIR1MDataset,
+    HRSCDataset,
+    HRSIDDataset,
+    SSDDDataset,
+)
 from rsfoundation.detection.heads import PerLevelAlignConv
 from rsfoundation.detection.loading import LoadImageFromFile
 from rsfoundation.detection.metric import DOTAMetric
@@ -9,8 +17,13 @@ from rsfoundation.detection.task import OrientedDetection
 from rsfoundation.detection.transforms import RandomFlip, RandomRotate, Rotate
 
 __all__ = [
+    "CocoOrientedDataset",
+    "DIORDataset",
     "DOTADataset",
     "DOTAMetric",
+    "FAIR1MDataset",
+    "HRSCDataset",
+    "HRSIDDataset",
     "LoadImageFromFile",
     "OrientedDetection",
     "OrientedRPNHead",
@@ -18,4 +31,5 @@ __all__ = [
     "RandomFlip",
     "RandomRotate",
     "Rotate",
+    "SSDDDataset",
 ]

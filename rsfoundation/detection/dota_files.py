@@ -1,5 +1,6 @@
 """Finding the images and label files of one DOTA split on disk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,28 +35,36 @@ class SplitFiles:
     orphans: tuple[Path, ...]
 
 
-def find_split(root: Path, split: str, label_dir: str | None = None) -> SplitFiles:
+def find_split(
+    root: Path, split: str, label_dir: str | None = None, version: str | None = None
+) -> SplitFiles:
     """List the images and labels of a split, whatever order the file system has them in.
 
     Args:
         root: Folder of the data set.
         split: Folder of the split below it; may be empty.
         label_dir: Label folder below the split; found by its usual names when ``None``.
+        version: Of DOTA. A folder of labels with this version in its name goes before ``labelTxt``.
 
     Raises:
         DataError: The folder or its images are missing, or two images share a stem.
     """
     folder = root / split
-    for needed in (root, folder, folder / "images"):
+    for needed in (root, folder):
         if not needed.is_dir():
             raise DataError(f"data folder not found: {needed}; {_LAYOUT}", where=needed, cure=_CURE)
-    images = _images(folder / "images")
-    label_folder = _label_folder(folder, label_dir)
-    if label_folder is None:
-        return SplitFiles(images, (None,) * len(images), False, ())
-    files = {path.stem: path for path in sorted(label_folder.glob("*.txt"))}
-    labels = tuple(files.pop(path.stem, None) for path in images)
-    return SplitFiles(images, labels, True, tuple(files.values()))
+    images = list_images(folder / "images")
+    label_folder = _label_folder(folder, label_dir, version)
+    return pair_up(images, sorted(label_folder.glob("*.txt")) if label_folder else None)
+
+
+def pair_up(images: Sequence[Path], labels: Sequence[Path] | None) -> SplitFiles:
+    """Give every image the label file of its stem; ``None`` for a split without labels."""
+    if labels is None:
+        return SplitFiles(tuple(images), (None,) * len(images), False, ())
+    files = {path.stem: path for path in labels}
+    mine = tuple(files.pop(path.stem, None) for path in images)
+    return SplitFiles(tuple(images), mine, True, tuple(files.values()))
 
 
 def find_label(image: Path) -> Path | None:
@@ -65,7 +74,14 @@ def find_label(image: Path) -> Path | None:
     return label if label and label.is_file() else None
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """Return the images of a folder in name order.
+
+    Raises:
+        DataError: The folder is missing or has none, or two share a stem.
+    """
+    if not folder.is_dir():
+        raise DataError(f"data folder not found: {folder}; {_LAYOUT}", where=folder, cure=_CURE)
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         known = ", ".join(IMAGE_SUFFIXES)
@@ -82,9 +98,16 @@ def _images(folder: Path) -> tuple[Path, ...]:
     return tuple(images)
 
 
-def _label_folder(folder: Path, label_dir: str | None) -> Path | None:
+def _label_folder(folder: Path, label_dir: str | None, version: str | None = None) -> Path | None:
     if label_dir is None:
-        return next((folder / name for name in LABEL_FOLDERS if (folder / name).is_dir()), None)
+        names = [*_versioned(folder.name, version), *LABEL_FOLDERS] if version else LABEL_FOLDERS
+        return next((folder / name for name in names if (folder / name).is_dir()), None)
     if not (folder / label_dir).is_dir():
         raise DataError(f"label folder {label_dir!r} not found", where=folder / label_dir, cure=_CURE)
     return folder / label_dir
+
+
+def _versioned(split: str, version: str) -> list[str]:
+    """Return the names that folders with the labels of one version of DOTA have in the known mirrors."""
+    outer = f"labelTxt-v{version}"
+    return [f"{outer}/labelTxt", f"{outer}/DOTA-v{version}_{split}", outer, f"annotations/version{version}"]

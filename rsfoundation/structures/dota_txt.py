@@ -45,12 +45,14 @@ class DotaLabel:
         source: Value of the ``imagesource`` header, if there is one.
         gsd: Ground sampling distance in metres; ``None`` when absent or ``null``.
         skipped: One sentence for each malformed line left out under the policy ``skip``.
+        size: Width and height of the image in pixels, in formats that state them.
     """
 
     objects: tuple[DotaObject, ...]
     source: str | None = None
     gsd: float | None = None
     skipped: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 def read_dota_txt(path: str | Path, policy: Policy = "fail") -> DotaLabel:

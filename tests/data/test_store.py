@@ -5,16 +5,9 @@ import threading
 
 import pytest
 
-from rsfoundation.data.store import (
-    MANIFEST,
-    Manifest,
-    locked,
-    publish,
-    read_manifest,
-    refuse_foreign,
-    stage,
-)
+from rsfoundation.data.store import locked, publish, refuse_foreign, stage
 from rsfoundation.errors import DataError
+from rsfoundation.structures.manifest import MANIFEST, Manifest, read_manifest
 
 OURS = Manifest("maker", {"seed": 1}, {"files": 1})
 

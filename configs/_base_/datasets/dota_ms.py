@@ -2,6 +2,6 @@
 # resized to 1024. Everything else as in dota_ss.py.
 _base_ = './dota_ss.py'
 
-train_dataloader = dict(dataset=dict(split='ms/trainval'))
-val_dataloader = dict(dataset=dict(split='ms/val'))
+train_dataloader = dict(dataset=dict(split='ms/trainval', preset='ms'))
+val_dataloader = dict(dataset=dict(split='ms/val', preset='ms'))
 test_dataloader = val_dataloader

@@ -1,6 +1,7 @@
 # DOTA-1.0 cut at one scale: windows of 1024 px that share 200 px (data/README.md has the command).
 # Training takes train + val, as the published results do; the validation figure is therefore a check that
 # training works, not a result. Results come from the DOTA server on the test split.
+# preset='ss': a folder that was cut otherwise is refused. Storage tanks and roundabouts have upright boxes by custom.
 data_root = 'data/dota/'
 
 train_pipeline = [
@@ -9,9 +10,8 @@ train_pipeline = [
     dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
     dict(type='mmdet.Resize', scale=(1024, 1024), keep_ratio=True),
     dict(type='rsfoundation.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
-    # images with a storage tank (9) or a roundabout (11), whose boxes are upright by custom, turn by right angles
-    dict(type='rsfoundation.RandomRotate', prob=0.5, angle_range=180, rect_obj_labels=[9, 11]),
-    dict(type='mmdet.FilterAnnotations', min_gt_bbox_wh=(5, 5)),
+    # any angle; images with one of the data set's upright_classes turn by right angles
+    dict(type='rsfoundation.RandomRotate', prob=0.5, angle_range=180),
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
@@ -32,6 +32,9 @@ train_dataloader = dict(
         type='rsfoundation.DOTADataset',
         data_root=data_root,
         split='ss/trainval',
+        version='1.0',
+        preset='ss',
+        upright_classes=['storage-tank', 'roundabout'],
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=train_pipeline))
 val_dataloader = dict(
@@ -44,6 +47,8 @@ val_dataloader = dict(
         type='rsfoundation.DOTADataset',
         data_root=data_root,
         split='ss/val',
+        version='1.0',
+        preset='ss',
         ignore_difficulty=1,
         test_mode=True,
         pipeline=test_pipeline))

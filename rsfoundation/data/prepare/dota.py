@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ from typing import Any
 from mmengine.logging import MMLogger
 
 from rsfoundation.data.parallel import run_jobs
-from rsfoundation.data.prepare.patches import Cut, Source, cut_image
-from rsfoundation.data.store import Manifest, locked, publish, read_manifest, refuse_foreign, stage
+from rsfoundation.data.prepare.patches import Source, cut_image
+from rsfoundation.data.store import locked, publish, refuse_foreign, stage
+from rsfoundation.data.tiling import tiles_of
+from rsfoundation.detection.cuts import DOTA_CUTS, Cut
 from rsfoundation.detection.dota_files import find_split
 from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import Policy
+from rsfoundation.structures.manifest import Manifest, read_manifest
 
 MAKER = "rsfoundation prepare dota"
 _VERSION = 1  # raised when the same input gives other files
-
-SINGLE_SCALE = Cut()
-MULTI_SCALE = Cut(gap=500, rates=(0.5, 1.0, 1.5))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def cut_dota(
     sources: Sequence[Path],
     out: Path,
     *,
-    cut: Cut = SINGLE_SCALE,
+    cut: Cut = DOTA_CUTS["ss"],
     on_error: Policy = "fail",
     workers: int = 2,
 ) -> CutReport:
@@ -88,11 +88,11 @@ def cut_dota(
         ConfigError: The windows make no sense.
     """
     out = Path(out)
-    cut.tiles(1, 1)  # refuses senseless windows before anything is read
+    tiles_of(cut, 1, 1)  # refuses senseless windows before anything is read
     jobs = _list_sources([Path(source) for source in sources])
     parameters = {
         "version": _VERSION,
-        "cut": {**asdict(cut), "rates": list(cut.rates)},
+        "cut": cut.record(),
         "on_error": on_error,
         "files": _fingerprint(jobs),
     }

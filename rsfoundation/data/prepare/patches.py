@@ -15,46 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfoundation.data.prepare.pixels import Pixels, open_pixels
-from rsfoundation.data.tiling import Placement, Tile, object_areas, place_objects, tile_grid
+from rsfoundation.data.tiling import Placement, Tile, object_areas, place_objects, tiles_of
+from rsfoundation.detection.cuts import Cut
 from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy, read_dota_txt, write_dota_txt
 
 PADDING = (104, 116, 124)  # BGR; the value of DOTA's and mmrotate's tools
 CUT_DIFFICULTY = 2
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How images are cut; the values are those of DOTA at a single scale.
-
-    Attributes:
-        window: Side of a window in pixels at rate 1.
-        gap: Pixels that neighbouring windows share at rate 1.
-        rates: A rate divides both: 0.5 cuts windows twice as large, which training shrinks.
-        min_image_share: Windows that the image fills no more than this are left out.
-        min_object_share: Least share of an object that must lie in a window.
-    """
-
-    window: int = 1024
-    gap: int = 200
-    rates: tuple[float, ...] = (1.0,)
-    min_image_share: float = 0.6
-    min_object_share: float = 0.7
-
-    def tiles(self, width: int, height: int) -> list[Tile]:
-        """Return the windows of an image.
-
-        Raises:
-            ConfigError: The values make no windows.
-        """
-        return tile_grid(
-            width,
-            height,
-            window=self.window,
-            gap=self.gap,
-            rates=self.rates,
-            min_image_share=self.min_image_share,
-        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +58,7 @@ def cut_image(
         if on_error == "fail":
             raise
         return {"broken": 1}
-    tiles = cut.tiles(pixels.width, pixels.height)
+    tiles = tiles_of(cut, pixels.width, pixels.height)
     quads = np.array([item.quad for item in label.objects]).reshape(-1, 8)
     placements = place_objects(quads, tiles, cut.min_object_share)
     save = partial(_save_patch, folder, source, pixels, label.objects)

@@ -10,10 +10,11 @@ from typing import Any
 from mmengine.logging import MMLogger
 
 from rsfoundation.data.parallel import run_jobs
-from rsfoundation.data.store import Manifest, locked, publish, read_manifest, refuse_foreign, stage
+from rsfoundation.data.store import locked, publish, refuse_foreign, stage
 from rsfoundation.data.toy.scene import Scene
 from rsfoundation.data.toy.writers import WRITERS, Record
 from rsfoundation.errors import DataError, nearest
+from rsfoundation.structures.manifest import Manifest, read_manifest
 
 MAKER = "rsfoundation toy scenes"
 VERSION = 4  # raised when the same parameters give other files; older sets are then made anew

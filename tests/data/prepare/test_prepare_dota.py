@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rsfoundation.data.prepare.dota import MULTI_SCALE, SINGLE_SCALE, Cut, cut_dota
+from rsfoundation.data.prepare.dota import cut_dota
 from rsfoundation.data.prepare.patches import PADDING
+from rsfoundation.detection.cuts import DOTA_CUTS, Cut
 from rsfoundation.errors import ConfigError, DataError
 from rsfoundation.structures.dota_txt import read_dota_txt
 
@@ -156,12 +157,12 @@ def test_broken_input_stops_or_is_counted(source, tmp_path, break_it, sentence, 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the real samples")
 def test_real_images(tmp_path):
-    report = cut_dota([SAMPLES], tmp_path / "ss", cut=SINGLE_SCALE)
+    report = cut_dota([SAMPLES], tmp_path / "ss", cut=DOTA_CUTS["ss"])
     assert (report.images, report.objects, report.lost) == (2, 600, 0)
     names = {path.stem for path in (tmp_path / "ss/images").iterdir()}
     assert names == {"P1888__1024__0___0"} | {f"P0706__1024__{x}___{y}" for x in (0, 87) for y in (0, 158)}
     labels = read_dota_txt(tmp_path / "ss/annfiles/P1888__1024__0___0.txt").objects
     original = read_dota_txt(SAMPLES / "labelTxt/P1888.txt").objects
     assert [item.quad for item in labels] == [item.quad for item in original]
-    several = cut_dota([SAMPLES], tmp_path / "ms", cut=MULTI_SCALE)
+    several = cut_dota([SAMPLES], tmp_path / "ms", cut=DOTA_CUTS["ms"])
     assert several.patches == len(list((tmp_path / "ms/annfiles").iterdir())) == 15

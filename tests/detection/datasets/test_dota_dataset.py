@@ -11,7 +11,7 @@ from rsfoundation.detection.classes import DOTA_CLASSES
 from rsfoundation.errors import DataError
 
 SHIP = "10 10 30 10 30 20 10 20 ship 0"
-SAMPLES = Path(__file__).resolve().parents[2].parent / "shared" / "samples"
+SAMPLES = Path(__file__).resolve().parents[3].parent / "shared" / "samples"
 
 
 def read(root, **kwargs):

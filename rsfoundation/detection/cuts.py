@@ -1,0 +1,124 @@
+"""How images are cut into patches: the settings, the customary ones, and which ones made a folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rsfoundation.detection.patch_names import PatchName, parse_patch_name
+from rsfoundation.errors import ConfigError, DataError
+from rsfoundation.structures.manifest import read_manifest
+
+PresetName = Literal["ss", "ms"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How images are cut; the values are those of DOTA at a single scale.
+
+    Attributes:
+        window: Side of a window in pixels at rate 1.
+        gap: Pixels that neighbouring windows share at rate 1.
+        rates: A rate divides both: 0.5 cuts windows twice as large, which training shrinks.
+        min_image_share: Windows that the image fills no more than this are left out.
+        min_object_share: Least share of an object that must lie in a window.
+    """
+
+    window: int = 1024
+    gap: int = 200
+    rates: tuple[float, ...] = (1.0,)
+    min_image_share: float = 0.6
+    min_object_share: float = 0.7
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings as they stand in manifests."""
+        return {**asdict(self), "rates": list(self.rates)}
+
+    def told(self) -> str:
+        """Return the settings as a sentence says them."""
+        return f"windows of {self.window} px, gap {self.gap}, rates {', '.join(f'{r:g}' for r in self.rates)}"
+
+
+DOTA_CUTS: Mapping[PresetName, Cut] = {"ss": Cut(), "ms": Cut(gap=500, rates=(0.5, 1.0, 1.5))}
+FAIR1M_CUTS: Mapping[PresetName, Cut] = {"ss": Cut(gap=256), "ms": DOTA_CUTS["ms"]}
+
+
+def window_sizes(window: int, gap: int, rates: Sequence[float]) -> list[tuple[int, int]]:
+    """Return side and shared pixels of the windows at each rate.
+
+    Raises:
+        ConfigError: A rate is not positive, or the gap leaves no step.
+    """
+    sizes = []
+    for rate in rates:
+        if rate <= 0:
+            raise ConfigError(f"a scale rate is {rate}", where="rates", cure="choose rates above 0")
+        size, shared = int(window / rate), int(gap / rate)
+        if not 0 <= shared < size:
+            raise ConfigError(
+                f"windows of {size} px cannot share {shared} px", where="gap", cure=f"choose 0 to {size - 1}"
+            )
+        sizes.append((size, shared))
+    return sizes
+
+
+def check_cut(folder: Path, names: Sequence[str], cut: Cut) -> None:
+    """Check that a folder of patches was cut as a config says: by its manifest, else by the patches' names.
+
+    Args:
+        folder: The split.
+        names: Its patches, without suffix.
+        cut: What the config says.
+
+    Raises:
+        DataError: It was cut otherwise, or holds whole images.
+    """
+    manifest = read_manifest(folder)
+    stated = manifest.parameters.get("cut") if manifest else None
+    if stated is not None:
+        if stated != cut.record():
+            raise _otherwise(folder, cut, f"was cut with {_told(stated)}")
+        return
+    odd = _not_of(names, cut)
+    if odd:
+        shown = ", ".join(odd[:3])
+        raise _otherwise(
+            folder, cut, f"has {len(odd)} of {len(names)} images that no such cut makes: {shown}"
+        )
+
+
+def _not_of(names: Sequence[str], cut: Cut) -> list[str]:
+    """Return the patches whose side or place the cut does not make.
+
+    The last window of a row or column is shifted back inside the image, so its place tells nothing.
+    """
+    steps = {size: size - shared for size, shared in window_sizes(cut.window, cut.gap, cut.rates)}
+    patches = {name: parse_patch_name(name) for name in names}
+    last: dict[tuple[str, int], tuple[int, int]] = {}
+    for patch in filter(None, patches.values()):
+        x, y = last.get((patch.image, patch.window), (0, 0))
+        last[patch.image, patch.window] = max(x, patch.x), max(y, patch.y)
+
+    def fits(patch: PatchName | None) -> bool:
+        if patch is None or patch.window not in steps:
+            return False
+        x, y = last[patch.image, patch.window]
+        step = steps[patch.window]
+        return (patch.x % step == 0 or patch.x == x) and (patch.y % step == 0 or patch.y == y)
+
+    return [name for name, patch in patches.items() if not fits(patch)]
+
+
+def _told(record: Mapping[str, Any]) -> str:
+    try:
+        return Cut(**{**record, "rates": tuple(record["rates"])}).told()
+    except (TypeError, KeyError):
+        return str(dict(record))
+
+
+def _otherwise(folder: Path, cut: Cut, found: str) -> DataError:
+    return DataError(
+        f"the config states {cut.told()}, and the folder {found}",
+        where=folder,
+        cure="cut it again with `rsf prepare`, or set preset=None in the data sets of the config",
+    )

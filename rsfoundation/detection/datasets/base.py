@@ -1,0 +1,246 @@
+"""What all data sets of oriented boxes share: the rules for odd labels, and the report of what they hit.
+
+The rules are listed for users in ``docs/datasets.md``.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+from mmengine.logging import MMLogger
+from numpy.typing import NDArray
+
+from rsfoundation.detection.datasets.scan import Picture, Scan, file_name
+from rsfoundation.detection.label_table import LabelTable
+from rsfoundation.detection.left_out import LeftOut
+from rsfoundation.detection.loading import read_image
+from rsfoundation.detection.metainfo import complete_metainfo
+from rsfoundation.errors import ConfigError, DataError, nearest
+from rsfoundation.structures.dota_txt import Policy
+from rsfoundation.structures.quads import is_crossed, is_outside, uncrossed
+
+MIN_SIDE = 2.0  # pixels; mmrotate 0.x drops smaller rectangles when it loads labels
+_FLAT = 1e-3  # pixels; a side below it encodes to infinite regression targets
+_ELSEWHERE, _UNKNOWN = -1, -2
+
+
+class OrientedDataset(BaseDetDataset):
+    """Images with oriented boxes; a subclass finds and reads them, this class checks them.
+
+    Boxes come out as quadrilaterals in image pixels (``box_type='qbox'``). What is left out or mended
+    is logged, and kept with the files' names in :attr:`left_out`; remarks on the whole in :attr:`remarks`.
+
+    Args:
+        data_root: Folder of the data set.
+        metainfo: ``dict(classes=(...))`` sets other classes; a text instead of a tuple is a file with
+            one class a line, or all on one line. ``palette`` sets their colours.
+        upright_classes: Classes whose boxes are upright by custom: ``RandomRotate`` turns images with one
+            of them by right angles.
+        min_side: Boxes whose shorter side is under this many pixels are small. Those without area are
+            left out always: no box can be encoded against them.
+        small: Small boxes are left out (``drop``), or neither trained on nor counted in the metric
+            (``ignore``).
+        ignore_difficulty: Objects this difficult or more are neither trained on nor counted in the
+            metric (1: difficult ones; 2: those cut by a window border); ``None`` uses all.
+        on_error: ``fail`` stops at the first broken image or label; ``skip`` leaves them out, and
+            decodes every image once before the start to know which are broken.
+        **kwargs: Passed to mmengine's ``BaseDataset``.
+
+    Raises:
+        DataError: A folder is missing; under ``fail``, a label or image is broken or missing.
+    """
+
+    CLASSES: ClassVar[tuple[str, ...]] = ()
+    FAMILY: ClassVar[frozenset[str]] = frozenset()  # classes of other versions: left out, not unknown
+
+    def __init__(
+        self,
+        *,
+        data_root: str,
+        metainfo: Mapping[str, Any] | None = None,
+        upright_classes: Sequence[str] = (),
+        min_side: float = MIN_SIDE,
+        small: Literal["drop", "ignore"] = "drop",
+        ignore_difficulty: int | None = None,
+        on_error: Policy = "fail",
+        **kwargs: Any,
+    ) -> None:
+        self.min_side = min_side
+        self.small = small
+        self.ignore_difficulty = ignore_difficulty
+        self.on_error = on_error
+        self.left_out = LeftOut()
+        self.remarks: list[str] = []
+        meta = complete_metainfo(metainfo, self.CLASSES, data_root)
+        self.upright_labels = self._upright(upright_classes, meta["classes"])
+        super().__init__(data_root=data_root, metainfo=meta, **kwargs)
+
+    @abstractmethod
+    def scan(self) -> Scan:
+        """Find the images and read their labels."""
+
+    def class_key(self, name: str) -> str:
+        """Return what class names are compared by; subclasses drop differences in spelling."""
+        return name
+
+    def load_data_list(self) -> list[dict]:
+        """Read and check everything.
+
+        Returns:
+            One dict per image: ``img_id``, ``img_path``, ``instances`` with ``bbox`` (8 numbers),
+            ``bbox_label``, ``ignore_flag``; ``width`` and ``height`` where known, ``window`` where only
+            a part of the file is the image.
+        """
+        self.remarks = []
+        scan = self.scan()
+        self.left_out = scan.left_out
+        labels = self._labels(scan)
+        instances = self._instances(scan, labels)
+        data_list = [_entry(picture, part) for picture, part in zip(scan.pictures, instances, strict=True)]
+        if self.on_error == "skip":
+            data_list = self._drop_broken_images(data_list)
+        self.remarks += self._remarks(data_list)
+        self._report(data_list)
+        return data_list
+
+    def get_data_info(self, idx: int) -> dict:
+        """Return one entry, with ``upright_labels`` for the augmentation."""
+        return {**super().get_data_info(idx), "upright_labels": self.upright_labels}
+
+    def filter_data(self) -> list[dict]:
+        """Leave out images without objects from training where ``filter_cfg`` says so."""
+        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
+            return self.data_list
+        return [info for info in self.data_list if any(not item["ignore_flag"] for item in info["instances"])]
+
+    def _upright(self, names: Sequence[str], classes: Sequence[str]) -> list[int]:
+        """Return labels; classes of the family that the class list lacks are passed over."""
+        for name in names:
+            if name not in classes and name not in self.FAMILY:
+                hint = nearest(name, classes)
+                raise ConfigError(
+                    f"no class {name!r}{f'; {hint}' if hint else ''}",
+                    where="upright_classes",
+                    cure="correct it",
+                )
+        return [classes.index(name) for name in names if name in classes]
+
+    def _labels(self, scan: Scan) -> NDArray[np.int64]:
+        """Return the label of every object ``(M,)``; below 0 for those of no class of ours."""
+        keys = {self.class_key(name): index for index, name in enumerate(self._metainfo["classes"])}
+        family = {self.class_key(name) for name in self.FAMILY}
+        per_name = [
+            keys.get(key, _ELSEWHERE if key in family else _UNKNOWN)
+            for key in map(self.class_key, scan.table.names)
+        ]
+        labels = np.array(per_name, dtype=np.int64)[scan.table.kinds]
+        unknown = np.flatnonzero(labels == _UNKNOWN)
+        if len(unknown) and self.on_error == "fail":
+            raise self._unknown_class(scan, unknown)
+        self._note("objects of unknown classes", scan, unknown)
+        for kind, name in enumerate(scan.table.names):
+            if per_name[kind] == _ELSEWHERE:
+                self._note(f"objects of class {name}", scan, np.flatnonzero(scan.table.kinds == kind))
+        return labels
+
+    def _unknown_class(self, scan: Scan, unknown: NDArray[np.int64]) -> DataError:
+        table, first = scan.table, unknown[0]
+        name, label = table.names[table.kinds[first]], scan.pictures[table.owners[first]].label
+        hint = nearest(name, self._metainfo["classes"])
+        files = len(np.unique(table.owners[unknown]))
+        return DataError(
+            f"unknown class {name!r}{f'; {hint}' if hint else ''} "
+            f"({len(unknown)} objects of unknown classes in {files} files)",
+            where=f"{label}:{table.lines[first]}" if table.lines[first] else label,
+            cure="mend the label, list the class in metainfo=dict(classes=(...)), or set on_error='skip'",
+        )
+
+    def _instances(self, scan: Scan, labels: NDArray[np.int64]) -> list[list[dict]]:
+        """Return the objects of each image that pass the rules."""
+        table, ours = scan.table, labels >= 0
+        limit = max(self.min_side, _FLAT)
+        small = ours & (table.short_sides < (limit if self.small == "drop" else _FLAT))
+        outside = ours & ~small & is_outside(table.quads, _sizes(scan))
+        keep = ours & ~small & ~outside
+        crossed = keep & is_crossed(table.quads)
+        self._note(self._small_kind(), scan, np.flatnonzero(small))
+        self._note("boxes beyond the image", scan, np.flatnonzero(outside))
+        self._note("boxes with crossed corners (put in order)", scan, np.flatnonzero(crossed))
+        quads = uncrossed(table.quads[keep])
+        ignored = self._ignored(table)[keep]
+        columns = zip(quads.tolist(), labels[keep].tolist(), ignored.tolist(), strict=True)
+        items = [{"bbox": quad, "bbox_label": label, "ignore_flag": flag} for quad, label, flag in columns]
+        ends = np.concatenate([[0], np.cumsum(keep)])[table.ends].tolist()
+        return [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _small_kind(self) -> str:
+        dropped = self.min_side >= _FLAT and self.small == "drop"
+        return f"boxes under {self.min_side:g} px" if dropped else "boxes without area"
+
+    def _ignored(self, table: LabelTable) -> NDArray[np.int64]:
+        """Return 1 for objects that are neither trained on nor counted."""
+        ignored = np.zeros(len(table.quads), dtype=np.int64)
+        if self.ignore_difficulty is not None:
+            ignored[table.difficulties >= self.ignore_difficulty] = 1
+        if self.small == "ignore":
+            ignored[table.short_sides < self.min_side] = 1
+        return ignored
+
+    def _note(self, kind: str, scan: Scan, objects: NDArray[np.int64]) -> None:
+        owners = scan.table.owners[objects] if len(objects) else objects
+        self.left_out.note(kind, [file_name(scan.pictures[owner].label) for owner in owners])
+
+    def _drop_broken_images(self, data_list: list[dict]) -> list[dict]:
+        paths = list(dict.fromkeys(info["img_path"] for info in data_list))
+        with ThreadPoolExecutor() as pool:
+            whole = dict(zip(paths, pool.map(_is_whole, paths), strict=True))
+        self.left_out.note("unreadable images", [file_name(path) for path in paths if not whole[path]])
+        return [info for info in data_list if whole[info["img_path"]]]
+
+    def _remarks(self, data_list: list[dict]) -> list[str]:
+        """Return what the labels as a whole look wrong about; subclasses add to it."""
+        if self.test_mode:
+            return []
+        seen = {item["bbox_label"] for info in data_list for item in info["instances"]}
+        absent = [name for index, name in enumerate(self._metainfo["classes"]) if index not in seen]
+        return [f"no object of {len(absent)} classes: {', '.join(absent)}"] if absent and seen else []
+
+    def _report(self, data_list: list[dict]) -> None:
+        logger, name = MMLogger.get_current_instance(), self._described()
+        count = sum(len(info["instances"]) for info in data_list)
+        logger.info("%s: %d images, %d objects", name, len(data_list), count)
+        if self.left_out:
+            logger.warning("%s: left out %s", name, self.left_out.sentence())
+        for remark in self.remarks:
+            logger.warning("%s: %s", name, remark)
+
+    def _described(self) -> str:
+        """Return what the log calls the data set."""
+        return str(self.data_root)
+
+
+def _entry(picture: Picture, instances: list[dict]) -> dict:
+    entry: dict[str, Any] = {"img_id": picture.name, "img_path": picture.path, "instances": instances}
+    if picture.size is not None:
+        entry["width"], entry["height"] = picture.size
+    if picture.window is not None:
+        entry["window"] = picture.window
+    return entry
+
+
+def _sizes(scan: Scan) -> NDArray[np.float64]:
+    """Return width and height ``(M, 2)`` of the image of every object, infinite where it is not known."""
+    unknown = (np.inf, np.inf)
+    sizes = np.array([picture.size or unknown for picture in scan.pictures], dtype=np.float64)
+    return sizes.reshape(-1, 2)[scan.table.owners]
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        read_image(path)
+    except DataError:
+        return False
+    return True

@@ -1,0 +1,106 @@
+"""Oriented boxes from the polygons of COCO json files: SSDD, HRSID, NWPU VHR-10."""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from rsfoundation.detection.datasets.scan import Picture, Scan
+from rsfoundation.detection.label_table import LabelTable
+from rsfoundation.detection.left_out import LeftOut, note_or_raise
+from rsfoundation.errors import DataError
+from rsfoundation.structures.boxes import rbox_to_quad
+from rsfoundation.structures.dota_txt import DotaObject, Policy
+
+CROWD_DIFFICULTY = 1  # crowds stand where DOTA has difficult objects
+
+
+def read_coco(path: Path, images: Path, policy: Policy, left_out: LeftOut) -> Scan:
+    """Read one json file; the box of an object is the smallest rectangle around its polygons.
+
+    Args:
+        path: The json file.
+        images: Folder that ``file_name`` starts from.
+        policy: What a malformed object or a missing image does.
+        left_out: Takes the counts; becomes the scan's.
+
+    Raises:
+        DataError: The file is missing or no COCO json; under ``fail``, an object is malformed, or an
+            image is missing.
+    """
+    record = _load(path)
+    kinds = {int(item["id"]): str(item["name"]) for item in record["categories"]}
+    objects: dict[int, list[DotaObject]] = defaultdict(list)
+    for item in record["annotations"]:
+        try:
+            quad = _quad(item)
+            difficulty = CROWD_DIFFICULTY if item.get("iscrowd") else 0
+            objects[item["image_id"]].append(DotaObject(quad, kinds[item["category_id"]], difficulty))
+        except (ValueError, KeyError, TypeError) as error:
+            where = f"{path}, annotation {item.get('id')}"
+            problem = DataError(f"malformed annotation: {error!r}", where=where, cure="mend the file")
+            note_or_raise(left_out, "malformed annotations", problem, path.name, policy)
+    pictures = [_picture(item, path, images) for item in record["images"]]
+    present = [_is_there(picture, policy, left_out) for picture in pictures]
+    rows = [row for row, there in enumerate(present) if there]
+    table = LabelTable.of([objects[record["images"][row]["id"]] for row in rows])
+    return Scan(tuple(pictures[row] for row in rows), table, left_out)
+
+
+def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("images", "annotations", "categories"):
+            record[key]
+    except FileNotFoundError:
+        raise DataError("label file not found", where=path, cure="check the annotation folder") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"label file is no COCO json: {error!r}", where=path, cure="replace it") from error
+    return dict(record)
+
+
+def _picture(item: dict[str, Any], path: Path, images: Path) -> Picture:
+    image = images / item["file_name"]
+    return Picture(image.stem, str(image), str(path), (int(item["width"]), int(item["height"])))
+
+
+def _is_there(picture: Picture, policy: Policy, left_out: LeftOut) -> bool:
+    if Path(picture.path).is_file():
+        return True
+    error = DataError("an image of the list is missing", where=picture.path, cure="unpack all images")
+    note_or_raise(left_out, "listed images that are not there", error, Path(picture.path).name, policy)
+    return False
+
+
+def _quad(item: dict[str, Any]) -> tuple[float, ...]:
+    """Return the corners of the smallest rectangle around an object's shape.
+
+    Raises:
+        ValueError: There is no shape, or it has no extent.
+    """
+    points = _points(item.get("segmentation"))
+    if len(points) < 3 or not np.isfinite(points).all():
+        raise ValueError(f"{len(points)} points; expected a polygon of at least 3")
+    (cx, cy), (width, height), degrees = cv2.minAreaRect(points - points.mean(axis=0))
+    middle = points.mean(axis=0)
+    box = (cx + middle[0], cy + middle[1], width, height, math.radians(degrees))
+    return tuple(rbox_to_quad([box]).reshape(-1).tolist())
+
+
+def _points(shape: Any) -> np.ndarray:
+    """Return all points ``(P, 2)`` of polygons, or those on the outline of a run-length mask."""
+    if isinstance(shape, dict):
+        return _outline(shape)
+    flat = [value for polygon in shape or [] for value in polygon]
+    return np.array(flat, dtype=np.float32).reshape(-1, 2)
+
+
+def _outline(shape: dict[str, Any]) -> np.ndarray:
+    run_length = coco_mask.frPyObjects(shape, *shape["size"]) if isinstance(shape["counts"], list) else shape
+    rows, columns = np.nonzero(coco_mask.decode(run_length))
+    return np.stack([columns, rows], axis=1).astype(np.float32)

@@ -1,0 +1,52 @@
+"""FAIR1M 1.0 and 2.0, as tiled and as distributed."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rsfoundation.detection.classes import FAIR1M_CLASSES
+from rsfoundation.detection.cuts import FAIR1M_CUTS, Cut, PresetName
+from rsfoundation.detection.datasets.dota import DOTADataset
+from rsfoundation.detection.datasets.fair1m_xml import find_fair1m, read_fair1m_xml
+from rsfoundation.detection.datasets.folders import read_folders
+from rsfoundation.detection.datasets.scan import Scan
+from rsfoundation.detection.left_out import LeftOut
+from rsfoundation.registry import DATASETS
+
+
+@DATASETS.register_module()
+class FAIR1MDataset(DOTADataset):
+    """FAIR1M with its 37 classes: patches made by ``rsf prepare fair1m``, or the folders as distributed.
+
+    A folder with ``annfiles/`` or ``labelTxt/`` is read as DOTA's are; others as
+    ``<split>/[part1|part2/]{images/*.tif, labelXml|labelXmls/*.xml}``. Class names are compared without
+    capitals, blanks, hyphens and underscores: ``Passenger Ship`` is ``Passenger_Ship``.
+
+    Args:
+        metainfo: See :class:`OrientedDataset`.
+        **kwargs: See :class:`DOTADataset`.
+    """
+
+    FAMILY = frozenset(FAIR1M_CLASSES)
+    CUTS: ClassVar[Mapping[PresetName, Cut]] = FAIR1M_CUTS
+
+    def __init__(self, *, metainfo: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(metainfo={"classes": FAIR1M_CLASSES, **(metainfo or {})}, **kwargs)
+
+    def class_key(self, name: str) -> str:
+        """Drop capitals and everything between words."""
+        return re.sub(r"[\s_-]", "", name).lower()
+
+    def _scan_split(self, folder: Path) -> Scan:
+        parts = [] if _is_tiled(folder) else sorted(folder.glob("*/images"))
+        if parts or any((folder / name).is_dir() for name in ("labelXml", "labelXmls")):
+            files = find_fair1m(folder)
+            return read_folders(
+                files, read_fair1m_xml, self.on_error, LeftOut(), needs_labels=not self.test_mode
+            )
+        return super()._scan_split(folder)
+
+
+def _is_tiled(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in ("annfiles", "labelTxt"))
