@@ -118,6 +118,18 @@ def test_rotated_feature_align(points):
     )
 
 
+def test_rotated_feature_align_takes_one_row_per_pixel():
+    """R3Det hands the boxes of all images over as one list."""
+    features = draw(2, 3, 4, 5).requires_grad_()
+    boxes = torch.rand(2, 4, 5, 5, dtype=DOUBLE) * 30
+    spread = rotated_feature_align(features, boxes, 1 / 8, 1)
+    rows = rotated_feature_align(features, boxes.reshape(-1, 5), 1 / 8, 1)
+    torch.testing.assert_close(rows, spread)
+    seed = draw(2, 3, 4, 5)
+    slopes = [torch.autograd.grad(out, features, seed)[0] for out in (spread, rows)]
+    torch.testing.assert_close(*slopes)
+
+
 def test_rotated_feature_align_rejects_other_shapes():
     with pytest.raises(OperatorInputError, match="rotated_feature_align"):
         rotated_feature_align(draw(1, 2, 4, 4), draw(1, 4, 5, 5), 1 / 8, 1)

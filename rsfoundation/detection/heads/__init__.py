@@ -1,5 +1,9 @@
 """Parts of oriented detectors that mmrotate lacks."""
 
 from rsfoundation.detection.heads.align_conv import PerLevelAlignConv
+from rsfoundation.detection.heads.angle_coder import OpenCVAngleCoder
+from rsfoundation.detection.heads.pafpn import CSPNeXtPAFPN
+from rsfoundation.detection.heads.roi_extractor import EnlargingRoIExtractor
+from rsfoundation.detection.heads.strip_head import StripHead
 
-__all__ = ["PerLevelAlignConv"]
+__all__ = ["CSPNeXtPAFPN", "EnlargingRoIExtractor", "OpenCVAngleCoder", "PerLevelAlignConv", "StripHead"]

@@ -1,0 +1,42 @@
+"""Pooling of enlarged regions, as OBBDetection does."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmrotate.models.roi_heads import RotatedSingleRoIExtractor
+from torch import Tensor
+
+from rsfoundation.registry import MODELS
+
+
+@MODELS.register_module()
+class EnlargingRoIExtractor(RotatedSingleRoIExtractor):
+    """``mmrotate.RotatedSingleRoIExtractor`` over regions with a margin.
+
+    The level a region is read from follows its own size, not that with the margin.
+
+    Args:
+        enlarge: Factors on width and height; RSP's detectors use (1.4, 1.2).
+        **kwargs: Those of the extractor.
+    """
+
+    def __init__(self, enlarge: tuple[float, float] = (1.4, 1.2), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.enlarge = enlarge
+
+    def forward(
+        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: tuple[float, float] | None = None
+    ) -> Tensor:
+        """Pool ``(N, C, H, W)`` from maps for regions ``(N, 6)``: image index, cx, cy, w, h, theta.
+
+        Args:
+            feats: One map per level.
+            rois: In image pixels.
+            roi_scale_factor: Factors on height and width beside the margin, as upstream.
+        """
+        more_height, more_width = roi_scale_factor or (1.0, 1.0)
+        width, height = self.enlarge
+        factors = (height * more_height, width * more_width)
+        if len(feats) == 1:  # upstream scales only where it chooses a level
+            return super().forward(feats, self.roi_rescale(rois, factors))
+        return super().forward(feats, rois, factors)
