@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from mmengine.structures import BaseDataElement
 
+from rsfoundation.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -59,6 +61,25 @@ class Accumulator(Protocol):
 
 
 Writer = Callable[[Any, Path], None]
+
+
+@dataclass(frozen=True)
+class TestRequest:
+    """What a user asked of a test beside the config.
+
+    Attributes:
+        format_only: Write a submission for the data set's server in place of figures.
+        out: Folder of that submission.
+        images: Folder of the full test images, where the config tests patches of them.
+        tta: Test each image several times, flipped and at several scales.
+    """
+
+    __test__ = False  # not a test class for pytest
+
+    format_only: bool = False
+    out: Path | None = None
+    images: Path | None = None
+    tta: bool = False
 
 
 class Task(ABC):
@@ -125,6 +146,20 @@ class Task(ABC):
     @abstractmethod
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the file(s) a tested sample was read from."""
+
+    def prepare_test(self, cfg: Any, request: TestRequest) -> None:
+        """Change a test's config as the user asked; called before the runner is built.
+
+        Raises:
+            ConfigError: The task cannot do that.
+        """
+        options = {"--format-only": request.format_only, "--tta": request.tta}
+        for option in (name for name, asked in options.items() if asked):
+            raise ConfigError(f"{self.name} has no {option}", where=option, cure="leave the option out")
+
+    def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
+        """Write what a test's metrics know beside their figures, and return the files; on the first rank."""
+        return []
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> BaseDataElement | None:
         """Return the ground truth that lies beside a scene's file(s) in the layout of the task's data sets.

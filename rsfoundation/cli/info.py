@@ -9,6 +9,7 @@ import typer
 from rsfoundation.cli.console import console, say, table
 from rsfoundation.cli.options import ConfigArgument, Overrides
 from rsfoundation.cli.sizes import JsonFile, NetworkArgument, SizeOption, read_size, write_json
+from rsfoundation.cli.submission import submission
 
 if TYPE_CHECKING:
     from rsfoundation.backbones.complexity import Complexity, Part
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the verb with its topics."""
     group = typer.Typer(
-        no_args_is_help=True, help="Show what there is: configs, models, one config, one model."
+        no_args_is_help=True,
+        help="Show what there is: configs, models, a config, a model, a submission.",
     )
     group.command("configs")(configs)
     group.command("models")(models)
     group.command("config")(config)
     group.command("model")(model)
+    group.command("submission")(submission)
     app.add_typer(group, name="info")
 
 

@@ -28,6 +28,36 @@ Checkpoint = Annotated[
 Pictures = Annotated[
     int, typer.Option("--pictures", help="How many pictures of truth and prediction to draw.", min=0)
 ]
+FormatOnly = Annotated[
+    bool,
+    typer.Option(
+        "--format-only",
+        help="Detection: measure nothing; merge patches and write the archives for the server of DOTA or "
+        "FAIR1M, checked against its rules. For test sets without labels.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="With --format-only: folder of the archives; submission/ in the run folder."
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        help="With --format-only: folder of the full test images. Then each of them must have been tested; "
+        "FAIR1M needs it for image sizes, where patches were tested.",
+    ),
+]
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Detection: test each image at several scales and flips, merged by rotated NMS. Nine passes; "
+        "the config may choose: tta = dict(scales=(0.5, 1.0, 1.5), flips=(None, 'horizontal', 'vertical')).",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +70,10 @@ def test(
     checkpoint: Checkpoint = None,
     work_dir: WorkDir = None,
     pictures: Pictures = 8,
+    format_only: FormatOnly = False,
+    out: Out = None,
+    images: Images = None,
+    tta: Tta = False,
     amp: Amp = False,
     device: Device = "auto",
     seed: Seed = None,
@@ -50,17 +84,25 @@ def test(
 ) -> None:
     """Test a checkpoint on the config's test set.
 
-    Writes test.json and pictures/test into the run folder.
+    Writes test.json and pictures/test into the run folder; detection adds evaluation/ with precision-recall
+    curves, a table of classes and a confusion matrix. Which rule gives which number: docs/evaluation.md.
 
     Example: rsf test quickstart/detection_toy_lsknet_t
+
+    DOTA's own rules: rsf test CONFIG --cfg-options test_evaluator.matching=devkit
+
+    For the server: rsf test CONFIG --format-only --images data/DOTA/test/images
     """
     from rsfoundation.checkpoints import trusting
     from rsfoundation.engine.options import RunOptions
     from rsfoundation.engine.test import test as run
+    from rsfoundation.task import TestRequest
 
     options = RunOptions(work_dir, None, amp, device, seed, launcher.value, tuple(cfg_options or ()))
     with trusting(trust_checkpoint):
-        result = run(config, checkpoint, options, pictures)
-    metrics_table(f"{result.task}: {result.checkpoint}", result.metrics)
+        result = run(config, checkpoint, options, pictures, TestRequest(format_only, out, images, tta))
+    metrics_table(f"{result.task}: {result.checkpoint}", result.metrics or result.details)
+    for file in result.reports:
+        say(f"written: {file}")
     if result.pictures:
         say(f"pictures: {result.pictures}")

@@ -1,6 +1,5 @@
 """Average precision by the two rules of PASCAL VOC, on matches of oriented boxes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,16 +7,20 @@ import numpy as np
 
 ApRule = Literal["voc07", "voc12"]
 
+# Multiples of 0.1 as every public implementation counts them: 3 * 0.1 is a little above 0.3, so that a recall
+# of exactly 0.3 does not reach that level.
+_LEVELS = np.arange(11) * 0.1
+
 
 @dataclass(frozen=True)
-class ClassMatches:
-    """Detections of one class in one image, best score first, and what they overlap most.
+class Matches:
+    """Detections of one class over all images, best score first, and the objects of that class.
 
     Attributes:
         scores: ``(n,)``, descending.
-        overlaps: ``(n,)`` IoU with the best object of that class; 0 without objects.
-        targets: ``(n,)`` index of that object.
-        ignored: ``(m,)`` whether each object is one that does not count.
+        overlaps: ``(n,)`` IoU with the object of its image and class that each overlaps most.
+        targets: ``(n,)`` index of that object below; -1 without one.
+        ignored: ``(m,)``, which objects do not count.
     """
 
     scores: np.ndarray
@@ -33,12 +36,14 @@ class ClassCurve:
     Attributes:
         objects: How many objects count.
         detections: How many detections there are.
-        recall: ``(k,)`` after each detection that counts, best score first.
+        scores: ``(k,)`` of the detections that count, best first.
+        recall: ``(k,)`` after each of them.
         precision: ``(k,)`` likewise.
     """
 
     objects: int
     detections: int
+    scores: np.ndarray
     recall: np.ndarray
     precision: np.ndarray
 
@@ -48,47 +53,56 @@ class ClassCurve:
             return float("nan")
         return (_eleven_points if rule == "voc07" else _area)(self.recall, self.precision)
 
+    def best_f1(self) -> tuple[float, float]:
+        """Return the largest F1 and the score from which detections must be taken to reach it."""
+        if self.objects == 0 or not len(self.scores):
+            return 0.0, 1.0
+        f1 = 2 * self.recall * self.precision / np.maximum(self.recall + self.precision, 1e-12)
+        best = int(f1.argmax())
+        return float(f1[best]), float(self.scores[best])
 
-def class_curve(images: Sequence[ClassMatches], threshold: float) -> ClassCurve:
-    """Judge every detection at an IoU threshold and accumulate over images.
 
-    A detection is right when its best object reaches the threshold and no better scored one took it;
-    it does not count when that object is ignored; else it is wrong.
+def class_curve(matches: Matches, threshold: float, strict: bool = False) -> ClassCurve:
+    """Judge every detection at an IoU threshold.
+
+    A detection is right when its object reaches the threshold and no better scored one took it; it does not
+    count when that object is ignored; else it is wrong.
+
+    Args:
+        matches: Detections and objects of the class.
+        threshold: Least IoU.
+        strict: Whether the IoU must lie above the threshold.
     """
-    judged = [_judge(image, threshold) for image in images]
-    scores = np.concatenate([image.scores[counts] for image, (_, counts) in zip(images, judged, strict=True)])
-    right = np.concatenate([hits[counts] for hits, counts in judged])
-    right = right[np.argsort(-scores, kind="stable")]
-    true_positives = np.cumsum(right)
-    objects = sum(int((~image.ignored).sum()) for image in images)
+    reached = matches.overlaps > threshold if strict else matches.overlaps >= threshold
+    near = np.flatnonzero(reached & (matches.targets >= 0))
+    taken = matches.targets[near]
+    counts = np.ones(len(matches.scores), dtype=bool)
+    counts[near] = ~matches.ignored[taken]
+    right = np.zeros(len(matches.scores), dtype=bool)
+    _, first = np.unique(taken, return_index=True)
+    right[near[first]] = True
+    true_positives = np.cumsum(right[counts])
+    objects = int((~matches.ignored).sum())
     return ClassCurve(
         objects=objects,
-        detections=sum(len(image.scores) for image in images),
+        detections=len(matches.scores),
+        scores=matches.scores[counts],
         recall=true_positives / max(objects, 1),
-        precision=true_positives / np.arange(1, len(right) + 1),
+        precision=true_positives / np.arange(1, len(true_positives) + 1),
     )
 
 
-def _judge(image: ClassMatches, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return which detections are right, and which count."""
-    hits = np.zeros(len(image.scores), dtype=bool)
-    if not len(image.ignored):
-        return hits, ~hits
-    near = np.flatnonzero(image.overlaps >= threshold)
-    _, first = np.unique(image.targets[near], return_index=True)
-    hits[near[first]] = True
-    counts = np.ones(len(hits), dtype=bool)
-    counts[near] = ~image.ignored[image.targets[near]]
-    return hits & counts, counts
+def _envelope(precision: np.ndarray) -> np.ndarray:
+    """Return the best precision at the recall of each point or beyond."""
+    return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def _eleven_points(recall: np.ndarray, precision: np.ndarray) -> float:
     """VOC 2007: mean of the best precision at recall 0, 0.1, ..., 1."""
-    levels = np.arange(11) / 10
-    return float(np.mean([precision[recall >= level - 1e-9].max(initial=0.0) for level in levels]))
+    envelope = np.append(_envelope(precision), 0.0)
+    return float(envelope[np.searchsorted(recall, _LEVELS, "left")].mean())
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:
     """VOC 2010 and later: area under the precision envelope."""
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    return float(np.sum(np.diff(recall, prepend=0.0) * _envelope(precision)))

@@ -1,128 +1,120 @@
 """Oriented mean average precision, computed in process and gathered over ranks."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from mmdet.structures.bbox import get_box_tensor
+from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from torch import Tensor
 
-from rsfoundation.detection.average_precision import ApRule, ClassCurve, ClassMatches, class_curve
-from rsfoundation.ops import box_iou_rotated
+from rsfoundation.detection.average_precision import ApRule
+from rsfoundation.detection.evaluation.evaluate import Evaluation, evaluate
+from rsfoundation.detection.evaluation.labels import LabelFolder
+from rsfoundation.detection.evaluation.merging import merge_patches
+from rsfoundation.detection.evaluation.overlaps import Matching
+from rsfoundation.detection.evaluation.records import ImageRecord, findings_of, record_of, sorted_once
 from rsfoundation.registry import METRICS
-from rsfoundation.structures.boxes import quad_to_rbox
 
-_THRESHOLDS = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2))  # COCO's ten
-_NOTHING = ClassMatches(*(np.zeros(0, kind) for kind in (float, float, int, bool)))
+
+class RecordingMetric(BaseMetric):
+    """Keeps detections and labels of each tested sample as small arrays, and gathers them over ranks.
+
+    Samples are told apart by name and file: what a sampler hands out twice to even out the ranks counts
+    once, and figures do not depend on the number of ranks.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        """Take the records of one batch."""
+        self.results.extend(record_of(sample) for sample in data_samples)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Gather, and compute on the first rank.
+
+        Args:
+            size: Number of samples in the data set.
+        """
+        named = all(record.name or record.path for record in self.results)
+        return super().evaluate(max(size, len(self.results) * get_world_size()) if named else size)
 
 
 @METRICS.register_module()
-class DOTAMetric(BaseMetric):
+class DOTAMetric(RecordingMetric):
     """Mean AP of oriented boxes: ``mAP50``, ``mAP75``, ``mAP`` (.5:.95), and ``AP50/<class>``
     of each class with objects.
 
-    IoU is that of rotated rectangles, matched with ``>=``. Ignored objects neither count as missed nor
-    make their detections wrong. The mean runs over classes with objects, and is NaN when there is none.
-    ``mAP50_voc07`` and ``mAP50_voc12`` are both reported; ``rule`` chooses the one that all others follow.
+    Ignored objects neither count as missed nor make their detections wrong. ``mAP50_voc07`` and
+    ``mAP50_voc12`` are both reported; ``rule`` chooses the one that all others follow. Figures are NaN when
+    there is no object at all.
 
     Args:
         rule: ``voc07`` (11 points; DOTA's and most papers' rule) or ``voc12`` (area).
+        matching: ``mmrotate``: IoU of rectangles fitted around the labels reaches the threshold; the mean
+            runs over classes with objects. ``devkit``, as DOTA's server and devkit: IoU of the corners as
+            labelled lies above it, difficult objects do not count, and the mean runs over all classes, 0
+            for one without objects.
+        full_images: Merge the patches of each image by NMS per class, and evaluate in its pixels.
+        full_image_labels: Folder of DOTA label files of the full images; the labels of the patches joined,
+            when not given.
+        merge_iou: Of that NMS.
         collect_device: Where results of ranks are gathered.
         prefix: Put before every name.
+
+    Attributes:
+        evaluation: What was measured last, on the first rank.
     """
 
     default_prefix = "detection"
 
     def __init__(
-        self, rule: ApRule = "voc07", collect_device: str = "cpu", prefix: str | None = None
+        self,
+        rule: ApRule = "voc07",
+        matching: Matching = "mmrotate",
+        full_images: bool = False,
+        full_image_labels: str | None = None,
+        merge_iou: float = 0.1,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.rule: ApRule = rule
+        self.matching: Matching = matching
+        self.full_images = full_images or full_image_labels is not None
+        self.full_image_labels = full_image_labels
+        self.merge_iou = merge_iou
+        self.evaluation: Evaluation | None = None
 
-    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Match one batch; keeps ``label -> ClassMatches`` per image, not the boxes."""
-        self.results.extend(match_image(sample) for sample in data_samples)
+    def compute_metrics(self, results: list[ImageRecord]) -> dict[str, float]:
+        """Turn the records of all images into figures, and log a table of classes."""
+        records, names = sorted_once(results), self.dataset_meta["classes"]
+        if self.full_images:
+            labels = self._labels(names)
+            records = list(merge_patches(records, self.merge_iou, labels.read if labels else None))
+        self.evaluation = evaluate(findings_of(records), names, self.rule, self.matching)
+        self._log_table(self.evaluation)
+        return self.evaluation.metrics()
 
-    def compute_metrics(self, results: list[dict[int, ClassMatches]]) -> dict[str, float]:
-        """Turn the matches of all images into figures, and log a table of classes."""
-        names = self.dataset_meta["classes"]
-        curves = [self._curves(results, label) for label in range(len(names))]
-        aps = np.array([[curve.average_precision(self.rule) for curve in row] for row in curves])
-        by_rule: dict[str, float] = {
-            f"mAP50_{rule}": _mean(np.array([row[0].average_precision(rule) for row in curves]))
-            for rule in ("voc07", "voc12")
-        }
-        self._log_table(names, [row[0] for row in curves], aps)
-        return {
-            "mAP50": _mean(aps[:, 0]),
-            "mAP75": _mean(aps[:, _THRESHOLDS.index(0.75)]),
-            "mAP": _mean(aps),
-            **by_rule,
-            **{
-                f"AP50/{name}": float(ap)
-                for name, ap in zip(names, aps[:, 0], strict=True)
-                if not np.isnan(ap)
-            },
-        }
+    def _labels(self, names: Sequence[str]) -> LabelFolder | None:
+        if self.full_image_labels is None:
+            return None
+        ignore = 1 if self.matching == "devkit" else None
+        return LabelFolder(Path(self.full_image_labels), tuple(names), ignore)
 
-    def _curves(self, results: list[dict[int, ClassMatches]], label: int) -> list[ClassCurve]:
-        images = [image.get(label, _NOTHING) for image in results] or [_NOTHING]
-        return [class_curve(images, threshold) for threshold in _THRESHOLDS]
-
-    def _log_table(self, names: Sequence[str], curves: Sequence[ClassCurve], aps: np.ndarray) -> None:
+    def _log_table(self, evaluation: Evaluation) -> None:
         lines = [f"{'class':<20} {'objects':>8} {'found':>8} {'recall':>7} {'AP50':>7} {'AP':>7}"]
-        for name, curve, row in zip(names, curves, aps, strict=True):
-            if curve.objects or curve.detections:
-                recall = curve.recall[-1] if len(curve.recall) else 0.0
+        for name, curves, row in zip(evaluation.classes, evaluation.curves, evaluation.aps(), strict=True):
+            if curves[0].objects or curves[0].detections:
+                recall = curves[0].recall[-1] if len(curves[0].recall) else 0.0
                 lines.append(
-                    f"{name:<20} {curve.objects:>8} {curve.detections:>8} {recall:>7.3f}"
+                    f"{name:<20} {curves[0].objects:>8} {curves[0].detections:>8} {recall:>7.3f}"
                     f" {row[0]:>7.3f} {np.mean(row):>7.3f}"
                 )
-        MMLogger.get_current_instance().info("average precision (%s)\n%s", self.rule, "\n".join(lines))
-
-
-def match_image(sample: Mapping[str, Any]) -> dict[int, ClassMatches]:
-    """Match the predictions of one sample with its ground truth, class by class.
-
-    Args:
-        sample: A ``DetDataSample`` as dict: ``pred_instances``, ``gt_instances``, ``ignored_instances``.
-    """
-    predicted, scores = sample["pred_instances"], sample["pred_instances"]["scores"].detach().cpu()
-    found, found_labels = _rboxes(predicted["bboxes"]), predicted["labels"].cpu()
-    truth = [sample["gt_instances"], sample.get("ignored_instances", {})]
-    truth = [part for part in truth if "bboxes" in part]
-    boxes = torch.cat([_rboxes(part["bboxes"]) for part in truth] or [torch.zeros(0, 5)])
-    labels = torch.cat([part["labels"].cpu() for part in truth] or [torch.zeros(0, dtype=torch.long)])
-    ignored = torch.arange(len(labels)) >= (len(truth[0]["labels"]) if truth else 0)
-    matches = {}
-    for label in torch.cat([found_labels, labels]).unique().tolist():
-        mine, theirs = found_labels == label, labels == label
-        order = scores[mine].argsort(descending=True, stable=True)
-        overlaps, targets = _best(found[mine][order], boxes[theirs])
-        matches[int(label)] = ClassMatches(
-            scores[mine][order].numpy(), overlaps.numpy(), targets.numpy(), ignored[theirs].numpy()
-        )
-    return matches
-
-
-def _best(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the IoU with, and the index of, the object that each found box overlaps most."""
-    if not len(truth) or not len(found):
-        return torch.zeros(len(found)), torch.zeros(len(found), dtype=torch.long)
-    best = box_iou_rotated(found, truth).max(dim=1)
-    return best.values, best.indices
-
-
-def _rboxes(bboxes: Any) -> Tensor:
-    """Return boxes of any mm box type as ``(N, 5)`` on the CPU."""
-    tensor = get_box_tensor(bboxes).detach().cpu().float()
-    if tensor.shape[-1] == 8:
-        return torch.from_numpy(quad_to_rbox(tensor.numpy())).float()
-    return tensor.reshape(-1, 5)
-
-
-def _mean(aps: np.ndarray) -> float:
-    return float(np.nanmean(aps)) if np.isfinite(aps).any() else float("nan")
+        on = f"{evaluation.images} {'full images' if self.full_images else 'images'}"
+        table = "\n".join(lines)
+        logger = MMLogger.get_current_instance()
+        logger.info("average precision (%s, %s matching, %s)\n%s", self.rule, self.matching, on, table)
+        if not any(row[0].objects for row in evaluation.curves):
+            logger.warning(
+                "no labelled object: nothing can be measured; `rsf test --format-only` writes a submission"
+            )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,12 +11,16 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import BaseDataElement, InstanceData
 
 from rsfoundation.detection.dota_files import find_label
+from rsfoundation.detection.evaluation.report import write_report
 from rsfoundation.detection.merge import WindowMerger
+from rsfoundation.detection.metric import DOTAMetric
+from rsfoundation.detection.protocol import prepare_test
 from rsfoundation.detection.result import OrientedBoxes, make_result, write_json, write_txt
+from rsfoundation.detection.submission.metric import DetectionSubmission
 from rsfoundation.registry import TASKS
 from rsfoundation.structures.boxes import quad_to_rbox
 from rsfoundation.structures.dota_txt import read_dota_txt
-from rsfoundation.task import Classes, Task, Writer
+from rsfoundation.task import Classes, Task, TestRequest, Writer
 from rsfoundation.visualization import add_legend, draw_boxes, magnification, magnify, side_by_side
 
 _SHOWN = 0.3  # score from which a comparison shows a detection
@@ -71,6 +75,23 @@ class OrientedDetection(Task):
         """Return the image a tested sample was read from."""
         return [sample.metainfo["img_path"]]
 
+    def prepare_test(self, cfg: Any, request: TestRequest) -> None:
+        """Write a submission, test flipped and scaled forms, or leave labels as the metric needs them."""
+        prepare_test(cfg, request, self.merge_iou)
+
+    def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
+        """Write curves and tables to ``evaluation/`` (of a second metric to ``evaluation_2/``, and so on)."""
+        measured = [
+            metric.evaluation for metric in metrics if isinstance(metric, DOTAMetric) and metric.evaluation
+        ]
+        archives = [metric.submissions for metric in metrics if isinstance(metric, DetectionSubmission)]
+        written = [submission.path for submissions in archives for submission in submissions]
+        for number, evaluation in enumerate(measured, start=1):
+            written += write_report(
+                evaluation, folder / ("evaluation" if number == 1 else f"evaluation_{number}")
+            )
+        return written
+
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
         """Read the label file that belongs to ``<split>/images/<name>``; ``None`` where there is none.
 
@@ -92,6 +113,7 @@ def _from_instances(instances: InstanceData | None, classes: Classes) -> Oriente
     if instances is None or "bboxes" not in instances:
         return make_result(np.zeros((0, 5)), np.zeros(0), np.zeros(0), classes.names)
     boxes = get_box_tensor(instances.bboxes).detach().cpu().numpy()
+    boxes = quad_to_rbox(boxes) if boxes.shape[-1] == 8 else boxes
     labels = instances.labels.cpu().numpy()
     scores = instances.scores.cpu().numpy() if "scores" in instances else np.ones(len(labels))
     shown = scores >= _SHOWN

@@ -42,6 +42,7 @@ class TestResult:
         metrics: Unified name -> value; fractions in 0..1.
         details: Every figure of the evaluator that has no unified name, such as per-class values.
         pictures: Folder of the comparison pictures.
+        reports: Files that the task wrote beside: curves, tables, submissions.
         seconds: Wall time.
     """
 
@@ -53,6 +54,7 @@ class TestResult:
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
     pictures: str | None = None
+    reports: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def write(self, path: Path) -> None:

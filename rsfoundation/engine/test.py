@@ -13,6 +13,7 @@ from rsfoundation.engine.results import TestResult, unify_metrics
 from rsfoundation.engine.runner import build_runner
 from rsfoundation.engine.tasks import build_task
 from rsfoundation.errors import ConfigError
+from rsfoundation.task import TestRequest
 
 
 def test(
@@ -20,6 +21,7 @@ def test(
     checkpoint: str | Path | None = None,
     options: RunOptions = RunOptions(),  # noqa: B008 (frozen)
     pictures: int = 8,
+    request: TestRequest = TestRequest(),  # noqa: B008 (frozen)
 ) -> TestResult:
     """Test a checkpoint on the config's test set.
 
@@ -28,6 +30,7 @@ def test(
         checkpoint: A checkpoint file or a run folder; the config's own run folder when not given.
         options: What the user said beside the config.
         pictures: How many pictures of truth and prediction to draw.
+        request: What is to be written or done beside the test; what a task cannot do, it refuses.
 
     Raises:
         RSFError: The config, the data or the checkpoint is at fault.
@@ -41,10 +44,12 @@ def test(
     cfg.resume = False
     cfg.load_from = str(find_checkpoint(checkpoint or cfg.work_dir))
     task = build_task(cfg)
+    task.prepare_test(cfg, request)
     runner = build_runner(cfg)
     runner.register_hook(PictureHook(task, count=pictures))
     metrics, details = unify_metrics(task, runner.test())
     folder = Path(cfg.work_dir)
+    reports = task.write_reports(runner.test_evaluator.metrics, folder) if runner.rank == 0 else []
     result = TestResult(
         task=task.name,
         config=str(cfg.filename),
@@ -52,6 +57,7 @@ def test(
         metrics=metrics,
         details=details,
         pictures=str(folder / "pictures" / "test") if pictures else None,
+        reports=tuple(str(file) for file in reports),
         seconds=time.monotonic() - started,
     )
     if runner.rank == 0:

@@ -95,8 +95,8 @@ def shift(rboxes: ArrayLike, dx: float, dy: float) -> Boxes:
 
 def flip(
     rboxes: ArrayLike,
-    height: int,
-    width: int,
+    height: float,
+    width: float,
     direction: FlipDirection,
     version: AngleVersion = "le90",
 ) -> Boxes:

@@ -97,3 +97,52 @@ def test_table_names_the_classes(caplog):
 
 def test_registered():
     assert METRICS.get("rsfoundation.DOTAMetric") is DOTAMetric
+
+
+def named(name, **kwargs):
+    return {**sample(**kwargs), "img_id": name, "img_path": f"{name}.png", "ori_shape": (100, 100)}
+
+
+def test_what_a_sampler_hands_out_twice_counts_once():
+    one = named("a", found=[A], scores=[0.9], found_labels=[0], truth=[A], labels=[0])
+    two = named("b", found=[B], scores=[0.8], found_labels=[0], truth=[B, A], labels=[0, 0])
+    assert evaluate([one, two]) == evaluate([two, one, two, two])
+    assert evaluate([one, two])["detection/mAP50_voc12"] == pytest.approx(2 / 3)
+
+
+def test_patches_of_one_file_are_not_taken_for_copies():
+    left = {**named("P1__100__0___0", truth=[A], labels=[0]), "img_path": "P1.tif"}
+    right = {**named("P1__100__80___0", truth=[A], labels=[0]), "img_path": "P1.tif"}
+    metric = DOTAMetric()
+    metric.dataset_meta = {"classes": ("ship",)}
+    for item in (left, right):
+        metric.process({}, [item])
+    metric.evaluate(2)
+    assert metric.evaluation.curves[0][0].objects == 2
+
+
+def test_full_images_merge_patches_and_labels(tmp_path):
+    left = named("P1__64__0___0", found=[B], scores=[0.9], found_labels=[0], truth=[B], labels=[0])
+    shifted = [B[0] - 40, *B[1:]]
+    right = named(
+        "P1__64__40___0", found=[shifted], scores=[0.8], found_labels=[0], truth=[shifted], labels=[0]
+    )
+    assert evaluate([left, right], full_images=True)["detection/mAP50"] == pytest.approx(1.0)
+    quad = " ".join(map(str, rbox_to_quad([B]).ravel().tolist()))
+    (tmp_path / "P1.txt").write_text(f"{quad} ship 1\n1 1 9 1 9 9 1 9 ship 0\n")
+    # mmrotate counts the difficult ship, which is found, and the other, which is missed
+    loose = evaluate([left, right], full_image_labels=str(tmp_path), rule="voc12")
+    assert loose["detection/mAP50"] == pytest.approx(0.5)
+    # to the devkit the difficult one counts for nothing, and neither does its detection
+    strict = evaluate([left, right], full_image_labels=str(tmp_path), rule="voc12", matching="devkit")
+    assert strict["detection/mAP50"] == 0.0
+
+
+def test_unlabelled_samples_are_told_what_they_are_good_for(caplog):
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    evaluate([named("a", found=[A], scores=[0.9], found_labels=[0])])
+    logger.removeHandler(caplog.handler)
+    assert "--format-only" in caplog.text

@@ -1,6 +1,8 @@
 """Training, resuming, testing and their records, on a task that trains in a second."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,10 +13,13 @@ from rsfoundation.engine.train import train
 from rsfoundation.errors import CheckpointError, ConfigError
 
 
-@pytest.fixture
-def trained(tiny_config):
-    options = RunOptions(work_dir=tiny_config.parent / "run", device="cpu", seed=3)
-    return tiny_config, options, train(tiny_config, options)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from tiny_task import write_config
+
+    config = write_config(tmp_path_factory.mktemp("trained"))
+    options = RunOptions(work_dir=config.parent / "run", device="cpu", seed=3)
+    return config, options, train(config, options)
 
 
 def test_a_run_learns_and_leaves_its_record(trained):
@@ -39,28 +44,38 @@ def test_testing_takes_the_best_checkpoint_and_writes_unified_json(trained):
     assert tested.details == {"count": 24}
     assert tested.checkpoint == str(result.best_checkpoint)
     written = json.loads((options.work_dir / "test.json").read_text())
-    assert set(written) == {"task", "config", "checkpoint", "metrics", "details", "pictures", "seconds"}
+    assert set(written) == {
+        "task",
+        "config",
+        "checkpoint",
+        "metrics",
+        "details",
+        "pictures",
+        "reports",
+        "seconds",
+    }
     assert len(list((options.work_dir / "pictures" / "test").glob("*.png"))) == 3
 
 
-def test_resume_goes_on_with_epoch_and_record(trained):
+def test_resume_goes_on_with_epoch_and_record(trained, tmp_path):
     config, options, _ = trained
-    more = RunOptions(
-        options.work_dir, resume="auto", device="cpu", seed=3, overrides=("train_cfg.max_epochs=6",)
-    )
+    run = tmp_path / "moved"
+    shutil.copytree(options.work_dir, run)
+    more = RunOptions(run, resume="auto", device="cpu", seed=3, overrides=("train_cfg.max_epochs=6",))
     result = train(config, more)
-    assert result.last_checkpoint.name == "epoch_6.pth"
-    record = json.loads((options.work_dir / "metrics.json").read_text())
+    assert result.last_checkpoint == run / "epoch_6.pth"
+    record = json.loads((run / "metrics.json").read_text())
     assert [row["epoch"] for row in record["val"]] == [2, 4, 6]
     iterations = [row["iter"] for row in record["train"]]
     assert iterations == sorted(set(iterations)) and iterations[-1] == 36
 
 
-def test_the_same_seed_gives_the_same_weights(tiny_config):
-    states = []
-    for name in ("a", "b"):
-        result = train(tiny_config, RunOptions(tiny_config.parent / name, device="cpu", seed=5))
-        states.append(torch.load(result.last_checkpoint, weights_only=False)["state_dict"])
+def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
+    config, options, first = trained
+    second = train(config, dataclasses.replace(options, work_dir=tmp_path / "again"))
+    states = [
+        torch.load(result.last_checkpoint, weights_only=False)["state_dict"] for result in (first, second)
+    ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 

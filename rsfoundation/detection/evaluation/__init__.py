@@ -1,0 +1,1 @@
+"""From detections and labels to average precision, on patches or on merged full images."""

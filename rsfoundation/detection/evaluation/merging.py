@@ -1,0 +1,134 @@
+"""From patches to full images: detections by rotated NMS, labels from their files or from the patches."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+
+from rsfoundation.detection.evaluation.records import ImageRecord
+from rsfoundation.detection.patch_names import PatchName, parse_patch_name
+from rsfoundation.errors import DataError
+from rsfoundation.ops import nms_rotated
+from rsfoundation.structures.boxes import quad_to_rbox
+
+_SAME_LABEL = 0.5  # pixels: labels of one object in two patches differ by the rounding of their files
+
+_RESIZED = re.compile(
+    r".+__\d*\.\d+__\d+___\d+"
+)  # DOTA's first tool: the scale, and a place in a resized image
+
+Truth = tuple[np.ndarray, np.ndarray, np.ndarray]  # truth, truth_labels, ignored of an ImageRecord
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
+    """Return which detections stay under rotated NMS per class, ordered by class, then best score first.
+
+    Of equal scores the earlier detection is the better one. The IoU is compared in float32, as the NMS of
+    mmcv does.
+
+    Args:
+        boxes: ``(n, 5)`` in pixels of one image.
+        scores: ``(n,)``.
+        labels: ``(n,)``.
+        iou: Overlap from which the worse of two goes.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranks = torch.arange(len(order), 0, -1, dtype=torch.float64)
+    table = torch.from_numpy(boxes[order].astype(np.float32))
+    kept = nms_rotated(table, ranks, iou, torch.from_numpy(labels[order].astype(np.int64)))
+    kept = order[kept.sort().values.numpy()]
+    return kept[np.argsort(labels[kept], kind="stable")]
+
+
+def merge_patches(
+    records: Sequence[ImageRecord], iou: float = 0.1, read_truth: Callable[[str], Truth] | None = None
+) -> Iterator[ImageRecord]:
+    """Merge the patches of each full image; one image is worked on at a time.
+
+    Args:
+        records: Patches, sorted by name; full images among them pass through the same NMS.
+        iou: Of the NMS.
+        read_truth: Returns the labels of a full image by its name. Not given: those of the patches are
+            joined, and an object that several patches hold counts once.
+
+    Raises:
+        DataError: A patch name tells no place in full-image pixels.
+    """
+    placed = [(place_of(record.name), record) for record in records]
+    placed.sort(key=lambda pair: pair[0].image)
+    for name, group in groupby(placed, key=lambda pair: pair[0].image):
+        yield _merge_one(name, list(group), iou, read_truth)
+
+
+def place_of(name: str) -> PatchName:
+    """Return a patch's place in its full image; a full image has a window of 0.
+
+    Raises:
+        DataError: The place is meant in pixels of a resized image.
+    """
+    place = parse_patch_name(name)
+    if place is None and _RESIZED.fullmatch(name):
+        raise DataError(
+            f"patch {name!r} was cut from a resized image; expected <image>__<window>__<x>___<y>",
+            cure="cut the images with `rsf prepare dota`, which cuts every scale in pixels of the full image",
+        )
+    return place or PatchName(name, 0, 0, 0)
+
+
+def _merge_one(
+    name: str,
+    parts: list[tuple[PatchName, ImageRecord]],
+    iou: float,
+    read_truth: Callable[[str], Truth] | None,
+) -> ImageRecord:
+    boxes = np.concatenate([_moved(record.boxes, place) for place, record in parts])
+    scores = np.concatenate([record.scores for _, record in parts])
+    labels = np.concatenate([record.labels for _, record in parts])
+    kept = suppress(boxes, scores, labels, iou)
+    truth, truth_labels, ignored = read_truth(name) if read_truth else _union(parts)
+    whole = len(parts) == 1 and parts[0][0].window == 0
+    return ImageRecord(
+        name=name,
+        path=parts[0][1].path,
+        size=parts[0][1].size if whole else (0, 0),
+        boxes=boxes[kept],
+        scores=scores[kept],
+        labels=labels[kept],
+        truth=truth,
+        truth_labels=truth_labels,
+        ignored=ignored,
+    )
+
+
+def _union(parts: list[tuple[PatchName, ImageRecord]]) -> Truth:
+    """Join the labels of patches; two of a class are one object when centre and size agree."""
+    width = max(record.truth.shape[1] for _, record in parts)
+    rows = [_moved(record.truth, place) for place, record in parts if len(record.truth)]
+    truth = np.concatenate(rows) if rows else np.zeros((0, width))
+    labels = np.concatenate([record.truth_labels for _, record in parts])
+    ignored = np.concatenate([record.ignored for _, record in parts])
+    patch = np.repeat(np.arange(len(parts)), [len(record.truth) for _, record in parts])
+    fitted = quad_to_rbox(truth) if truth.shape[1] == 8 else truth
+    side = np.sqrt(fitted[:, 2] * fitted[:, 3])
+    far = 10 * _SAME_LABEL * labels  # classes are kept apart along an axis of their own
+    pairs = KDTree(np.column_stack([fitted[:, :2], side, far])).query_pairs(
+        _SAME_LABEL, output_type="ndarray"
+    )
+    first, again = pairs.min(axis=1), pairs.max(axis=1)
+    elsewhere = patch[first] != patch[again]  # labelled twice within one patch: two objects, as in its file
+    keep = np.ones(len(truth), dtype=bool)
+    keep[again[elsewhere]] = False
+    counted = np.zeros(len(truth), dtype=bool)  # cut in one patch, whole and counted in another
+    counted[first[elsewhere & ~ignored[again]]] = True
+    return truth[keep], labels[keep], (ignored & ~counted)[keep]
+
+
+def _moved(rows: np.ndarray, place: PatchName) -> np.ndarray:
+    """Move boxes ``(n, 5)`` or corners ``(n, 8)`` from patch pixels to those of the full image."""
+    moved = rows.astype(np.float64)
+    columns = slice(None) if rows.shape[1] == 8 else slice(0, 2)
+    moved[:, columns] += np.tile((place.x, place.y), 4 if rows.shape[1] == 8 else 1)
+    return moved

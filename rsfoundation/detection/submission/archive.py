@@ -1,0 +1,69 @@
+"""Zip archives: written the same whenever and wherever, read with errors that say what is wrong."""
+
+import shutil
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from rsfoundation.errors import DataError
+
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal results give equal bytes
+
+
+def write_zip(path: Path, entries: Iterable[tuple[str, IO[bytes]]]) -> None:
+    """Write an archive of named files, whole or not at all.
+
+    Args:
+        path: The archive.
+        entries: Name in the archive and open file, read from where it stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in entries:
+            info = zipfile.ZipInfo(name, _NO_TIME)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            with archive.open(info, "w") as target:
+                shutil.copyfileobj(content, target, 1 << 20)
+    aside.replace(path)
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open an archive.
+
+    Raises:
+        DataError: It is missing, no zip archive, or damaged.
+    """
+    if not path.is_file():
+        raise DataError("the archive does not exist", where=path)
+    try:
+        archive = zipfile.ZipFile(path)
+        broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise DataError(
+            f"the file is no zip archive: {error}",
+            where=path,
+            cure="the servers take .zip only, no .tar.gz, .rar or .7z: zip -j Task1.zip Task1_*.txt",
+        ) from error
+    if broken is not None:
+        raise DataError("a file in the archive is damaged", where=f"{path}/{broken}", cure="zip it again")
+    return archive
+
+
+def file_names(archive: zipfile.ZipFile) -> list[str]:
+    """Return the names of all files in the archive; folders of their own are no files."""
+    return [info.filename for info in archive.infolist() if not info.is_dir()]
+
+
+def read_text(archive: zipfile.ZipFile, name: str) -> str:
+    """Return the text of one file.
+
+    Raises:
+        DataError: It is no UTF-8 text.
+    """
+    try:
+        return archive.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"the file is no UTF-8 text: {error}", where=f"{archive.filename}/{name}") from error

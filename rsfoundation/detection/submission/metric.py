@@ -1,0 +1,134 @@
+"""Writing a submission in place of figures: for test sets whose labels only the server has."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from mmengine.logging import MMLogger
+from PIL import Image
+
+from rsfoundation.detection.classes import FAIR1M_CLASSES
+from rsfoundation.detection.dota_files import IMAGE_SUFFIXES
+from rsfoundation.detection.evaluation.merging import Truth, merge_patches, place_of
+from rsfoundation.detection.evaluation.records import ImageRecord, sorted_once
+from rsfoundation.detection.metric import RecordingMetric
+from rsfoundation.detection.submission.check import Submission, check_submission
+from rsfoundation.detection.submission.dota import Written, write_dota
+from rsfoundation.detection.submission.fair1m import official_name, write_fair1m
+from rsfoundation.errors import DataError
+from rsfoundation.registry import METRICS
+
+
+@METRICS.register_module()
+class DetectionSubmission(RecordingMetric):
+    """Merges patches into full images, writes the archives of the server, and checks them.
+
+    Args:
+        out: Folder for the archives.
+        style: ``dota`` (Task1.zip, Task2.zip) or ``fair1m`` (test.zip); told by the classes when ``auto``.
+        images: Folder of the full test images. With it, every image must have been tested, and no other;
+            FAIR1M needs it for the sizes of images that were cut into patches.
+        merge_iou: Of the NMS per class.
+        collect_device: Where results of ranks are gathered.
+        prefix: Put before every name.
+
+    Attributes:
+        submissions: What was written last, on the first rank.
+    """
+
+    default_prefix = "submission"
+
+    def __init__(
+        self,
+        out: str,
+        style: Literal["auto", "dota", "fair1m"] = "auto",
+        images: str | None = None,
+        merge_iou: float = 0.1,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.out = Path(out)
+        self.style = style
+        self.images = list_images(Path(images)) if images is not None else None
+        self.merge_iou = merge_iou
+        self.submissions: tuple[Submission, ...] = ()
+
+    def compute_metrics(self, results: list[ImageRecord]) -> dict[str, float]:
+        """Merge, write, check; the figures are counts."""
+        records, names = sorted_once(results), tuple(self.dataset_meta["classes"])
+        merged = merge_patches(records, self.merge_iou, _no_labels)
+        official = {official_name(name) for name in FAIR1M_CLASSES}
+        style = self.style
+        if style == "auto":
+            style = "fair1m" if {official_name(name) for name in names} == official else "dota"
+        written = (
+            write_fair1m(self.out, merged, names, self._size_of, self._suffix(records))
+            if style == "fair1m"
+            else write_dota(self.out, merged, names)
+        )
+        self.submissions = self._check(written, records, names)
+        self._log(written)
+        return {"images": float(written.images), "detections": float(written.detections)}
+
+    def _check(
+        self, written: Written, records: list[ImageRecord], names: tuple[str, ...]
+    ) -> tuple[Submission, ...]:
+        tested = {place_of(record.name).image for record in records}
+        if self.images is not None and set(self.images) - tested:
+            absent = sorted(set(self.images) - tested)
+            raise DataError(
+                f"{len(absent)} of {len(self.images)} test images were not tested, first: {absent[0]}",
+                where=next(iter(self.images.values())).parent,
+                cure="cut all of them: `rsf prepare dota`, and test the whole split",
+            )
+        known = self.images if self.images is not None else tested
+        submissions = tuple(check_submission(file, known, names) for file in written.files)
+        for submission in submissions:
+            submission.refuse()
+        return submissions
+
+    def _size_of(self, record: ImageRecord) -> tuple[int, int]:
+        """Return width and height of a full image: as tested, or out of its file."""
+        if record.size != (0, 0):
+            return record.size[1], record.size[0]
+        file = (self.images or {}).get(record.name) or Path(record.path)
+        if file.stem != record.name:
+            raise DataError(
+                f"the size of image {record.name!r} is not known: only patches of it were tested",
+                where=record.path,
+                cure="name the folder of the full test images: --images FOLDER",
+            )
+        with Image.open(file) as image:
+            return image.size
+
+    def _suffix(self, records: list[ImageRecord]) -> str:
+        """Return the suffix of the full images: patches of them are mostly PNG, whatever they were."""
+        files = self.images or {record.name: Path(record.path) for record in records[:1]}
+        name, file = next(iter(files.items()))
+        return file.suffix if file.stem == place_of(name).image and file.suffix else ".tif"
+
+    def _log(self, written: Written) -> None:
+        logger = MMLogger.get_current_instance()
+        told = ", ".join(str(file) for file in written.files)
+        logger.info("%d detections in %d images, checked: %s", written.detections, written.images, told)
+        if written.flat:
+            logger.warning("left out %d detections thinner than a hundredth of a pixel", written.flat)
+
+
+def list_images(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder by name without suffix.
+
+    Raises:
+        DataError: There is no image.
+    """
+    found = sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DataError(
+            "no image in the folder", where=folder, cure="name the folder of the full test images"
+        )
+    return {file.stem: file for file in found}
+
+
+def _no_labels(image: str) -> Truth:
+    return np.zeros((0, 5)), np.zeros(0, np.int16), np.zeros(0, bool)

@@ -1,0 +1,149 @@
+"""Every archive that a server refuses is refused here first, with file, line and cure."""
+
+import pytest
+
+from rsfoundation.detection.classes import DOTA_CLASSES, DOTA_V1
+from rsfoundation.detection.submission import check_submission
+from rsfoundation.errors import DataError
+
+GOOD = "P0001 0.9 10 10 20 10 20 20 10 20\n"
+GOOD2 = "P0001 0.9 10 10 20 20\n"
+IMAGES = {"P0001", "P0002"}
+
+
+def task1(**lines):
+    return {f"Task1_{name}.txt": lines.get(name.replace("-", "_"), "") for name in DOTA_V1}
+
+
+def refused(path, **kwargs):
+    with pytest.raises(DataError, match="would not accept") as caught:
+        check_submission(path, **kwargs).refuse()
+    assert caught.value.cure
+    return caught.value
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.5", "2.0"])
+def test_all_versions_are_told_by_their_files(make_zip, version):
+    files = {f"Task1_{name}.txt": "" for name in DOTA_CLASSES[version]}
+    check_submission(make_zip(files)).refuse()
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("P0001 0.9 10 10 20 10 20 20 10\n", "9 columns"),
+        ("P0001 0.9 10 10 20 10 20 20 10 20 1\n", "11 columns"),
+        ("\n", "0 columns"),
+        ("P0001 1.01 10 10 20 10 20 20 10 20\n", "outside 0..1"),
+        ("P0001 -0.1 10 10 20 10 20 20 10 20\n", "outside 0..1"),
+        ("P0001 nan 10 10 20 10 20 20 10 20\n", "outside 0..1"),
+        ("P0001 high 10 10 20 10 20 20 10 20\n", "no number"),
+        ("P0001.png 0.9 10 10 20 10 20 20 10 20\n", "did you mean 'P0001'"),
+        ("P9 0.9 10 10 20 10 20 20 10 20\n", "unknown image 'P9'"),
+        ("P0001 0.9 10 10 20 10 30 10 10 10\n", "no area"),
+        ("P0001 0.9 10 10 20 20 20 10 10 20\n", "no area"),
+        ("P0001 0.9 inf 10 20 10 20 20 10 20\n", "no finite number"),
+        (GOOD.replace("0.9", "0.8"), "line 1 already"),
+    ],
+)
+def test_bad_lines(make_zip, line, what):
+    error = refused(make_zip(task1(ship=GOOD + line)), images=IMAGES)
+    assert what in error.what and error.where.endswith("Task1.zip/Task1_ship.txt:2")
+
+
+def test_the_same_box_in_two_classes_or_images_is_no_repetition(make_zip):
+    files = task1(ship=GOOD + GOOD.replace("P0001", "P0002"), plane=GOOD)
+    checked = check_submission(make_zip(files), IMAGES)
+    assert not checked.faults and (checked.images, checked.detections) == (2, 3)
+
+
+def test_task2(make_zip):
+    files = {f"Task2_{name}.txt": "" for name in DOTA_V1}
+    check_submission(make_zip({**files, "Task2_ship.txt": GOOD2})).refuse()
+    assert "these look like oriented boxes" in refused(make_zip({**files, "Task2_ship.txt": GOOD})).what
+    assert "xmin < xmax" in refused(make_zip({**files, "Task2_ship.txt": "P0001 0.9 20 10 10 20\n"})).what
+
+
+def test_class_files(make_zip):
+    files = task1(ship=GOOD)
+    missing = {name: text for name, text in files.items() if "harbor" not in name}
+    assert "'Task1_harbor.txt' is missing" in refused(make_zip(missing)).what
+    wrong = {**missing, "Task1_harbour.txt": ""}
+    error = refused(make_zip(wrong))
+    assert "did you mean 'Task1_harbor.txt'" in error.what and "1 x missing file" in error.what
+    assert "unexpected file" in refused(make_zip({**files, "readme.md": ""})).what
+    assert "unexpected file" in refused(make_zip({**files, "Task2_ship.txt": ""})).what
+    check_submission(make_zip({"Task1_car.txt": GOOD}), classes=("car",)).refuse()
+
+
+def test_a_folder_in_the_zip(make_zip):
+    error = refused(make_zip({f"results/{name}": text for name, text in task1().items()}))
+    assert "15 files lie in the folder 'results'" in error.what and "cd results && zip" in error.cure
+
+
+def test_no_zip_at_all(tmp_path, make_zip):
+    path = tmp_path / "Task1.zip"
+    path.write_bytes(b"Rar!\x1a\x07")
+    with pytest.raises(DataError, match="no zip archive") as caught:
+        check_submission(path)
+    assert "zip -j" in caught.value.cure
+    with pytest.raises(DataError, match="does not exist"):
+        check_submission(tmp_path / "nothing.zip")
+    whole = make_zip(task1(ship=GOOD * 50))
+    whole.write_bytes(whole.read_bytes().replace(b"P0001 0.9 10", b"P0001 0.9 11"))
+    with pytest.raises(DataError, match="damaged"):
+        check_submission(whole)
+    with pytest.raises(DataError, match="UTF-8"):
+        check_submission(make_zip({**task1(), "Task1_ship.txt": b"\xff\xfe\x00"}))
+
+
+def test_faults_are_counted_by_kind(make_zip):
+    error = refused(make_zip(task1(ship=GOOD + "x\n" * 3 + "P0001 2 1 1 2 1 2 2 1 2\n")))
+    assert "2 x wrong columns, 1 x bad score" in error.what
+    assert len(check_submission(make_zip(task1(ship="x\n" * 3000))).faults) == 1000
+
+
+OBJECT = """<object><possibleresult><name>Small Car</name><probability>0.5</probability></possibleresult>
+<points><point>1,1</point><point>9, 1</point><point>9,5</point><point>1,5</point><point>1,1</point></points>
+</object>
+"""
+
+
+def document(objects=OBJECT, name="7.tif", size="<width>10</width><height>10</height>"):
+    source = f"<source><filename>{name}</filename></source>"
+    return f"<annotation>\n{source}\n<size>{size}</size>\n<objects>\n{objects}</objects></annotation>"
+
+
+def test_good_fair1m(make_zip):
+    checked = check_submission(make_zip({"test/7.xml": document()}), {"7"})
+    assert not checked.faults and (checked.kind, checked.detections) == ("FAIR1M", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "line"),
+    [
+        (document(OBJECT.replace("Small Car", "Small_Car")), "did you mean 'Small Car'", 5),
+        (document(OBJECT + OBJECT.replace("0.5", "1.5")), "outside 0..1", 8),
+        (document(OBJECT + OBJECT), "line 5 already", 8),
+        (document(OBJECT.replace("<point>1,1</point></points>", "</points>")), "4 points; expected 5", 5),
+        (document(OBJECT.replace("9, 1", "9")), "is not 'x,y'", 5),
+        (document(OBJECT.replace("9,5", "5,1").replace("1,5", "3,1")), "no area", 5),
+        (document()[:-5], "no xml", 8),
+        (document(name="8.tif"), "<filename> is '8.tif'", None),
+        (document(size="<width>10</width>"), "<size>", None),
+        (document().replace("objects>", "things>"), "no <objects>", None),
+    ],
+)
+def test_bad_fair1m_files(make_zip, text, what, line):
+    error = refused(make_zip({"test/7.xml": text}))
+    assert what in error.what
+    assert error.where.endswith("test/7.xml" if line is None else f"test/7.xml:{line}")
+
+
+def test_fair1m_layout(make_zip):
+    assert "at the top of the archive" in refused(make_zip({"7.xml": document()})).what
+    assert "in the folder 'out'" in refused(make_zip({"out/7.xml": document()})).what
+    both = {"test/7.xml": document(), "test/notes.txt": ""}
+    assert "unexpected file" in refused(make_zip(both)).what
+    assert "unknown image '7'" in refused(make_zip({"test/7.xml": document()}), images={"8"}).what
+    assert "'8' has no xml" in refused(make_zip({"test/7.xml": document()}), images={"7", "8"}).what
