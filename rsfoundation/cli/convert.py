@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from rsfoundation.cli.console import console, say
+from rsfoundation.cli.detector_0x import detector_0x
 from rsfoundation.cli.merge_lora import merge_lora
 
 
@@ -66,6 +67,7 @@ def _group() -> None:
 
 
 convert.command("merge-lora")(merge_lora)
+convert.command("detector-0x")(detector_0x)
 
 
 @convert.command("zero-to-fp32")
