@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsfoundation.cli.console import say, table
 
+if TYPE_CHECKING:
+    from rsfoundation.data.prepare.cutting import CutReport
+    from rsfoundation.detection.cuts import Cut, PresetName
+
 
 class Preset(str, Enum):
-    """How DOTA is customarily cut."""
+    """How data sets are customarily cut."""
 
     ss = "ss"
     ms = "ms"
 
 
+class Version(str, Enum):
+    """A version of DOTA."""
+
+    v1_0 = "1.0"
+    v1_5 = "1.5"
+    v2_0 = "2.0"
+
+
 class OnError(str, Enum):
-    """What a broken image or label line does."""
+    """What a broken image or label does."""
 
     fail = "fail"
     skip = "skip"
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ and annfiles/.")]
+Window = Annotated[
+    int | None, typer.Option("--window", help="Side of the windows in pixels; the preset's when not given.")
+]
+Gap = Annotated[
+    int | None, typer.Option("--gap", help="Overlap of neighbouring windows; the preset's when not given.")
+]
+Rates = Annotated[
+    list[float] | None, typer.Option("--rate", help="Scale, repeatable; the preset's when not given.")
+]
+Virtual = Annotated[
+    bool,
+    typer.Option("--virtual", help="Write an index only: training cuts the images when it loads them."),
+]
+OnErrorOption = Annotated[
+    OnError, typer.Option("--on-error", help="skip: leave broken images and labels out and count them.")
+]
+Workers = Annotated[int, typer.Option("--workers", help="Threads.", min=1)]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +63,8 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True, help="Make data sets ready: draw toy scenes, cut large images into patches."
     )
-    group.command("toy")(toy)
-    group.command("dota")(dota)
+    for command in (toy, dota, fair1m, index):
+        group.command(command.__name__)(command)
     app.add_typer(group, name="prepare")
 
 
@@ -71,44 +104,116 @@ def dota(
     sources: Annotated[
         list[Path], typer.Argument(help="Split folders with images/ and labelTxt/ (none for a test split).")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ and annfiles/.")],
+    out: Out,
     preset: Annotated[
         Preset, typer.Option("--preset", help="ss: 1024 px, gap 200. ms: gap 500 at rates 0.5, 1 and 1.5.")
     ] = Preset.ss,
-    window: Annotated[
-        int | None,
-        typer.Option("--window", help="Side of the windows in pixels; the preset's when not given."),
+    window: Window = None,
+    gap: Gap = None,
+    rates: Rates = None,
+    version: Annotated[
+        Version | None,
+        typer.Option("--version", help="Take labels from a folder that names it, as labelTxt-v1.5."),
     ] = None,
-    gap: Annotated[
-        int | None,
-        typer.Option("--gap", help="Overlap of neighbouring windows; the preset's when not given."),
-    ] = None,
-    rates: Annotated[
-        list[float] | None, typer.Option("--rate", help="Scale, repeatable; the preset's when not given.")
-    ] = None,
-    on_error: Annotated[
-        OnError,
-        typer.Option("--on-error", help="skip: leave broken images and label lines out and count them."),
-    ] = OnError.fail,
-    workers: Annotated[int, typer.Option("--workers", help="Threads.", min=1)] = 2,
+    virtual: Virtual = False,
+    on_error: OnErrorOption = OnError.fail,
+    workers: Workers = 2,
 ) -> None:
     """Cut large images with DOTA labels into patches for training.
 
-    Example: rsf prepare dota data/DOTA/train data/DOTA/val -o data/split_ms_dota/trainval --preset ms
+    Example: rsf prepare dota data/DOTA/train data/DOTA/val -o data/dota/ms/trainval --preset ms
     """
-    from dataclasses import asdict, replace
-
     from rsfoundation.data.prepare.dota import cut_dota
     from rsfoundation.detection.cuts import DOTA_CUTS
 
-    chosen = DOTA_CUTS[preset.value]
-    cut = replace(
+    report = cut_dota(
+        sources,
+        out,
+        cut=_cut(DOTA_CUTS, preset, window, gap, rates),
+        version=version.value if version else None,
+        on_error=on_error.value,
+        workers=workers,
+        virtual=virtual,
+    )
+    _show(report)
+
+
+def fair1m(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="train (with part1/ and part2/), validation or test, with images/ and labelXml/."
+        ),
+    ],
+    out: Out,
+    preset: Annotated[
+        Preset, typer.Option("--preset", help="ms: gap 500 at rates 0.5, 1 and 1.5. ss: 1024 px, gap 256.")
+    ] = Preset.ms,
+    window: Window = None,
+    gap: Gap = None,
+    rates: Rates = None,
+    virtual: Virtual = False,
+    on_error: OnErrorOption = OnError.fail,
+    workers: Workers = 2,
+) -> None:
+    """Cut FAIR1M's images into patches with DOTA label files; blanks in class names become _.
+
+    Example: rsf prepare fair1m data/FAIR1M/train -o data/fair1m/ms/train
+    """
+    from rsfoundation.data.prepare.fair1m import cut_fair1m
+    from rsfoundation.detection.cuts import FAIR1M_CUTS
+
+    report = cut_fair1m(
+        sources,
+        out,
+        cut=_cut(FAIR1M_CUTS, preset, window, gap, rates),
+        on_error=on_error.value,
+        workers=workers,
+        virtual=virtual,
+    )
+    _show(report)
+
+
+def index(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of patches: images/ with annfiles/ or labelTxt/.")
+    ],
+) -> None:
+    """Write the index of patches that another tool cut, or whose labels were edited: they load faster.
+
+    Example: rsf prepare index data/dota/ss/trainval
+    """
+    from rsfoundation.data.prepare.indexing import index_of_folder
+    from rsfoundation.detection.patch_index import write_index
+
+    for folder in folders:
+        made = index_of_folder(folder)
+        write_index(folder, made)
+        say(f"{folder}: {len(made.names)} patches, {len(made.table.quads)} objects")
+
+
+def _cut(
+    presets: Mapping[PresetName, Cut],
+    preset: Preset,
+    window: int | None,
+    gap: int | None,
+    rates: list[float] | None,
+) -> Cut:
+    """Return the preset's cut with what was given in its place."""
+    from dataclasses import replace
+
+    chosen = presets[preset.value]
+    return replace(
         chosen,
         window=chosen.window if window is None else window,
         gap=chosen.gap if gap is None else gap,
         rates=tuple(rates) if rates else chosen.rates,
     )
-    report = cut_dota(sources, out, cut=cut, on_error=on_error.value, workers=workers)
+
+
+def _show(report: CutReport) -> None:
+    from dataclasses import asdict
+
     rows = [(key.replace("_", " "), value) for key, value in asdict(report).items() if isinstance(value, int)]
     table("patches", ("what", "count"), rows)
     say(f"folder: {report.out}")

@@ -107,22 +107,39 @@ def place_objects(quads: ArrayLike, tiles: Sequence[Tile], min_share: float = 0.
     """
     shapes = _shapes(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))
     areas = shapely.area(shapes)
-    tree = shapely.STRtree(shapes)
-    placements = []
-    for tile in tiles:
-        square = shapely.box(tile.x, tile.y, tile.x + tile.size, tile.y + tile.size)
-        near = np.sort(tree.query(square))
-        near = near[areas[near] > 0]
-        shares = shapely.area(shapely.intersection(shapes[near], square)) / areas[near]
-        inside = shares >= min_share
-        cut = shares[inside] < _WHOLE
-        placements.append(Placement(tuple(near[inside].tolist()), tuple(cut.tolist())))
-    return placements
+    corners = np.array([(tile.x, tile.y, tile.x + tile.size, tile.y + tile.size) for tile in tiles])
+    squares = shapely.box(*corners.reshape(-1, 4).T.astype(np.float64))
+    tile, item = shapely.STRtree(shapes).query(squares)
+    tile, item = tile[areas[item] > 0], item[areas[item] > 0]
+    shares = _shares(shapes, areas, squares, tile, item)
+    inside = shares >= min_share
+    tile, item, cut = tile[inside], item[inside], shares[inside] < _WHOLE
+    order = np.lexsort((item, tile))
+    ends = np.cumsum(np.bincount(tile, minlength=len(tiles)))[:-1]
+    indices, cuts = np.split(item[order], ends), np.split(cut[order], ends)
+    return [Placement(tuple(a.tolist()), tuple(b.tolist())) for a, b in zip(indices, cuts, strict=True)]
 
 
 def object_areas(quads: ArrayLike) -> NDArray[np.float64]:
     """Return the area ``(N,)`` of quads ``(N, 8)``."""
     return np.asarray(shapely.area(_shapes(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))))
+
+
+def _shares(
+    shapes: NDArray[np.object_],
+    areas: NDArray[np.float64],
+    squares: NDArray[np.object_],
+    tile: NDArray[np.int64],
+    item: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return the share of each object that lies in the square it is paired with."""
+    left, top, right, bottom = shapely.bounds(shapes)[item].T
+    x1, y1, x2, y2 = shapely.bounds(squares)[tile].T
+    partly = (left < x1) | (top < y1) | (right > x2) | (bottom > y2)
+    shares = np.ones(len(item))
+    common = shapely.intersection(shapes[item[partly]], squares[tile[partly]])
+    shares[partly] = shapely.area(common) / areas[item[partly]]
+    return shares
 
 
 def _shapes(corners: NDArray[np.float64]) -> NDArray[np.object_]:

@@ -53,6 +53,19 @@ class LabelTable:
         """Index of the image ``(M,)`` that each object belongs to."""
         return np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
 
+    def objects(self) -> list[tuple[DotaObject, ...]]:
+        """Return the objects of every image."""
+        columns = zip(
+            self.quads.tolist(),
+            self.kinds.tolist(),
+            self.difficulties.tolist(),
+            self.lines.tolist(),
+            strict=True,
+        )
+        items = [DotaObject(tuple(quad), self.names[kind], *rest) for quad, kind, *rest in columns]
+        ends = self.ends.tolist()
+        return [tuple(items[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
     @classmethod
     def joined(cls, tables: Sequence["LabelTable"]) -> "LabelTable":
         """Put the images of some tables one after the other."""
@@ -72,12 +85,14 @@ class LabelTable:
             short_sides=np.concatenate([table.short_sides for table in tables]),
         )
 
-    def of_images(self, keep: NDArray[np.bool_]) -> "LabelTable":
-        """Return the objects of the images ``(N,)`` to keep."""
-        counts = np.diff(self.ends, prepend=0)
-        rows = np.repeat(keep, counts)
+    def take(self, images: NDArray[np.integer]) -> "LabelTable":
+        """Return the objects of some images, in the order given."""
+        counts = np.diff(self.ends, prepend=0)[images]
+        ends = np.cumsum(counts)
+        # an object keeps its place within its image; only where the image begins is another row
+        rows = np.arange(counts.sum()) + np.repeat(self.ends[images] - ends, counts)
         return LabelTable(
-            ends=np.cumsum(counts[keep]),
+            ends=ends,
             quads=self.quads[rows],
             kinds=self.kinds[rows],
             names=self.names,

@@ -12,19 +12,23 @@ Mask = NDArray[np.bool_]
 
 def is_crossed(quads: ArrayLike) -> Mask:
     """Return which quads ``(N,)`` are bow ties: two opposite sides run through each other."""
-    p = _corners(quads)
-    return _cuts(p[:, 0], p[:, 1], p[:, 2], p[:, 3]) | _cuts(p[:, 1], p[:, 2], p[:, 3], p[:, 0])
+    corners = _corners(quads)
+    x, y = np.ascontiguousarray(corners.transpose(2, 1, 0))
+    dx, dy = np.roll(x, -1, axis=0) - x, np.roll(y, -1, axis=0) - y
+    left = dx * np.roll(dy, -1, axis=0) > dy * np.roll(dx, -1, axis=0)  # which way each corner turns
+    odd = left.any(axis=0) & ~left.all(axis=0)
+    p = corners[odd]
+    crossed = np.zeros(len(corners), dtype=np.bool_)
+    crossed[odd] = _cuts(p[:, 0], p[:, 1], p[:, 2], p[:, 3]) | _cuts(p[:, 1], p[:, 2], p[:, 3], p[:, 0])
+    return crossed
 
 
-def uncrossed(quads: ArrayLike) -> NDArray[np.float64]:
-    """Return the quads ``(N, 8)`` with the corners of bow ties in clockwise order; others are left alone."""
-    corners = _corners(quads).copy()
-    ties = np.flatnonzero(is_crossed(corners))
-    if len(ties):
-        away = corners[ties] - corners[ties].mean(axis=1, keepdims=True)
-        order = np.argsort(np.arctan2(away[..., 1], away[..., 0]), axis=1)
-        corners[ties] = np.take_along_axis(corners[ties], order[..., None], axis=1)
-    return corners.reshape(-1, 8)
+def in_order(quads: ArrayLike) -> NDArray[np.float64]:
+    """Return the corners of quads ``(N, 8)``, crossed or not, clockwise about their middle."""
+    corners = _corners(quads)
+    away = corners - corners.mean(axis=1, keepdims=True)
+    order = np.argsort(np.arctan2(away[..., 1], away[..., 0]), axis=1)
+    return np.take_along_axis(corners, order[..., None], axis=1).reshape(-1, 8)
 
 
 def short_sides(quads: ArrayLike) -> NDArray[np.float64]:
@@ -41,10 +45,10 @@ def is_outside(quads: ArrayLike, sizes: ArrayLike) -> Mask:
         quads: Corners.
         sizes: Width and height ``(N, 2)`` or ``(2,)`` of the images; infinite where it is not known.
     """
-    corners = _corners(quads)
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    limit = np.broadcast_to(np.asarray(sizes, dtype=np.float64), (len(corners), 2))
-    return np.asarray(((high < 0) | (low > limit)).any(axis=1), dtype=np.bool_)
+    x, y = np.ascontiguousarray(_corners(quads).transpose(2, 1, 0))
+    width, height = np.asarray(sizes, dtype=np.float64).reshape(-1, 2).T
+    beyond_x = (x.max(axis=0) < 0) | (x.min(axis=0) > width)
+    return np.asarray(beyond_x | (y.max(axis=0) < 0) | (y.min(axis=0) > height), dtype=np.bool_)
 
 
 def _corners(quads: ArrayLike) -> NDArray[np.float64]:

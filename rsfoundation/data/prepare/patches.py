@@ -6,31 +6,84 @@ difficulty 2. What a window covers beyond the image is padded.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from rsfoundation.data.prepare.pixels import Pixels, open_pixels
 from rsfoundation.data.tiling import Placement, Tile, object_areas, place_objects, tiles_of
 from rsfoundation.detection.cuts import Cut
+from rsfoundation.detection.datasets.reading import LabelReader
+from rsfoundation.detection.label_table import LabelTable
+from rsfoundation.detection.patch_names import PatchName
+from rsfoundation.detection.pixels import Pixels, image_size, open_pixels, read_window
 from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy, read_dota_txt, write_dota_txt
 
-PADDING = (104, 116, 124)  # BGR; the value of DOTA's and mmrotate's tools
 CUT_DIFFICULTY = 2
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image and its label file; ``labelled`` tells a missing file from a split without labels."""
+    """An image and its label file.
 
+    Attributes:
+        name: What its patches are called after.
+        image: Image file.
+        label: Label file, if it has one.
+        labelled: Whether its split has labels: tells a missing file from a split without.
+        read: Reads the label file.
+    """
+
+    name: str
     image: Path
     label: Path | None
     labelled: bool
+    read: LabelReader = read_dota_txt
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one image is cut.
+
+    Attributes:
+        source: The image.
+        tiles: Its windows.
+        table: Their objects, in pixels of each window.
+        counts: What the image adds to the figures of :class:`~.cutting.CutReport`.
+    """
+
+    source: Source
+    tiles: tuple[Tile, ...]
+    table: LabelTable
+    counts: dict[str, int]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the patches."""
+        return [str(PatchName(self.source.name, tile.size, tile.x, tile.y)) for tile in self.tiles]
+
+
+BROKEN = {"broken": 1}  # what an image that is left out adds to the figures
+
+
+def plan_image(cut: Cut, on_error: Policy, source: Source) -> Plan | None:
+    """Lay out the windows of one image by the head of its file.
+
+    Returns:
+        The plan; ``None`` for a broken image or label file under ``skip``.
+
+    Raises:
+        DataError: Under ``fail``, the image or its labels are broken.
+    """
+    try:
+        return _plan(cut, source, _read_label(source, on_error), *image_size(source.image))
+    except DataError:
+        if on_error == "fail":
+            raise
+        return None
 
 
 def cut_image(
@@ -57,18 +110,24 @@ def cut_image(
     except DataError:
         if on_error == "fail":
             raise
-        return {"broken": 1}
-    tiles = tiles_of(cut, pixels.width, pixels.height)
-    quads = np.array([item.quad for item in label.objects]).reshape(-1, 8)
-    placements = place_objects(quads, tiles, cut.min_object_share)
-    save = partial(_save_patch, folder, source, pixels, label.objects)
-    list(pool.map(save, tiles, placements))
-    return _count(label, quads, placements)
+        return BROKEN
+    plan = _plan(cut, source, label, pixels.width, pixels.height)
+    save = partial(_save_patch, folder, pixels, source.labelled)
+    list(pool.map(save, plan.names, plan.tiles, plan.table.objects()))
+    return plan.counts
+
+
+def _plan(cut: Cut, source: Source, label: DotaLabel, width: int, height: int) -> Plan:
+    tiles = tiles_of(cut, width, height)
+    objects = LabelTable.of([label.objects])
+    placements = place_objects(objects.quads, tiles, cut.min_object_share)
+    table = _in_windows(objects, tiles, placements)
+    return Plan(source, tuple(tiles), table, _count(label, objects.quads, placements))
 
 
 def _read_label(source: Source, on_error: Policy) -> DotaLabel:
     if source.label is not None:
-        return read_dota_txt(source.label, on_error)
+        return source.read(source.label, on_error)
     if source.labelled:
         raise DataError(
             "the image has no label file",
@@ -79,36 +138,33 @@ def _read_label(source: Source, on_error: Policy) -> DotaLabel:
 
 
 def _save_patch(
-    folder: Path,
-    source: Source,
-    pixels: Pixels,
-    objects: Sequence[DotaObject],
-    tile: Tile,
-    placement: Placement,
+    folder: Path, pixels: Pixels, labelled: bool, name: str, tile: Tile, objects: Sequence[DotaObject]
 ) -> None:
-    name = f"{source.image.stem}__{tile.size}__{tile.x}___{tile.y}"
-    part = pixels.read(tile)
-    patch = np.empty((tile.size, tile.size, 3), dtype=np.uint8)
-    patch[...] = PADDING
-    patch[: part.shape[0], : part.shape[1]] = part
     path = folder / "images" / f"{name}.png"
-    if not cv2.imwrite(str(path), patch):
+    if not cv2.imwrite(str(path), read_window(pixels, tile.x, tile.y, tile.size)):
         raise DataError("cannot write the patch", where=path, cure="check free space and permissions")
-    if not source.labelled:
-        return
-    moved = [
-        _into(objects[index], tile, cut) for index, cut in zip(placement.index, placement.cut, strict=True)
-    ]
-    write_dota_txt(folder / "annfiles" / f"{name}.txt", moved)
+    if labelled:
+        write_dota_txt(folder / "annfiles" / f"{name}.txt", objects)
 
 
-def _into(item: DotaObject, tile: Tile, cut: bool) -> DotaObject:
-    """Return an object in the pixels of a window."""
-    quad = tuple(value - (tile.x, tile.y)[position % 2] for position, value in enumerate(item.quad))
-    return replace(item, quad=quad, difficulty=CUT_DIFFICULTY if cut else item.difficulty)
+def _in_windows(objects: LabelTable, tiles: Sequence[Tile], placements: Sequence[Placement]) -> LabelTable:
+    """Return the objects of each window in its pixels, to a hundredth as label files hold them."""
+    counts = [len(placement.index) for placement in placements]
+    rows = np.array([row for placement in placements for row in placement.index], dtype=np.int64)
+    cut = np.array([value for placement in placements for value in placement.cut], dtype=np.bool_)
+    corner = np.repeat([(tile.x, tile.y) for tile in tiles], counts, axis=0).reshape(-1, 2)
+    return LabelTable(
+        ends=np.cumsum(counts, dtype=np.int64),
+        quads=np.round(objects.quads[rows] - np.tile(corner, 4), 2),
+        kinds=objects.kinds[rows],
+        names=objects.names,
+        difficulties=np.where(cut, CUT_DIFFICULTY, objects.difficulties[rows]).astype(np.int32),
+        lines=objects.lines[rows],
+        short_sides=objects.short_sides[rows],
+    )
 
 
-def _count(label: DotaLabel, quads: NDArray, placements: Sequence[Placement]) -> dict[str, int]:
+def _count(label: DotaLabel, quads: np.ndarray, placements: Sequence[Placement]) -> dict[str, int]:
     placed = {index for placement in placements for index in placement.index}
     flat = set(np.flatnonzero(object_areas(quads) == 0).tolist())
     return {

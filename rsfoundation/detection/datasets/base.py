@@ -10,17 +10,19 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset
+from mmengine.dataset import force_full_init
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
-from rsfoundation.detection.datasets.scan import Picture, Scan, file_name
+from rsfoundation.detection.datasets.entries import Entries
+from rsfoundation.detection.datasets.scan import Scan, file_name
 from rsfoundation.detection.label_table import LabelTable
 from rsfoundation.detection.left_out import LeftOut
-from rsfoundation.detection.loading import read_image
 from rsfoundation.detection.metainfo import complete_metainfo
+from rsfoundation.detection.pixels import read_image
 from rsfoundation.errors import ConfigError, DataError, nearest
 from rsfoundation.structures.dota_txt import Policy
-from rsfoundation.structures.quads import is_crossed, is_outside, uncrossed
+from rsfoundation.structures.quads import in_order, is_crossed, is_outside
 
 MIN_SIDE = 2.0  # pixels; mmrotate 0.x drops smaller rectangles when it loads labels
 _FLAT = 1e-3  # pixels; a side below it encodes to infinite regression targets
@@ -76,6 +78,7 @@ class OrientedDataset(BaseDetDataset):
         self.remarks: list[str] = []
         meta = complete_metainfo(metainfo, self.CLASSES, data_root)
         self.upright_labels = self._upright(upright_classes, meta["classes"])
+        kwargs["serialize_data"] = False  # entries are columns already
         super().__init__(data_root=data_root, metainfo=meta, **kwargs)
 
     @abstractmethod
@@ -86,7 +89,7 @@ class OrientedDataset(BaseDetDataset):
         """Return what class names are compared by; subclasses drop differences in spelling."""
         return name
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Entries:
         """Read and check everything.
 
         Returns:
@@ -97,24 +100,30 @@ class OrientedDataset(BaseDetDataset):
         self.remarks = []
         scan = self.scan()
         self.left_out = scan.left_out
-        labels = self._labels(scan)
-        instances = self._instances(scan, labels)
-        data_list = [_entry(picture, part) for picture, part in zip(scan.pictures, instances, strict=True)]
+        entries = self._checked(scan, self._labels(scan))
         if self.on_error == "skip":
-            data_list = self._drop_broken_images(data_list)
-        self.remarks += self._remarks(data_list)
-        self._report(data_list)
-        return data_list
+            entries = self._drop_broken_images(entries)
+        self.remarks += self._remarks(entries)
+        self._report(entries)
+        return entries
 
+    @force_full_init
     def get_data_info(self, idx: int) -> dict:
         """Return one entry, with ``upright_labels`` for the augmentation."""
-        return {**super().get_data_info(idx), "upright_labels": self.upright_labels}
+        row = range(len(self.data_list))[idx]
+        return {**self.data_list[row], "sample_idx": row, "upright_labels": self.upright_labels}
 
-    def filter_data(self) -> list[dict]:
+    def filter_data(self) -> Entries:
         """Leave out images without objects from training where ``filter_cfg`` says so."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
-        return [info for info in self.data_list if any(not item["ignore_flag"] for item in info["instances"])]
+        return self.data_list.take(self.data_list.with_objects())
+
+    def _get_unserialized_subset(self, indices: Sequence[int] | int) -> Entries:
+        """Return the first (or last, below 0) entries, or those listed; mmengine calls it for ``indices``."""
+        if isinstance(indices, int):
+            return self.data_list[:indices] if indices >= 0 else self.data_list[indices:]
+        return self.data_list.take(np.asarray(indices, dtype=np.int64))
 
     def _upright(self, names: Sequence[str], classes: Sequence[str]) -> list[int]:
         """Return labels; classes of the family that the class list lacks are passed over."""
@@ -158,8 +167,8 @@ class OrientedDataset(BaseDetDataset):
             cure="mend the label, list the class in metainfo=dict(classes=(...)), or set on_error='skip'",
         )
 
-    def _instances(self, scan: Scan, labels: NDArray[np.int64]) -> list[list[dict]]:
-        """Return the objects of each image that pass the rules."""
+    def _checked(self, scan: Scan, labels: NDArray[np.int64]) -> Entries:
+        """Return the images with the objects that pass the rules."""
         table, ours = scan.table, labels >= 0
         limit = max(self.min_side, _FLAT)
         small = ours & (table.short_sides < (limit if self.small == "drop" else _FLAT))
@@ -169,12 +178,10 @@ class OrientedDataset(BaseDetDataset):
         self._note(self._small_kind(), scan, np.flatnonzero(small))
         self._note("boxes beyond the image", scan, np.flatnonzero(outside))
         self._note("boxes with crossed corners (put in order)", scan, np.flatnonzero(crossed))
-        quads = uncrossed(table.quads[keep])
-        ignored = self._ignored(table)[keep]
-        columns = zip(quads.tolist(), labels[keep].tolist(), ignored.tolist(), strict=True)
-        items = [{"bbox": quad, "bbox_label": label, "ignore_flag": flag} for quad, label, flag in columns]
-        ends = np.concatenate([[0], np.cumsum(keep)])[table.ends].tolist()
-        return [items[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        ends = np.concatenate([[0], np.cumsum(keep)])[table.ends]
+        quads = table.quads.copy()
+        quads[crossed] = in_order(quads[crossed])
+        return Entries.of(scan.pictures, ends, quads[keep], labels[keep], self._ignored(table)[keep])
 
     def _small_kind(self) -> str:
         dropped = self.min_side >= _FLAT and self.small == "drop"
@@ -193,25 +200,24 @@ class OrientedDataset(BaseDetDataset):
         owners = scan.table.owners[objects] if len(objects) else objects
         self.left_out.note(kind, [file_name(scan.pictures[owner].label) for owner in owners])
 
-    def _drop_broken_images(self, data_list: list[dict]) -> list[dict]:
-        paths = list(dict.fromkeys(info["img_path"] for info in data_list))
+    def _drop_broken_images(self, entries: Entries) -> Entries:
+        paths = np.unique(entries.paths)
         with ThreadPoolExecutor() as pool:
-            whole = dict(zip(paths, pool.map(_is_whole, paths), strict=True))
-        self.left_out.note("unreadable images", [file_name(path) for path in paths if not whole[path]])
-        return [info for info in data_list if whole[info["img_path"]]]
+            whole = np.array(list(pool.map(_is_whole, paths)), dtype=np.bool_)
+        self.left_out.note("unreadable images", [file_name(path) for path in paths[~whole]])
+        return entries.take(np.flatnonzero(np.isin(entries.paths, paths[whole])))
 
-    def _remarks(self, data_list: list[dict]) -> list[str]:
+    def _remarks(self, entries: Entries) -> list[str]:
         """Return what the labels as a whole look wrong about; subclasses add to it."""
-        if self.test_mode:
+        if self.test_mode or not len(entries.labels):
             return []
-        seen = {item["bbox_label"] for info in data_list for item in info["instances"]}
+        seen = set(np.unique(entries.labels).tolist())
         absent = [name for index, name in enumerate(self._metainfo["classes"]) if index not in seen]
-        return [f"no object of {len(absent)} classes: {', '.join(absent)}"] if absent and seen else []
+        return [f"no object of {len(absent)} classes: {', '.join(absent)}"] if absent else []
 
-    def _report(self, data_list: list[dict]) -> None:
+    def _report(self, entries: Entries) -> None:
         logger, name = MMLogger.get_current_instance(), self._described()
-        count = sum(len(info["instances"]) for info in data_list)
-        logger.info("%s: %d images, %d objects", name, len(data_list), count)
+        logger.info("%s: %d images, %d objects", name, len(entries), len(entries.labels))
         if self.left_out:
             logger.warning("%s: left out %s", name, self.left_out.sentence())
         for remark in self.remarks:
@@ -220,15 +226,6 @@ class OrientedDataset(BaseDetDataset):
     def _described(self) -> str:
         """Return what the log calls the data set."""
         return str(self.data_root)
-
-
-def _entry(picture: Picture, instances: list[dict]) -> dict:
-    entry: dict[str, Any] = {"img_id": picture.name, "img_path": picture.path, "instances": instances}
-    if picture.size is not None:
-        entry["width"], entry["height"] = picture.size
-    if picture.window is not None:
-        entry["window"] = picture.window
-    return entry
 
 
 def _sizes(scan: Scan) -> NDArray[np.float64]:

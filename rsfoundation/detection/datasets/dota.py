@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from rsfoundation.detection.classes import DOTA_CLASSES, DotaVersion
 from rsfoundation.detection.cuts import DOTA_CUTS, Cut, PresetName, check_cut
 from rsfoundation.detection.datasets.base import OrientedDataset
+from rsfoundation.detection.datasets.entries import Entries
 from rsfoundation.detection.datasets.folders import read_folders
+from rsfoundation.detection.datasets.indexed import scan_of_index
 from rsfoundation.detection.datasets.scan import Scan, join_scans
 from rsfoundation.detection.dota_files import find_split
 from rsfoundation.detection.left_out import LeftOut
+from rsfoundation.detection.patch_index import changes_since, read_index
 from rsfoundation.errors import DataError
 from rsfoundation.registry import DATASETS
 from rsfoundation.structures.dota_txt import read_dota_txt
@@ -68,8 +73,31 @@ class DOTADataset(OrientedDataset):
         return join_scans(scans, self.on_error)
 
     def _scan_split(self, folder: Path) -> Scan:
+        indexed = self._read_index(folder) if self.label_dir is None else None
+        if indexed is not None:
+            return indexed
         files = find_split(folder, "", self.label_dir, self.version)
         return read_folders([files], read_dota_txt, self.on_error, LeftOut(), needs_labels=not self.test_mode)
+
+    def _read_index(self, folder: Path) -> Scan | None:
+        """Return what the folder's index says, or ``None`` where the files must be read.
+
+        An index that the folder has changed since is not used, which is remarked on.
+        """
+        index = read_index(folder)
+        if index is None:
+            return None
+        changed = changes_since(folder, index)
+        if not changed:
+            return scan_of_index(folder, index, needs_labels=not self.test_mode)
+        shown = ", ".join(changed[:3])
+        found = f"{len(changed)} files differ from the index of the folder, such as {shown}"
+        if index.virtual:
+            raise DataError(found, where=folder, cure="lay the windows out again with `rsf prepare`")
+        self.remarks.append(
+            f"{found}: the label files are read instead; `rsf prepare index {folder}` mends it"
+        )
+        return None
 
     def _check_cut(self, folder: Path, scan: Scan, cut: Cut) -> None:
         try:
@@ -79,10 +107,10 @@ class DOTADataset(OrientedDataset):
                 raise
             self.remarks.append(error.what)
 
-    def _remarks(self, data_list: list[dict]) -> list[str]:
-        return [*super()._remarks(data_list), *self._version_remarks(data_list)]
+    def _remarks(self, entries: Entries) -> list[str]:
+        return [*super()._remarks(entries), *self._version_remarks(entries)]
 
-    def _version_remarks(self, data_list: list[dict]) -> list[str]:
+    def _version_remarks(self, entries: Entries) -> list[str]:
         """Tell of labels that look like those of another version than the class list's."""
         classes = self._metainfo["classes"]
         if classes != DOTA_CLASSES[self.version]:
@@ -90,9 +118,8 @@ class DOTADataset(OrientedDataset):
         newer = [_SINCE[name] for name in _SINCE if self.left_out[f"objects of class {name}"]]
         if newer:
             return [f"labels of DOTA {max(newer)} are read with the classes of {self.version}"]
-        own = {classes.index(name) for name, since in _SINCE.items() if since == self.version}
-        seen = {item["bbox_label"] for info in data_list for item in info["instances"]}
-        if own and seen and not own & seen and not self.test_mode:
+        own = [classes.index(name) for name, since in _SINCE.items() if since == self.version]
+        if own and len(entries.labels) and not np.isin(own, entries.labels).any() and not self.test_mode:
             return [f"no object of a class that DOTA {self.version} brought: are the labels older?"]
         return []
 

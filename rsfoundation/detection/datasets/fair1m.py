@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rsfoundation.detection.classes import FAIR1M_CLASSES
 from rsfoundation.detection.cuts import FAIR1M_CUTS, Cut, PresetName
 from rsfoundation.detection.datasets.dota import DOTADataset
-from rsfoundation.detection.datasets.fair1m_xml import find_fair1m, read_fair1m_xml
+from rsfoundation.detection.datasets.fair1m_xml import find_fair1m, image_names, read_fair1m_xml
 from rsfoundation.detection.datasets.folders import read_folders
 from rsfoundation.detection.datasets.scan import Scan
 from rsfoundation.detection.left_out import LeftOut
@@ -42,9 +43,12 @@ class FAIR1MDataset(DOTADataset):
         parts = [] if _is_tiled(folder) else sorted(folder.glob("*/images"))
         if parts or any((folder / name).is_dir() for name in ("labelXml", "labelXmls")):
             files = find_fair1m(folder)
-            return read_folders(
+            scan = read_folders(
                 files, read_fair1m_xml, self.on_error, LeftOut(), needs_labels=not self.test_mode
             )
+            names = {str(path): name for path, name in image_names(files).items()}
+            pictures = tuple(replace(picture, name=names[picture.path]) for picture in scan.pictures)
+            return replace(scan, pictures=pictures)
         return super()._scan_split(folder)
 
 

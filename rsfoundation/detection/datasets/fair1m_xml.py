@@ -1,6 +1,8 @@
 """FAIR1M label files, versions 1.0 and 2.0, and the folders they lie in."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -43,6 +45,16 @@ def find_fair1m(folder: Path) -> list[SplitFiles]:
     """
     parts = sorted(path.parent for path in folder.glob("*/images") if path.is_dir())
     return [_files(part) for part in parts or [folder]]
+
+
+def image_names(parts: Sequence[SplitFiles]) -> dict[Path, str]:
+    """Return what images are called: their stem, after that of their part where two parts share a stem."""
+    images = [image for part in parts for image in part.images]
+    count = Counter(image.stem for image in images)
+    return {
+        image: image.stem if count[image.stem] == 1 else f"{image.parent.parent.name}_{image.stem}"
+        for image in images
+    }
 
 
 def _files(part: Path) -> SplitFiles:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from rsfoundation.detection.datasets.scan import Picture, Scan
 from rsfoundation.detection.label_table import LabelTable
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.detection.patch_names import parse_patch_name
+from rsfoundation.detection.pixels import image_size
 from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import DotaLabel, Policy
 
@@ -53,7 +52,6 @@ def _size(image: Path) -> tuple[int, int] | None:
     if patch is not None and patch.window > 1:
         return patch.window, patch.window
     try:
-        with Image.open(image) as opened:
-            return opened.size
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return image_size(image)
+    except DataError:
         return None  # a broken image is reported when it is decoded

@@ -78,6 +78,6 @@ def join_scans(scans: Sequence[Scan], policy: Policy) -> Scan:
             where = f"{earlier.path} and {picture.path}"
             error = DataError(f"two images are called {picture.name}", where=where, cure="rename one of them")
             note_or_raise(left_out, "images called like an earlier one", error, picture.path, policy)
-    table = LabelTable.joined([scan.table for scan in scans])
+    table = scans[0].table if len(scans) == 1 else LabelTable.joined([scan.table for scan in scans])
     kept = tuple(picture for picture, good in zip(pictures, keep, strict=True) if good)
-    return Scan(kept, table if keep.all() else table.of_images(keep), left_out)
+    return Scan(kept, table if keep.all() else table.take(np.flatnonzero(keep)), left_out)

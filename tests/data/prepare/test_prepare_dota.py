@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rsfoundation.data.prepare.dota import cut_dota
-from rsfoundation.data.prepare.patches import PADDING
 from rsfoundation.detection.cuts import DOTA_CUTS, Cut
+from rsfoundation.detection.pixels import PADDING
 from rsfoundation.errors import ConfigError, DataError
 from rsfoundation.structures.dota_txt import read_dota_txt
 

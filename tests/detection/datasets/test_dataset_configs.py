@@ -17,8 +17,12 @@ ORIENTED = sorted(
 
 @pytest.fixture(params=ORIENTED)
 def cfg(request):
-    init_default_scope("mmrotate")
     return Config.fromfile(FOLDER / f"{request.param}.py")
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope("mmrotate")
 
 
 def build(loader):

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsfoundation.data.prepare.pixels import open_pixels
-from rsfoundation.data.tiling import Tile
+from rsfoundation.detection.pixels import open_pixels
 from rsfoundation.errors import DataError
 
 
@@ -20,10 +19,10 @@ def test_every_kind_of_image_gives_eight_bit_colour(tmp_path, suffix, shape, kin
     pixels = open_pixels(path)
     assert (pixels.width, pixels.height) == (50, 30)
     expected = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    for tile in (Tile(0, 0, 16), Tile(40, 20, 16), Tile(0, 0, 64)):
-        part = pixels.read(tile)
+    for x, y, side in ((0, 0, 16), (40, 20, 16), (0, 0, 64)):
+        part = pixels.read(x, y, side)
         assert part.dtype == np.uint8
-        other = expected[tile.y : tile.y + tile.size, tile.x : tile.x + tile.size]
+        other = expected[y : y + side, x : x + side]
         assert part.shape == other.shape
         # from 16 bit OpenCV cuts off the lower byte, or rounds it, by the kind of file
         assert np.abs(part.astype(int) - other).max() <= (kind is np.uint16)
@@ -36,7 +35,7 @@ def test_several_bands_of_a_raster_and_other_numbers(tmp_path):
     options = dict(driver="GTiff", width=9, height=8)
     with rasterio.open(path, "w", count=5, dtype="uint8", **options) as raster:
         raster.write(bands)
-    assert np.array_equal(open_pixels(path).read(Tile(1, 2, 4)), bands[2::-1, 2:6, 1:5].transpose(1, 2, 0))
+    assert np.array_equal(open_pixels(path).read(1, 2, 4), bands[2::-1, 2:6, 1:5].transpose(1, 2, 0))
     with rasterio.open(path, "w", count=1, dtype="float32", **options) as raster:
         raster.write(bands[:1].astype(np.float32))
     with pytest.raises(DataError, match="float32"):
