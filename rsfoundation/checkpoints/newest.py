@@ -16,7 +16,7 @@ def newest_complete(folder: Path) -> Path | None:
     ``last_checkpoint`` names it, unless the run was killed between publishing a checkpoint and naming it, or
     the named one has vanished or is damaged.
     """
-    named = _named_by_marker(folder)
+    named = named_by_marker(folder)
     found = [path for path in folder.glob("*_*.pth") if _step(path) is not None]
     found.sort(key=lambda path: (path.stat().st_mtime, _step(path)), reverse=True)
     if named is not None and named.exists():
@@ -29,7 +29,8 @@ def newest_complete(folder: Path) -> Path | None:
     return None
 
 
-def _named_by_marker(folder: Path) -> Path | None:
+def named_by_marker(folder: Path) -> Path | None:
+    """Return the checkpoint that a run's ``last_checkpoint`` names, there or not; ``None`` without a name."""
     marker = folder / "last_checkpoint"
     text = marker.read_text().strip() if marker.is_file() else ""
     if not text:

@@ -24,8 +24,9 @@ def merge_lora(
     """
     import torch
 
-    from rsfoundation.checkpoints import read_checkpoint, write_safetensors
+    from rsfoundation.checkpoints import write_safetensors
     from rsfoundation.checkpoints.publishing import published
+    from rsfoundation.engine.checkpoint import read_saved
     from rsfoundation.errors import ConfigError
     from rsfoundation.inference.model import WindowModel
 
@@ -34,7 +35,7 @@ def merge_lora(
     model = WindowModel(source, config, "cpu")
     if not model.merged:
         raise ConfigError("the config has no lora block: there is nothing to merge", where=model.cfg.filename)
-    kept = read_checkpoint(model.checkpoint).get("meta", {})
+    kept = read_saved(model.checkpoint).get("meta", {})
     meta = {key: kept[key] for key in ("dataset_meta", "epoch", "iter") if key in kept}
     state = model.network.state_dict()
     if output.suffix == ".safetensors":

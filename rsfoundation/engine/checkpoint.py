@@ -57,7 +57,7 @@ def best_checkpoint(folder: Path) -> Path | None:
 def install_safe_loader() -> None:
     """Make mmengine read every checkpoint, local or linked, through one safe reader, with no unsafe retry."""
     for prefixes, loader in (
-        ("", _load_local),
+        ("", read_saved),
         (("http://", "https://"), _load_link),
         (tuple(_ZOOS), _load_from_zoo),
         (_FOREIGN, _refuse),
@@ -65,8 +65,8 @@ def install_safe_loader() -> None:
         CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
 
 
-def _load_local(place: str, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a file, or the weights of a DeepSpeed checkpoint folder."""
+def read_saved(place: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a file, or the weights of a DeepSpeed checkpoint folder: what :func:`find_checkpoint` found."""
     folder = Path(place).expanduser()
     return read_zero_folder(folder) if is_zero_folder(folder) else read_checkpoint(place, map_location)
 

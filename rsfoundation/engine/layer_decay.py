@@ -20,9 +20,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Multiply learning rates by ``decay_rate`` once for each layer between a parameter and the heads.
 
     The rule of BEiT (Bao et al., 2021): with N blocks the last one gets ``decay_rate``, the first
-    ``decay_rate**N``, what comes before it (stem, position table) ``decay_rate**(N+1)``, and what lies outside
-    the part 1. Blocks are found by name and counted in the order in which the part registers them. What
-    lies between two of them, such as a downsampling layer, counts with the one before.
+    ``decay_rate**N``, what comes before it (stem, position table) ``decay_rate**(N+1)``, and what lies
+    outside the part 1. Blocks are found by name and counted in the order in which the part registers them.
+    What lies between two of them, such as a downsampling layer, counts with the one before.
 
     In a config: ``optim_wrapper=dict(constructor='rsfoundation.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(decay_rate=0.9, norm_decay_mult=0.0, ...), ...)``. ``decay_rate``, and ``part`` (the
@@ -48,7 +48,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             return  # called by itself for a part of the model
         scales = self._scales(module)
         for group in params:
-            group["lr"] = group.get("lr", self.base_lr) * scales.get(group["params"][0], 1.0)
+            base: float = group.get("lr", self.optimizer_cfg["lr"])
+            group["lr"] = base * scales.get(group["params"][0], 1.0)
 
     def _scales(self, model: nn.Module) -> dict[nn.Parameter, float]:
         name = self.paramwise_cfg.get("part", "backbone")

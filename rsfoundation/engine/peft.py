@@ -144,6 +144,14 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def adapt_names(network: nn.Module, state: dict[str, Any]) -> None:
+    """Give weights that were saved without adapters the names they have under them, in place."""
+    for name in adapters(network):
+        for kind in ("weight", "bias"):
+            if f"{name}.{kind}" in state:
+                state[f"{name}.base_layer.{kind}"] = state.pop(f"{name}.{kind}")
+
+
 def adapt_state(network: nn.Module, checkpoint: dict[str, Any]) -> None:
     """Make a checkpoint fit a network with adapters, in place.
 
@@ -153,20 +161,25 @@ def adapt_state(network: nn.Module, checkpoint: dict[str, Any]) -> None:
     Raises:
         CheckpointError: The adapters belong to other weights.
     """
-    layers = adapters(network)
-    if not layers:
+    if not adapters(network):
         return
     state = checkpoint.get("state_dict", checkpoint)
-    for name in layers:
-        for kind in ("weight", "bias"):
-            if f"{name}.{kind}" in state:
-                state[f"{name}.base_layer.{kind}"] = state.pop(f"{name}.{kind}")
+    adapt_names(network, state)
     wanted = checkpoint.get("meta", {}).get("lora_base")
-    if wanted is None:
+    if wanted is None or state.keys() >= set(frozen_names(network)):
         return
     if fingerprint(network) != wanted:
         network.init_weights()  # type: ignore[operator]
-    if fingerprint(network) != wanted:
+    check_base(fingerprint(network), wanted)
+
+
+def check_base(found: str, wanted: str) -> None:
+    """Compare the fingerprint of frozen weights with the one that adapters were trained on.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    if found != wanted:
         raise CheckpointError(
             "the checkpoint holds adapters alone, which were trained on other weights than the config names",
             where="init_cfg of the backbone",

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from rsfoundation.checkpoints.newest import named_by_marker
 from rsfoundation.engine.checkpoint import best_checkpoint
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.hooks import PictureHook, ProgressHook, RunRecordHook
@@ -65,10 +66,7 @@ def _log_interval(cfg: Config) -> int:
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:
-    marker = work_dir / "last_checkpoint"
-    if not marker.is_file():
-        return None
-    last = Path(marker.read_text().strip())
-    if not last.exists():
+    last = named_by_marker(work_dir)
+    if last is not None and not last.exists():
         raise CheckpointError("the last checkpoint of the run has vanished", where=last)
     return last

@@ -10,8 +10,9 @@ from typing import Literal
 
 import torch
 
+from rsfoundation.checkpoints.newest import named_by_marker
 from rsfoundation.engine.results import plain_value
-from rsfoundation.engine.zero_gather import gather
+from rsfoundation.engine.zero_gather import gather, stream
 from rsfoundation.engine.zero_layout import Weight, ZeroCheckpoint, is_zero_folder, open_zero
 from rsfoundation.engine.zero_write import Entry, write_pth, write_safetensors_slowly, write_shards
 from rsfoundation.errors import CheckpointError, nearest
@@ -134,10 +135,9 @@ def find_zero_folder(place: Path, tag: str | None = None) -> Path:
 
 def _newest(place: Path) -> str | None:
     """Read DeepSpeed's or mmengine's note of the newest checkpoint."""
-    for marker in ("latest", "last_checkpoint"):
-        if (place / marker).is_file():
-            return Path((place / marker).read_text().strip()).name
-    return None
+    latest = place / "latest"
+    named = Path(latest.read_text().strip()) if latest.is_file() else named_by_marker(place)
+    return named.name if named is not None else None
 
 
 def _select(checkpoint: ZeroCheckpoint, only: Only) -> list[Weight]:
@@ -154,4 +154,5 @@ def _select(checkpoint: ZeroCheckpoint, only: Only) -> list[Weight]:
 
 def _entry(weight: Weight, dtype: torch.dtype) -> Entry:
     wanted = dtype if weight.dtype.is_floating_point else weight.dtype
-    return Entry(weight.name, weight.shape, wanted, partial(gather, weight, dtype), weight.same_as)
+    make, parts = partial(gather, weight, dtype), partial(stream, weight, dtype)
+    return Entry(weight.name, weight.shape, wanted, make, parts, weight.same_as)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from rsfoundation.checkpoints import read_checkpoint
+from rsfoundation.checkpoints.archive import is_archive
 from rsfoundation.errors import CheckpointError
 
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_(\d+)_(optim|model)_states\.pt$")
@@ -88,7 +89,7 @@ def open_zero(folder: Path, averaged: bool | None = None) -> ZeroCheckpoint:
         CheckpointError: Files are missing, broken or from runs of different sizes.
     """
     files = _files_by_rank(folder)
-    states = [_section(read_checkpoint(file), "optimizer_state_dict", file) for file in files["optim"]]
+    states = [_section(_read(file), "optimizer_state_dict", file) for file in files["optim"]]
     stage = int(states[0].get("zero_stage", 0))
     if stage not in (1, 2, 3):
         raise CheckpointError(f"the folder is of ZeRO stage {stage}; 1, 2 and 3 are known", where=folder)
@@ -100,7 +101,7 @@ def open_zero(folder: Path, averaged: bool | None = None) -> ZeroCheckpoint:
     use_average = has_average if averaged is None else averaged
     key = "fp32_flat_groups" if stage == 3 else "single_partition_of_fp32_groups"
     if use_average:
-        flats = [read_checkpoint(folder / f"ema_rank_{rank}.pt")["groups"] for rank in range(world_size)]
+        flats = [_read(folder / f"ema_rank_{rank}.pt")["groups"] for rank in range(world_size)]
     else:
         flats = [_section(state, key, folder) for state in states]
     trained = (_stage3 if stage == 3 else _stage12)(models[0], flats, states[0], folder)
@@ -129,7 +130,7 @@ class ZeroOptimizer:
 def open_optimizer(folder: Path) -> ZeroOptimizer:
     """Map what the optimiser of a checkpoint folder keeps."""
     files = _files_by_rank(folder)
-    states = [_section(read_checkpoint(file), "optimizer_state_dict", file) for file in files["optim"]]
+    states = [_section(_read(file), "optimizer_state_dict", file) for file in files["optim"]]
     stage = int(states[0]["zero_stage"])
     model = _read_models(folder, files["model"], stage, len(states))[0]
     inner = "optimizer_state_dict" if stage == 3 else "base_optimizer_state"
@@ -194,10 +195,21 @@ def _read_models(folder: Path, files: list[Path], stage: int, world_size: int) -
             where=folder,
             cure="copy the files of every host into this folder",
         )
-    models = [read_checkpoint(file) for file in files]
+    models = [_read(file) for file in files]
     for key in ("param_shapes", "buffer_names", "module"):
         _section(models[0], key, files[0])
     return models
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Map a file. One that torch reads into memory instead would lose what is let go of after use."""
+    if file.is_file() and not is_archive(file):
+        raise CheckpointError(
+            "the file is no zip archive, which every torch since 1.6 writes",
+            where=file,
+            cure="fetch it again; load and save it with a newer torch if it is that old",
+        )
+    return read_checkpoint(file)
 
 
 def _section(content: dict[str, Any], key: str, where: Path) -> Any:

@@ -40,7 +40,8 @@ class Entry:
         name: Its key.
         shape: Its shape.
         dtype: Its type in the output.
-        make: Returns the tensor; called once, when its turn comes.
+        make: Returns the tensor; called at most once, when its turn comes.
+        stream: Yields the tensor's bytes in parts, instead.
         same_as: Name of an entry before it that it shares memory with.
     """
 
@@ -48,6 +49,7 @@ class Entry:
     shape: tuple[int, ...]
     dtype: torch.dtype
     make: Callable[[], torch.Tensor]
+    stream: Callable[[], Iterable[memoryview]]
     same_as: str | None = None
 
     @property
@@ -78,8 +80,9 @@ def write_safetensors_slowly(
     with published(file) as aside, aside.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         for entry in entries:
-            stream.write(_bytes(entry.make()))
-            tick(entry.nbytes)
+            for part in entry.stream():
+                stream.write(part)
+                tick(part.nbytes)
     return file
 
 
@@ -164,7 +167,3 @@ class _LazyPickler(pickle.Pickler):
         entry = obj.lazy.entry
         kind = torch.storage._dtype_to_storage_type_map()[entry.dtype]
         return "storage", getattr(torch, kind), obj.lazy.key, "cpu", torch.Size(entry.shape).numel()
-
-
-def _bytes(tensor: torch.Tensor) -> Any:
-    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data

@@ -12,8 +12,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from rsfoundation.checkpoints import read_checkpoint
-from rsfoundation.engine.checkpoint import find_checkpoint
+from rsfoundation.engine.checkpoint import find_checkpoint, read_saved
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.device import use_device
 from rsfoundation.engine.norm import drop_sync_bn
@@ -50,7 +49,7 @@ class WindowModel:
         drop_sync_bn(self.cfg)
         init_default_scope(self.cfg.get("default_scope", "mmengine"))
         self.task: Task = build_task(self.cfg)
-        content = read_checkpoint(self.checkpoint)
+        content = read_saved(self.checkpoint)
         self.classes: Classes = classes_of(content.get("meta", {}).get("dataset_meta") or {})
         self.network = self._build(content)
         self.pipeline = Compose(_without_loading(self.cfg.test_dataloader.dataset))

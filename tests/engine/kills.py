@@ -1,52 +1,87 @@
 """Run by tests: kills a training at random moments until it is done, and compares it with an undisturbed one.
 
 usage: kills.py FOLDER NUMBER-OF-KILLS SEED
+
+Each life of the training tells through a pipe where a save begins and ends. Most kills come a random part
+of a save's length after one of the next saves began, the rest a random part of the time between two saves
+after one ended, or while the training starts.
 """
 
 import os
 import random
+import select
 import signal
 import sys
 import time
-import traceback
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from forks import fork, preload
 from noisy_task import differences, noisy_config
 
 from rsfoundation.checkpoints import read_checkpoint
-from rsfoundation.checkpoints.newest import newest_complete
+from rsfoundation.checkpoints.newest import named_by_marker, newest_complete
 from rsfoundation.checkpoints.publishing import is_complete
+from rsfoundation.engine.hooks import CheckpointHook
 from rsfoundation.engine.options import RunOptions
 from rsfoundation.engine.train import train
 
 
-def start(config, folder, resume):
-    """Fork a training; nothing is imported again."""
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        try:
-            train(config, RunOptions(folder, resume, device="cpu", seed=7))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return child
+class Life:
+    """A training in a process of its own, of which is known when it saves."""
+
+    def __init__(self, config, folder, resume):
+        self.pipe, writer = os.pipe()
+        self.heard, self.times = "", []
+        self.process = fork(_train, config, folder, resume, writer)
+        os.close(writer)
+
+    def listen(self, sign, count, seconds=600):
+        """Wait for the ``count``-th ``sign``, for the end of the process, or for ``seconds``."""
+        end = time.monotonic() + seconds
+        while self.heard.count(sign) < count:
+            if not select.select([self.pipe], [], [], max(0, end - time.monotonic()))[0]:
+                return
+            part = os.read(self.pipe, 1)
+            if not part:
+                return
+            self.heard += part.decode()
+            self.times.append(time.monotonic())
+
+    def kill(self):
+        """Kill it; return its exit status if it had ended, and say where the kill fell."""
+        os.kill(self.process, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        self.listen("none", 1)  # what it had said by then
+        os.close(self.pipe)
+        moment = {"": "before", "b": "during", "e": "after"}[self.heard[-1:]]
+        return None if status == -signal.SIGKILL else status, moment
+
+    def wait(self):
+        """Return the exit status."""
+        self.listen("none", 1)
+        os.close(self.pipe)
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
+    def lengths(self, sign):
+        """Return the median seconds between a ``sign`` and the next one."""
+        ends = range(1, len(self.times))
+        spans = sorted(self.times[i] - self.times[i - 1] for i in ends if self.heard[i - 1] == sign)
+        return spans[len(spans) // 2]
 
 
-def wait(child, seconds):
-    """Return the exit status of a child that ends within ``seconds``; kill it otherwise."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+def _train(config, folder, resume, writer):
+    write = CheckpointHook.write
+
+    def told(*arguments, **options):
+        os.write(writer, b"b")
+        write(*arguments, **options)
+        os.write(writer, b"e")
+
+    CheckpointHook.write = told
+    train(config, RunOptions(folder, resume, device="cpu", seed=7))
 
 
 def check(folder):
@@ -54,29 +89,46 @@ def check(folder):
     for file in folder.glob("*.pth"):
         assert is_complete(file), f"{file} is torn"
         read_checkpoint(file)
-    marker = folder / "last_checkpoint"
-    if marker.exists():
-        assert Path(marker.read_text()).is_file(), f"{marker} names nothing"
+    named = named_by_marker(folder)
+    if named is not None:
+        assert named.is_file(), f"{named} was named and is not there"
         assert newest_complete(folder) is not None
 
 
+def end_life(life, chance, saving, training):
+    """Kill a life at a random moment; return its exit status if it ended first, and the moment."""
+    kind = chance.choices(["save", "between", "start"], [70, 22, 8])[0]
+    if kind == "save":
+        life.listen("b", chance.randint(1, 4))
+        time.sleep(chance.uniform(0, saving))
+    elif kind == "between":
+        life.listen("e", chance.randint(1, 4))
+        time.sleep(chance.uniform(0, training))
+    else:
+        life.listen("b", 1, chance.uniform(0, 0.5))
+    return life.kill()
+
+
 def main(folder, kills, seed):
+    preload()
     config = noisy_config(folder, "epoch", every=1)
     chance = random.Random(seed)
-    began = time.monotonic()
-    assert wait(start(config, folder / "whole", None), 600) == 0
-    length = time.monotonic() - began
-    done, resumed, rounds = 0, 0, 0
-    while done < kills:
+    whole = Life(config, folder / "whole", None)
+    assert whole.wait() == 0
+    saving, training = whole.lengths("b"), whole.lengths("e")
+    counts, rounds = Counter(), 0
+    while counts["kills"] < kills:
         rounds += 1
         run = folder / f"run{rounds}"
         status = None
         while status is None:
-            # the last time it may end by itself
-            patience = chance.uniform(0.2, 1.1) * length if done < kills else 600
-            resumed += run.is_dir() and newest_complete(run) is not None
-            status = wait(start(config, run, "auto"), patience)
-            done += status is None
+            life = Life(config, run, "auto")
+            if counts["kills"] < kills:
+                status, moment = end_life(life, chance, saving, training)
+                counts.update(["kills", moment] if status is None else [])
+                counts["left"] += any(run.glob(".*.part"))
+            else:
+                status = life.wait()
             if run.is_dir():
                 check(run)
         assert status == 0, "a resumed run failed"
@@ -85,7 +137,8 @@ def main(folder, kills, seed):
         left = [path.name for path in run.iterdir() if path.name.endswith(".part")]
         assert not left, left
         assert len(list(run.glob("iter_*.pth"))) <= 3
-    print(f"KILLS {done} RESUMED {resumed} RUNS {rounds}")
+    print("COUNTS", *(f"{key}={counts[key]}" for key in ("kills", "before", "during", "after", "left")))
+    print(f"{rounds} runs; a save takes {saving * 1e3:.0f} ms, {training * 1e3:.0f} ms lie between two")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Ranks started by Slurm or MPI find each other from the variables those set."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from rsfoundation.checkpoints.publishing import is_complete
 from rsfoundation.engine import distributed
 from rsfoundation.errors import ConfigError
 
@@ -18,6 +21,7 @@ total = torch.ones(1)
 dist.all_reduce(total)
 print("sum", int(total), flush=True)
 """
+ROOT = Path(__file__).parents[2]
 _NAMES = {
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
@@ -46,6 +50,45 @@ def test_two_ranks_meet(launcher):
             )
         )
     assert [process.communicate(timeout=120)[0].split()[-2:] for process in ranks] == [["sum", "2"]] * 2
+
+
+_STARTS = {
+    "pytorch": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "deepspeed": ["deepspeed", "--num_gpus", "2", "--master_port", "29643"],
+    "mpi": ["mpirun", "-np", "2", "--oversubscribe", sys.executable],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("launcher", _STARTS)
+def test_each_launcher_trains_as_the_guide_says(tiny_config, launcher):
+    """Real launchers, CPU ranks, ZeRO 2: what ``docs/distributed.md`` tells users to type."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if shutil.which(_STARTS[launcher][0], path=path) is None:
+        pytest.skip(f"{_STARTS[launcher][0]} is not installed")
+    words = [ROOT / "tools" / "train.py", tiny_config, "--launcher", launcher, "--device", "cpu"]
+    words += ["--strategy", "deepspeed-zero2", "--work-dir", tiny_config.parent / "run"]
+    done = subprocess.run(
+        [*_STARTS[launcher], *map(str, words)],
+        cwd=tiny_config.parent,
+        env={
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(__file__).parent))),
+            "OMP_NUM_THREADS": "1",
+            "DS_ACCELERATOR": "cpu",
+            "MASTER_PORT": "29645",
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    last = tiny_config.parent / "run" / "epoch_4.pth"
+    assert len(list(last.glob("*_optim_states.pt"))) == 2 and is_complete(last)
 
 
 def test_slurm_meets_on_its_first_host(tmp_path, monkeypatch):

@@ -122,6 +122,13 @@ def test_a_cut_file_is_named(folder, tmp_path):
         convert_zero(folder, tmp_path / "out.pth")
 
 
+def test_a_file_that_cannot_be_mapped_is_named(folder, tmp_path):
+    file = folder / "zero_pp_rank_2_mp_rank_00_optim_states.pt"
+    torch.save(torch.load(file), file, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match="no zip archive"):
+        convert_zero(folder, tmp_path / "out.pth")
+
+
 def test_files_of_two_runs_are_noticed(folder, tmp_path):
     file = folder / "zero_pp_rank_2_mp_rank_00_optim_states.pt"
     content = torch.load(file)

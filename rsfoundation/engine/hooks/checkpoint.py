@@ -13,6 +13,7 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 from mmengine.utils import apply_to
 
+from rsfoundation.checkpoints.newest import named_by_marker
 from rsfoundation.checkpoints.publishing import aside, publish, remove, write_text
 from rsfoundation.errors import CheckpointError
 from rsfoundation.registry import HOOKS
@@ -126,12 +127,11 @@ class CheckpointHook(_CheckpointHook):
             return
         if _first_here() and target.parent.is_dir():
             remove(aside(target))
-        marker = target.parent / "last_checkpoint"
-        last = marker.read_text() if marker.is_file() else "none"
         raise CheckpointError(
             f"the checkpoint {target.name} cannot be written: {faults[0]}",
             where=target.parent,
-            cure=f"make room or the folder writable, then go on with --resume (last complete one: {last})",
+            cure=f"make room or the folder writable, then go on with --resume (last complete one: "
+            f"{named_by_marker(target.parent) or 'none'})",
         ) from fault
 
 

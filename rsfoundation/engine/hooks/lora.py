@@ -10,7 +10,14 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
-from rsfoundation.engine.peft import adapt_state, adapters, fingerprint, frozen_names
+from rsfoundation.engine.peft import (
+    adapt_names,
+    adapt_state,
+    adapters,
+    check_base,
+    fingerprint,
+    frozen_names,
+)
 from rsfoundation.errors import ConfigError
 from rsfoundation.registry import HOOKS
 
@@ -29,11 +36,18 @@ class LoRAHook(Hook):
     def __init__(self, adapters_only: bool = False) -> None:
         self.adapters_only = adapters_only
         self._calls: dict[str, int] = {}
+        self._base: str | None = None  # of the frozen weights, where a strategy shards them
+
+    def before_sharding(self, runner: Runner, model: nn.Module) -> None:
+        """Take the fingerprint of the frozen weights while they are whole."""
+        if self.adapters_only:
+            _check_base(runner, model)
+        self._base = fingerprint(model)
 
     def before_run(self, runner: Runner) -> None:
         """Take frozen parameters out of the optimiser; watch that adapters are called."""
         network = _network(runner)
-        if self.adapters_only:
+        if self.adapters_only and self._base is None:
             _check_base(runner, network)
         wrapper = getattr(runner, "optim_wrapper", None)  # a config still while testing
         if isinstance(wrapper, OptimWrapper) and not isinstance(runner, FlexibleRunner):
@@ -63,17 +77,25 @@ class LoRAHook(Hook):
     before_test_epoch = before_val_epoch
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Leave out what is frozen if the user wants that."""
-        if not self.adapters_only or "state_dict" not in checkpoint:
-            return
+        """Note what the adapters belong to; leave out what is frozen if the user wants that."""
         network = _network(runner)
-        for name in frozen_names(network):
-            checkpoint["state_dict"].pop(name, None)
-        checkpoint["meta"]["lora_base"] = fingerprint(network)
+        if self.adapters_only:
+            for name in frozen_names(network) if "state_dict" in checkpoint else ():
+                checkpoint["state_dict"].pop(name, None)
+            self._base = self._base or fingerprint(network)
+        if self._base is not None:
+            checkpoint["meta"]["lora_base"] = self._base
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Make a checkpoint fit, whether it was saved with adapters or without."""
-        adapt_state(_network(runner), checkpoint)
+        if not isinstance(runner, FlexibleRunner):
+            adapt_state(_network(runner), checkpoint)
+            return
+        adapt_names(_network(runner), checkpoint.get("state_dict", {}))
+        saved = checkpoint["meta"].get("lora_base")
+        if self.adapters_only and saved is not None:
+            check_base(str(self._base), saved)
+        self._base = saved or self._base
 
     def _counter(self, name: str) -> Any:
         def count(_module: nn.Module, _inputs: Any) -> None:

@@ -27,6 +27,8 @@ class ShardingMixin:
     """
 
     before_sharding: Callable[[torch.nn.Module], None] | None = None
+    seed: int | None
+    scheduler_state_dict: Callable[[], Any]
 
     def _setup_env(self, **options: Any) -> None:
         super()._setup_env(**options)  # type: ignore[misc]
@@ -42,6 +44,32 @@ class ShardingMixin:
             self.before_sharding(model)
         _refuse_scalars(model)
         return model.to(get_device())
+
+    def save_checkpoint(
+        self,
+        filename: str,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        extra_ckpt: dict[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Write a checkpoint. Every rank must call it."""
+        content = {**_stamped(extra_ckpt, self.seed), **self._state(save_optimizer)}
+        if save_param_scheduler and hasattr(self, "param_schedulers"):
+            content["param_schedulers"] = self.scheduler_state_dict()
+        if callback is not None:
+            callback(content)
+        self._write(content, Path(filename))
+        dist.barrier()
+
+    def _state(self, optimizer: bool) -> dict[str, Any]:
+        """Return the strategy's own part of a checkpoint's content."""
+        raise NotImplementedError
+
+    def _write(self, content: dict[str, Any], target: Path) -> None:
+        """Write a checkpoint's content; every rank calls it."""
+        raise NotImplementedError
 
     def shards(self) -> dict[str, torch.Tensor]:
         """Return this rank's part of the trained parameters, in float32.
@@ -66,7 +94,7 @@ def _refuse_scalars(model: torch.nn.Module) -> None:
         )
 
 
-def stamp(extra: dict[str, Any] | None, seed: int | None) -> dict[str, Any]:
+def _stamped(extra: dict[str, Any] | None, seed: int | None) -> dict[str, Any]:
     """Add what mmengine notes in every checkpoint's ``meta``: seed, time and its version."""
     extra = extra or {}
     extra.setdefault("meta", {}).update(

@@ -13,7 +13,7 @@ from mmengine._strategy.deepspeed import DeepSpeedStrategy as _DeepSpeedStrategy
 from mmengine.device import get_device
 from mmengine.optim import BaseOptimWrapper
 
-from rsfoundation.engine.strategies.base import ShardingMixin, stamp
+from rsfoundation.engine.strategies.base import ShardingMixin
 from rsfoundation.engine.strategies.deepspeed_config import plain, take_wrapper_options, tidy_groups
 from rsfoundation.engine.strategies.deepspeed_engine import EngineWrapper, autocast_forward, keep_images_exact
 from rsfoundation.engine.strategies.other_ranks import is_cut_alike, resume_from_other_ranks
@@ -125,39 +125,23 @@ class DeepSpeedStrategy(ShardingMixin, _DeepSpeedStrategy):
         """Copy the masters into the model and gather what ZeRO keeps gathered."""
         publish_masters(self.model.optimizer)
 
-    def save_checkpoint(
-        self,
-        filename: str,
-        *,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        extra_ckpt: dict[str, Any] | None = None,
-        callback: Callable[[dict[str, Any]], None] | None = None,
-    ) -> None:
-        """Write a checkpoint folder. Every rank must call it.
+    def _state(self, optimizer: bool) -> dict[str, Any]:
+        """Return the optimiser's part; the float32 masters lie in its files, so it is always there."""
+        return {"optim_wrapper": self.optim_state_dict()} if hasattr(self, "optim_wrapper") else {}
 
-        ZeRO's float32 masters live in the optimiser's files, so ``save_optimizer=False`` is not followed.
-        """
-        content = stamp(extra_ckpt, self.seed)
-        if save_param_scheduler and hasattr(self, "param_schedulers"):
-            content["param_schedulers"] = self.scheduler_state_dict()
-        if hasattr(self, "optim_wrapper"):
-            content["optim_wrapper"] = self.optim_state_dict()
-        if callback is not None:
-            callback(content)
+    def _write(self, content: dict[str, Any], target: Path) -> None:
+        """Write a folder."""
         averaged = content.pop("ema_shards", None)
-        folder = Path(filename)
         self.model.save_checkpoint(
-            str(folder.parent),
-            tag=folder.name,
+            str(target.parent),
+            tag=target.name,
             client_state=content,
             save_latest=False,
             exclude_frozen_parameters=self.exclude_frozen_parameters,
         )
         if averaged is not None:
             averaged["groups"] = save_form(self.model.optimizer, averaged["groups"])
-            torch.save(averaged, folder / f"ema_rank_{self.rank}.pt")
-        dist.barrier()
+            torch.save(averaged, target / f"ema_rank_{self.rank}.pt")
 
     def load_checkpoint(self, filename: str, **options: Any) -> dict[str, Any]:
         """Load the weights of a checkpoint folder."""

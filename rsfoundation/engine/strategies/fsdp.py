@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 
-from rsfoundation.engine.strategies.base import ShardingMixin, stamp
+from rsfoundation.engine.strategies.base import ShardingMixin
 from rsfoundation.errors import ConfigError
 from rsfoundation.registry import STRATEGIES
 
@@ -111,27 +112,16 @@ class FSDPStrategy(ShardingMixin, DDPStrategy):
         if "base_param_settings" in extra:
             self.optim_wrapper.base_param_settings = extra["base_param_settings"]
 
-    def save_checkpoint(
-        self,
-        filename: str,
-        *,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        extra_ckpt: dict[str, Any] | None = None,
-        callback: Callable[[dict[str, Any]], None] | None = None,
-    ) -> None:
-        """Write one whole checkpoint, laid out as without FSDP. Every rank must call it."""
-        content: dict[str, Any] = {"state_dict": self.model_state_dict()}
-        if save_optimizer and hasattr(self, "optim_wrapper"):
-            content["optimizer"] = self.optim_state_dict()
-        if save_param_scheduler and hasattr(self, "param_schedulers"):
-            content["param_schedulers"] = self.scheduler_state_dict()
-        content.update(stamp(extra_ckpt, self.seed))
-        if callback is not None:
-            callback(content)
+    def _state(self, optimizer: bool) -> dict[str, Any]:
+        """Gather the whole weights and optimiser: the file is laid out as without FSDP."""
+        state: dict[str, Any] = {"state_dict": self.model_state_dict()}
+        if optimizer and hasattr(self, "optim_wrapper"):
+            state["optimizer"] = self.optim_state_dict()
+        return state
+
+    def _write(self, content: dict[str, Any], target: Path) -> None:
         if self.rank == 0:
-            save_checkpoint(content, filename)
-        dist.barrier()
+            save_checkpoint(content, str(target))
 
 
 def repeated_modules(model: torch.nn.Module, numel: int) -> list[torch.nn.Module]:

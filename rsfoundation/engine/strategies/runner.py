@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.runner import FlexibleRunner
+from mmengine.runner import CheckpointLoader, FlexibleRunner
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
+from rsfoundation.engine.peft import adapt_state
 from rsfoundation.errors import ConfigError
 
 
@@ -47,12 +49,12 @@ class StrategyRunner(FlexibleRunner):
         if names:
             _check_modules(model, names)
             turn_on_activation_checkpointing(model, names)
-        if self._load_from is None or self._resume:
-            return
-        from mmengine.runner import load_checkpoint
-
-        load_checkpoint(model, self._load_from, map_location="cpu", revise_keys=[(r"^module\.", "")])
-        self._has_loaded = True
+        if self._load_from is not None and not self._resume:
+            content = CheckpointLoader.load_checkpoint(self._load_from, map_location="cpu")
+            adapt_state(model, content)
+            _load_checkpoint_to_model(model, content)
+            self._has_loaded = True
+        self.call_hook("before_sharding", model=model)  # a name of ours; hooks without it are passed over
 
 
 def _check_modules(model: torch.nn.Module, names: list[str]) -> None:

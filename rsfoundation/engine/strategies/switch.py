@@ -69,3 +69,5 @@ def adapt_to_strategy(cfg: Config) -> None:
     for hook in hooks:
         if isinstance(hook, dict) and hook.get("type") == "EMAHook":
             hook["type"] = "rsfoundation.ShardedEMAHook"
+    if strategy_kind(cfg) == "DeepSpeedStrategy" and (cfg.get("lora") or {}).get("adapters_only"):
+        cfg.strategy.exclude_frozen_parameters = True

@@ -11,11 +11,10 @@ ROOT = HERE.parents[2]
 
 
 def start(folder, scenarios, config="none", ranks=2):
-    """Start the ranks, which train ``scenarios`` in ``folder``."""
+    """Start a process that forks the ranks, which train ``scenarios`` in ``folder``."""
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     return subprocess.Popen(
-        [*command, str(HERE / "worker.py"), str(config)],
+        [sys.executable, str(HERE / "worker.py"), str(config), str(ranks)],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE.parent, HERE))),

@@ -4,26 +4,32 @@ from pathlib import Path
 
 import tiny_task
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, Sequential
 
 from rsfoundation.registry import MODELS
 
 
 @MODELS.register_module()
 class ShardedNet(BaseModel):
-    """Tied, frozen and odd-sized parameters, float and integer buffers; no batch statistics."""
+    """Tied, frozen and odd-sized parameters, float and integer buffers; no batch statistics.
 
-    def __init__(self, data_preprocessor=None):
+    Adapters go into ``body``, which starts from the file ``base`` where that is given; then all that is
+    frozen lies in it.
+    """
+
+    def __init__(self, base=None, data_preprocessor=None):
         super().__init__(data_preprocessor=data_preprocessor or dict(type="mmengine.BaseDataPreprocessor"))
         self.stem = torch.nn.Conv2d(3, 5, 3, padding=1)
-        self.stem.bias.requires_grad_(False)
+        self.stem.bias.requires_grad_(base is not None)
         self.norm = torch.nn.GroupNorm(1, 5)
         self.first = torch.nn.Linear(5, 5)
         self.second = torch.nn.Linear(5, 5)
         self.second.weight = self.first.weight
         self.scale = torch.nn.Parameter(torch.ones(1))
         self.frozen = torch.nn.Linear(7, 3)
-        self.frozen.requires_grad_(False)
+        self.frozen.requires_grad_(base is not None)
+        start = None if base is None else dict(type="Pretrained", checkpoint=base)
+        self.body = Sequential(torch.nn.Linear(5, 7), torch.nn.GELU(), torch.nn.Linear(7, 5), init_cfg=start)
         self.head = torch.nn.Linear(5 * 64, 2)
         self.register_buffer("offset", torch.linspace(-0.1, 0.1, 5))
         self.register_buffer("seen", torch.tensor(3, dtype=torch.int64))
@@ -32,7 +38,7 @@ class ShardedNet(BaseModel):
         x = torch.stack(inputs) if isinstance(inputs, (list, tuple)) else inputs
         x = self.norm(self.stem(x.float() / 255)) * self.scale + self.offset.view(1, 5, 1, 1)
         x = torch.relu(self.second(torch.relu(self.first(x.permute(0, 2, 3, 1)))))
-        logits = self.head(x.flatten(1)) + self.frozen.weight.sum() * 0
+        logits = self.head((x + self.body(x)).flatten(1)) + self.frozen.weight.sum() * 0
         if mode == "loss":
             labels = torch.tensor([sample.label for sample in data_samples], device=logits.device)
             return dict(loss=torch.nn.functional.cross_entropy(logits.float(), labels))
@@ -60,6 +66,8 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None, ru
 def write_config(folder: Path) -> Path:
     """Write data and config; return the config file."""
     tiny_task.write_config(folder)
+    torch.manual_seed(3)
+    torch.save(ShardedNet().body.state_dict(), folder / "base.pth")
     file = folder / "sharded.py"
     file.write_text("_base_ = ['tiny.py']\n" + _CHANGES)
     return file

@@ -1,10 +1,13 @@
 """Runs on every rank: train each scenario of ``scenarios.json`` and write what came out.
 
 For ``NAME`` the first rank writes ``NAME.json`` (mean loss over ranks per iteration) and ``NAME.pth`` (the
-whole weights as the live model holds them: float32 masters where there are any). A scenario is
-``{"strategy": ..., "options": [...], "resume": ..., "ema": ..., "run": ..., "config": ..., "alike": ...}``.
+whole weights as the live model holds them: float32 masters where there are any), and ``NAME.average.pth``
+where averages are sharded. A scenario is
+``{"strategy": ..., "options": [...], "resume": ..., "ema": ..., "run": ..., "config": ..., "alike": ...,
+"set": {...}, "stop": ...}``; ``set`` is merged into the config, ``stop`` is an iteration to end at.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -12,7 +15,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from forks import on_ranks, preload
 from mmengine.hooks import Hook
+from noisy_task import Stopped
 
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.options import RunOptions
@@ -29,6 +34,16 @@ class Watch(Hook):
     def __init__(self, name):
         self.name, self.losses = name, []
 
+    def before_train(self, runner):
+        """Count how often a module that is recomputed runs."""
+        self.calls = 0
+        for name in runner.cfg.get("activation_checkpointing") or ():
+            network = getattr(runner.model, "module", runner.model)
+            network.get_submodule(f"{name}.0").register_forward_pre_hook(self.count)
+
+    def count(self, module, inputs):
+        self.calls += module.training
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         loss = outputs["loss"].detach().float().clone()
         if dist.is_initialized():
@@ -37,6 +52,17 @@ class Watch(Hook):
         self.losses.append(float(loss))
 
     def after_train(self, runner):
+        if runner.rank == 0:
+            Path(f"{self.name}.json").write_text(json.dumps(self.losses))
+            Path(f"{self.name}.calls.json").write_text(json.dumps(self.calls))
+        self.save(runner, f"{self.name}.pth")
+        for hook in runner.hooks:
+            if type(hook).__name__ == "ShardedEMAHook":
+                hook._swap_ema_parameters()
+                self.save(runner, f"{self.name}.average.pth")
+                hook._swap_ema_parameters()
+
+    def save(self, runner, file):
         strategy = getattr(runner, "strategy", None)
         if type(strategy).__name__ == "DeepSpeedStrategy":
             weights = gathered(runner.model.model)
@@ -46,10 +72,7 @@ class Watch(Hook):
             model = runner.model.module if hasattr(runner.model, "module") else runner.model
             weights = model.state_dict()
         if runner.rank == 0:
-            Path(f"{self.name}.json").write_text(json.dumps(self.losses))
-            torch.save(
-                {key: value.detach().cpu().clone() for key, value in weights.items()}, f"{self.name}.pth"
-            )
+            torch.save({key: value.detach().cpu().clone() for key, value in weights.items()}, file)
 
 
 def gathered(engine):
@@ -82,6 +105,7 @@ def run(name, scenario, config):
         strategy=scenario.get("strategy"),
     )
     cfg = load_config(scenario.get("config", config), options.overrides)
+    cfg.merge_from_dict(scenario.get("set", {}))
     if "alike" in scenario:
         from alike import make_alike
 
@@ -89,17 +113,23 @@ def run(name, scenario, config):
     cfg.custom_hooks = [dict(type="rsfoundation.Watch", name=str(Path(name).resolve()))]
     if scenario.get("ema"):
         cfg.custom_hooks.append(dict(type="EMAHook", momentum=0.2))
-    train(cfg, options)
+    if "stop" in scenario:
+        cfg.custom_hooks.append(dict(type="rsfoundation.StopAt", iteration=scenario["stop"]))
+    with contextlib.suppress(Stopped):
+        train(cfg, options)
+
+
+def run_all(config):
+    """Train every scenario on this rank."""
+    for name, scenario in json.loads(Path("scenarios.json").read_text()).items():
+        run(name, scenario, config)
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    from mmengine._strategy import base
-
-    from rsfoundation.engine.hooks import run_record
-
-    base.collect_env = dict  # looks for compilers
-    run_record.draw_curves = lambda record, path: None
-    for scenario_name, content in json.loads(Path("scenarios.json").read_text()).items():
-        run(scenario_name, content, sys.argv[1])
-    dist.barrier()
-    dist.destroy_process_group()
+    preload()
+    if "RANK" in os.environ:  # a rank of torchrun's
+        run_all(sys.argv[1])
+    else:
+        on_ranks(int(sys.argv[2]), run_all, sys.argv[1])
