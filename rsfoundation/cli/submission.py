@@ -38,14 +38,12 @@ def submission(
 
     known = list_images(images) if images is not None else None
     checked = [check_submission(path, known, classes or None) for path in archives]
-    rows = [
-        (str(one.path), one.kind, one.files, one.images, one.detections, len(one.faults)) for one in checked
-    ]
-    table("submissions", ("archive", "for", "files", "images", "detections", "faults"), rows)
+    rows = [(one.kind, one.path, one.files, one.images, one.detections, len(one.faults)) for one in checked]
+    table("submissions", ("for", "archive", "files", "images", "detections", "faults"), rows)
     for one in checked:
         if len(one.faults) > 1:
             shown = [
-                (fault.where.removeprefix(f"{one.path}"), fault.what, fault.cure) for fault in one.faults
+                (fault.where.removeprefix(f"{one.path}/"), fault.what, fault.cure) for fault in one.faults
             ]
             title = f"{one.path}: the first {min(_SHOWN, len(shown))} of {len(shown)} faults"
             table(title, ("where", "what", "cure"), shown[:_SHOWN])

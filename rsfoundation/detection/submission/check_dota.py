@@ -64,7 +64,7 @@ def _check_names(path: str, names: Sequence[str], expected: Sequence[str], task:
         return
     for name in names:
         if name not in expected:
-            hint = nearest(name, expected)
+            hint = nearest(name, expected, 1)
             what = f"unexpected file {name!r}{f'; {hint}' if hint else ''}"
             faults.add(
                 "unexpected file", f"{path}/{name}", what, f"take it out, or rename it {task}_<class>.txt"
