@@ -41,7 +41,7 @@ model = dict(
             type='mmdet.MaxIoUAssigner',
             pos_iou_thr=0.5,
             neg_iou_thr=0.4,
-            min_pos_iou=0,
+            min_pos_iou=1e-6,  # published as 0: an object that overlaps no anchor would then own them all
             ignore_iof_thr=-1,
             gpu_assign_thr=800,  # above 800 objects the overlaps are computed on the CPU
             iou_calculator=dict(type='RBboxOverlaps2D')),
