@@ -167,3 +167,11 @@ def test_rsp_swin_decays_no_norms():
         "norm",
     }
     assert (cfg.model.backbone.drop_rate, cfg.model.backbone.frozen_stages) == (0.3, 2)
+
+
+def test_the_guide_lists_every_config_with_its_number():
+    text = (ROOT.parent / "docs/detection.md").read_text()
+    rows = dict(re.findall(r"^\| `([^`]+/[^`]+)` \| ([^|]+) \|", text, re.M))
+    assert set(rows) == set(ROWS)
+    for name, row in ROWS.items():
+        assert rows[name].startswith("-" if row.reported == "nothing" else row.reported[:4])
