@@ -5,6 +5,7 @@
 prefix, as in ``type='rsfoundation.LSKNet'``.
 """
 
+from mmengine.registry import DATA_SAMPLERS as _DATA_SAMPLERS
 from mmengine.registry import DATASETS as _DATASETS
 from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import LOOPS as _LOOPS
@@ -33,6 +34,9 @@ MODELS = Registry(
     locations=["rsfoundation.backbones", "rsfoundation.engine.peft", *_TASK_PACKAGES],
 )
 DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_TASK_PACKAGES)
+DATA_SAMPLERS = Registry(
+    "data sampler", parent=_DATA_SAMPLERS, scope=_SCOPE, locations=["rsfoundation.detection"]
+)
 TRANSFORMS = Registry("transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_TASK_PACKAGES)
 METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_TASK_PACKAGES)
 TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=_TASK_PACKAGES)

@@ -13,6 +13,7 @@ from rsfoundation.detection.heads import PerLevelAlignConv
 from rsfoundation.detection.loading import LoadImageFromFile
 from rsfoundation.detection.metric import DOTAMetric
 from rsfoundation.detection.oriented_rpn_head import OrientedRPNHead
+from rsfoundation.detection.sampler import NeighbourSampler
 from rsfoundation.detection.task import OrientedDetection
 from rsfoundation.detection.transforms import RandomFlip, RandomRotate, Rotate
 
@@ -25,6 +26,7 @@ __all__ = [
     "HRSCDataset",
     "HRSIDDataset",
     "LoadImageFromFile",
+    "NeighbourSampler",
     "OrientedDetection",
     "OrientedRPNHead",
     "PerLevelAlignConv",

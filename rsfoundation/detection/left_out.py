@@ -1,6 +1,7 @@
 """What a data set left out or mended: counted, with the files it was found in."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import Policy
@@ -15,9 +16,14 @@ class LeftOut(Counter[str]):
         files: Names of the files, in the order they were read, without repeats.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.files: dict[str, list[str]] = {}
+    def __init__(
+        self, counts: Mapping[str, int] | None = None, files: Mapping[str, list[str]] | None = None
+    ) -> None:
+        super().__init__(counts or {})
+        self.files: dict[str, list[str]] = dict(files or {})
+
+    def __reduce__(self) -> tuple:
+        return LeftOut, (dict(self), self.files)
 
     def note(self, kind: str, files: list[str]) -> None:
         """Count one case per entry of ``files``; nothing where there is none."""

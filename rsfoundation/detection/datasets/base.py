@@ -6,6 +6,7 @@ The rules are listed for users in ``docs/datasets.md``.
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from rsfoundation.detection.datasets.scan import Scan, file_name
 from rsfoundation.detection.label_table import LabelTable
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.detection.metainfo import complete_metainfo
-from rsfoundation.detection.pixels import read_image
+from rsfoundation.detection.pixels import image_size, read_image
 from rsfoundation.errors import ConfigError, DataError, nearest
 from rsfoundation.structures.dota_txt import Policy
 from rsfoundation.structures.quads import in_order, is_crossed, is_outside
@@ -27,6 +28,7 @@ from rsfoundation.structures.quads import in_order, is_crossed, is_outside
 MIN_SIDE = 2.0  # pixels; mmrotate 0.x drops smaller rectangles when it loads labels
 _FLAT = 1e-3  # pixels; a side below it encodes to infinite regression targets
 _ELSEWHERE, _UNKNOWN = -1, -2
+_OPENED = 16  # images whose size is compared with the stated one: enough for sets that were resized
 
 
 class OrientedDataset(BaseDetDataset):
@@ -103,7 +105,7 @@ class OrientedDataset(BaseDetDataset):
         entries = self._checked(scan, self._labels(scan))
         if self.on_error == "skip":
             entries = self._drop_broken_images(entries)
-        self.remarks += self._remarks(entries)
+        self.remarks += [*self._remarks(entries), *_size_remarks(entries)]
         self._report(entries)
         return entries
 
@@ -226,6 +228,26 @@ class OrientedDataset(BaseDetDataset):
     def _described(self) -> str:
         """Return what the log calls the data set."""
         return str(self.data_root)
+
+
+def _size_remarks(entries: Entries) -> list[str]:
+    """Open a few images, and tell of those whose size is not what their name or label file says."""
+    stated = np.flatnonzero((entries.sizes[:, 0] >= 0) & (entries.windows[:, 2] == 0))
+    odd = []
+    for row in stated[np.unique(np.linspace(0, len(stated) - 1, min(_OPENED, len(stated)), dtype=int))]:
+        width, height = entries.sizes[row]
+        found = _size(str(entries.paths[row]))
+        if found not in (None, (width, height)):
+            odd.append(f"{entries.names[row]} is {found[0]} x {found[1]}, not {width} x {height}")
+    opened = min(_OPENED, len(stated))
+    return [f"{len(odd)} of {opened} images opened have another size than stated: {odd[0]}"] if odd else []
+
+
+def _size(path: str) -> tuple[int, int] | None:
+    try:
+        return image_size(Path(path))
+    except DataError:
+        return None  # reported when it is loaded
 
 
 def _sizes(scan: Scan) -> NDArray[np.float64]:

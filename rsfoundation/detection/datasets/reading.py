@@ -40,17 +40,19 @@ def read_labels(
             left_out.note("unreadable label files", [label.name if label else image.name])
             continue
         left_out.note("malformed label lines", [label.name for _ in content.skipped] if label else [])
-        size = content.size or (_size(image) if content.objects else None)
+        size = content.size or _size(image, look=bool(content.objects))
         pictures.append(Picture(image.stem, str(image), str(label) if label else None, size))
         objects.append(content.objects)
     return Scan(tuple(pictures), LabelTable.of(objects), left_out)
 
 
-def _size(image: Path) -> tuple[int, int] | None:
-    """Return width and height from the name of a patch or the head of the file; ``None`` if neither tells."""
+def _size(image: Path, look: bool) -> tuple[int, int] | None:
+    """Return width and height from the name of a patch, or the head of the file if it may be opened."""
     patch = parse_patch_name(image.stem)
     if patch is not None and patch.window > 1:
         return patch.window, patch.window
+    if not look:
+        return None
     try:
         return image_size(image)
     except DataError:
