@@ -84,7 +84,7 @@ def _merge_one(
     iou: float,
     read_truth: Callable[[str], Truth] | None,
 ) -> ImageRecord:
-    boxes = np.concatenate([_moved(record.boxes, place) for place, record in parts])
+    boxes = _moved(np.concatenate([record.boxes for _, record in parts]), parts, "boxes")
     scores = np.concatenate([record.scores for _, record in parts])
     labels = np.concatenate([record.labels for _, record in parts])
     kept = suppress(boxes, scores, labels, iou)
@@ -106,8 +106,8 @@ def _merge_one(
 def _union(parts: list[tuple[PatchName, ImageRecord]]) -> Truth:
     """Join the labels of patches; two of a class are one object when centre and size agree."""
     width = max(record.truth.shape[1] for _, record in parts)
-    rows = [_moved(record.truth, place) for place, record in parts if len(record.truth)]
-    truth = np.concatenate(rows) if rows else np.zeros((0, width))
+    rows = [record.truth for _, record in parts if len(record.truth)]
+    truth = _moved(np.concatenate(rows), parts, "truth") if rows else np.zeros((0, width))
     labels = np.concatenate([record.truth_labels for _, record in parts])
     ignored = np.concatenate([record.ignored for _, record in parts])
     patch = np.repeat(np.arange(len(parts)), [len(record.truth) for _, record in parts])
@@ -126,9 +126,13 @@ def _union(parts: list[tuple[PatchName, ImageRecord]]) -> Truth:
     return truth[keep], labels[keep], (ignored & ~counted)[keep]
 
 
-def _moved(rows: np.ndarray, place: PatchName) -> np.ndarray:
-    """Move boxes ``(n, 5)`` or corners ``(n, 8)`` from patch pixels to those of the full image."""
+def _moved(rows: np.ndarray, parts: list[tuple[PatchName, ImageRecord]], column: str) -> np.ndarray:
+    """Move boxes ``(n, 5)`` or corners ``(n, 8)`` of all patches to the pixels of the full image."""
+    counts = [len(getattr(record, column)) for _, record in parts]
+    offsets = np.repeat([(place.x, place.y) for place, _ in parts], counts, axis=0)
     moved = rows.astype(np.float64)
-    columns = slice(None) if rows.shape[1] == 8 else slice(0, 2)
-    moved[:, columns] += np.tile((place.x, place.y), 4 if rows.shape[1] == 8 else 1)
+    if rows.shape[1] == 8:
+        moved += np.tile(offsets, 4)
+    else:
+        moved[:, :2] += offsets
     return moved

@@ -3,14 +3,13 @@
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from rsfoundation.detection.evaluation.records import Findings
-from rsfoundation.ops import box_iou_quadri, box_iou_rotated
+from rsfoundation.ops.hulls import hulls_of
 from rsfoundation.structures.boxes import quad_to_rbox, rbox_to_quad
 
 Matching = Literal["mmrotate", "devkit"]
-_AT_ONCE = 1 << 17  # detections whose pairs are in memory together
+_GRAIN = 4096  # fewest detections worth a thread of their own
 
 
 class Overlaps(NamedTuple):
@@ -36,81 +35,62 @@ def best_overlaps(findings: Findings, matching: Matching, by_class: bool = True)
             rounded to float32 as there; ``devkit`` compares corners as labelled, in float64.
         by_class: Whether only objects of the detection's class are looked at.
     """
-    found, truth = _shapes(findings, matching)
     group, truth_group = findings.image, findings.truth_image
     if by_class:
         classes = 1 + max(findings.labels.max(initial=0), findings.truth_labels.max(initial=0))
         group = group * classes + findings.labels
         truth_group = truth_group * classes + findings.truth_labels
-    index = _Index(_bounds(truth), truth_group)
-    overlaps = np.zeros(len(found), np.float32 if matching == "mmrotate" else np.float64)
-    targets = np.full(len(found), -1)
-    for start in range(0, len(found), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        rows, columns = index.pairs(_bounds(found[part]), group[part])
-        if len(rows):
-            iou = _iou(found[part][rows], truth[columns], matching)
-            _keep_best(rows, columns, iou, overlaps[part], targets[part])
-    return Overlaps(overlaps, targets)
+    found, targets = np.zeros(len(group)), np.full(len(group), -1)
+    if len(group) and len(truth_group):
+        fill = _fill_rectangles if matching == "mmrotate" else _fill_polygons
+        fill(findings, group, truth_group, found, targets)
+    return Overlaps(found.astype(np.float32) if matching == "mmrotate" else found, targets)
 
 
-class _Index:
-    """Objects sorted by group and left edge."""
+class _Sorted:
+    """Objects sorted by group and left edge, and where each detection's group lies among them."""
 
-    def __init__(self, bounds: np.ndarray, group: np.ndarray) -> None:
-        self.order = np.lexsort((bounds[:, 0], group))
-        self.group, self.bounds = group[self.order], np.ascontiguousarray(bounds[self.order])
-        self.widest = np.zeros(len(group))
-        if len(group):
-            firsts = np.flatnonzero(np.diff(self.group, prepend=self.group[0] - 1))
-            widths = self.bounds[:, 2] - self.bounds[:, 0]
-            self.widest[firsts] = np.maximum.reduceat(widths, firsts)
-
-    def pairs(self, bounds: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and object indices of all pairs of one group whose bounds meet, rows ascending."""
-        from rsfoundation.detection.evaluation.candidates import meet  # loads numba
-
-        starts, stops = (np.searchsorted(self.group, group, side) for side in ("left", "right"))
-        offsets = np.zeros(len(bounds) + 1, np.int64)
-        args = (np.ascontiguousarray(bounds), starts, stops, self.bounds, self.widest)
-        meet(*args, offsets, np.zeros(0, np.int64), True)
-        counts = offsets[1:].copy()
-        np.cumsum(offsets, out=offsets)
-        places = np.empty(offsets[-1], np.int64)
-        meet(*args, offsets, places, False)
-        return np.repeat(np.arange(len(bounds)), counts), self.order[places]
+    def __init__(
+        self, lefts: np.ndarray, rights: np.ndarray, truth_group: np.ndarray, group: np.ndarray
+    ) -> None:
+        self.order = np.lexsort((lefts, truth_group))
+        self.lefts, ranked = lefts[self.order], truth_group[self.order]
+        firsts = np.flatnonzero(np.diff(ranked, prepend=ranked[0] - 1))
+        self.widest = np.zeros(len(ranked))
+        self.widest[firsts] = np.maximum.reduceat(rights[self.order] - self.lefts, firsts)
+        self.starts, self.stops = (np.searchsorted(ranked, group, side) for side in ("left", "right"))
 
 
-def _keep_best(
-    rows: np.ndarray, columns: np.ndarray, iou: np.ndarray, overlaps: np.ndarray, targets: np.ndarray
+def _fill_rectangles(
+    findings: Findings, group: np.ndarray, truth_group: np.ndarray, overlaps: np.ndarray, targets: np.ndarray
 ) -> None:
-    """Write the largest IoU of each row, and the first column that has it."""
-    firsts = np.flatnonzero(np.diff(rows, prepend=-1))
-    best = np.maximum.reduceat(iou, firsts)
-    is_best = iou == np.repeat(best, np.diff(firsts, append=len(rows)))
-    first = np.minimum.reduceat(np.where(is_best, columns, np.iinfo(np.int64).max), firsts)
-    some = best > 0
-    overlaps[rows[firsts][some]] = best[some]
-    targets[rows[firsts][some]] = first[some]
+    from rsfoundation.detection.evaluation.best_kernels import best_rectangles  # loads numba
+    from rsfoundation.ops.kernels.rotated_rect import CX, REACH_X, describe
+    from rsfoundation.ops.kernels.threads import run_chunks
+
+    truth = findings.truth
+    fitted = quad_to_rbox(truth) if truth.shape[1] == 8 else truth
+    boxes, others = describe(findings.boxes.astype(np.float32)), describe(fitted.astype(np.float32))
+    lefts, rights = others[:, CX] - others[:, REACH_X], others[:, CX] + others[:, REACH_X]
+    ranked = _Sorted(lefts, rights, truth_group, group)
+    bounds = np.stack([boxes[:, CX] - boxes[:, REACH_X], boxes[:, CX] + boxes[:, REACH_X]], axis=1)
+    mine = boxes, bounds, ranked.starts, ranked.stops
+    theirs = others[ranked.order], ranked.lefts, rights[ranked.order], ranked.widest, ranked.order
+    run_chunks(best_rectangles, len(boxes), *mine, *theirs, overlaps, targets, grain=_GRAIN, pieces=4)
 
 
-def _shapes(findings: Findings, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
-    """Return detections and objects in the form that is compared."""
-    boxes, truth = findings.boxes, findings.truth
-    if matching == "mmrotate":
-        return boxes.astype(np.float32), (quad_to_rbox(truth) if truth.shape[1] == 8 else truth).astype(
-            np.float32
-        )
-    corners = truth if truth.shape[1] == 8 else rbox_to_quad(truth).reshape(-1, 8)
-    return rbox_to_quad(boxes).reshape(-1, 8), corners.astype(np.float64)
+def _fill_polygons(
+    findings: Findings, group: np.ndarray, truth_group: np.ndarray, overlaps: np.ndarray, targets: np.ndarray
+) -> None:
+    from rsfoundation.detection.evaluation.best_kernels import best_polygons
+    from rsfoundation.ops.kernels.polygon import scratch
+    from rsfoundation.ops.kernels.threads import run_chunks
 
-
-def _bounds(shapes: np.ndarray) -> np.ndarray:
-    """Return x1, y1, x2, y2 around boxes ``(n, 5)`` or corners ``(n, 8)``."""
-    corners = shapes.reshape(-1, 4, 2) if shapes.shape[1] == 8 else rbox_to_quad(shapes)
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float64)
-
-
-def _iou(found: np.ndarray, truth: np.ndarray, matching: Matching) -> np.ndarray:
-    compare = box_iou_rotated if matching == "mmrotate" else box_iou_quadri
-    return compare(torch.from_numpy(found), torch.from_numpy(truth), aligned=True).numpy()
+    truth = findings.truth
+    corners = truth.reshape(-1, 4, 2) if truth.shape[1] == 8 else rbox_to_quad(truth)
+    found, others = hulls_of(rbox_to_quad(findings.boxes)), hulls_of(corners.astype(np.float64))
+    ranked = _Sorted(others.bounds[:, 0], others.bounds[:, 2], truth_group, group)
+    mine = *found[1:], ranked.starts, ranked.stops
+    theirs = *(column[ranked.order] for column in others[1:]), ranked.lefts, ranked.widest, ranked.order
+    args = *mine, *theirs, overlaps, targets
+    run_chunks(best_polygons, len(group), *args, grain=_GRAIN, pieces=4, scratch=scratch)

@@ -13,9 +13,6 @@ from rsfoundation.detection.submission.archive import write_zip
 from rsfoundation.errors import DataError
 from rsfoundation.structures.boxes import rbox_to_quad
 
-_TASK1 = "%s %s" + " %.2f" * 8 + "\n"
-_TASK2 = "%s %s" + " %.2f" * 4 + "\n"
-
 
 class Written(NamedTuple):
     """What was written.
@@ -52,7 +49,7 @@ def write_dota(folder: Path, images: Iterable[ImageRecord], classes: Sequence[st
         _refuse_blanks(name, "class")
     count = detections = flat = 0
     with ExitStack() as stack:
-        tasks = [[_temporary(stack) for _ in classes] for _ in (_TASK1, _TASK2)]
+        tasks = [[_temporary(stack) for _ in classes] for _ in range(2)]
         for record in images:
             _refuse_blanks(record.name, "image")
             count += 1
@@ -97,15 +94,17 @@ def _write_image(record: ImageRecord, oriented: list[IO[bytes]], upright: list[I
     bounds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     texts = np.array(score_texts(record.scores), dtype=object)
     for label in np.unique(record.labels[keep]):
-        mine = keep & (record.labels == label)
-        scores = texts[mine].tolist()
-        for file, line, table in (
-            (oriented[label], _TASK1, corners[mine].reshape(-1, 8)),
-            (upright[label], _TASK2, bounds[mine]),
-        ):
-            rows = zip(scores, table.tolist(), strict=True)
-            file.write("".join([line % (record.name, score, *row) for score, row in rows]).encode())
+        mine = np.flatnonzero(keep & (record.labels == label))
+        oriented[label].write(_lines(record.name, texts[mine], corners[mine].reshape(-1, 8)))
+        upright[label].write(_lines(record.name, texts[mine], bounds[mine]))
     return int(keep.sum())
+
+
+def _lines(image: str, scores: np.ndarray, table: np.ndarray) -> bytes:
+    from rsfoundation.detection.submission.digits import two_decimals  # loads numba
+
+    rows = zip(scores.tolist(), two_decimals(table), strict=True)
+    return "".join([f"{image} {score}{numbers}\n" for score, numbers in rows]).encode()
 
 
 def _refuse_blanks(name: str, kind: str) -> None:

@@ -5,13 +5,13 @@ from typing import Literal
 
 import numpy as np
 from mmengine.logging import MMLogger
-from PIL import Image
 
 from rsfoundation.detection.classes import FAIR1M_CLASSES
 from rsfoundation.detection.dota_files import IMAGE_SUFFIXES
 from rsfoundation.detection.evaluation.merging import Truth, merge_patches, place_of
 from rsfoundation.detection.evaluation.records import ImageRecord, sorted_once
 from rsfoundation.detection.metric import RecordingMetric
+from rsfoundation.detection.pixels import image_size
 from rsfoundation.detection.submission.check import Submission, check_submission
 from rsfoundation.detection.submission.dota import Written, write_dota
 from rsfoundation.detection.submission.fair1m import official_name, write_fair1m
@@ -99,8 +99,7 @@ class DetectionSubmission(RecordingMetric):
                 where=record.path,
                 cure="name the folder of the full test images: --images FOLDER",
             )
-        with Image.open(file) as image:
-            return image.size
+        return image_size(file)
 
     def _suffix(self, records: list[ImageRecord]) -> str:
         """Return the suffix of the full images: patches of them are mostly PNG, whatever they were."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import shapely
+import torch
 from random_findings import random_records
 
 from rsfoundation.detection.evaluation.overlaps import best_overlaps
@@ -33,11 +34,13 @@ def test_equals_all_pairs(make_record, matching, by_class):
     assert (targets == index)[clear].all() and clear.sum() > 80
 
 
-def test_blocks_of_detections_change_nothing(make_record, monkeypatch):
+@pytest.mark.parametrize("matching", ["mmrotate", "devkit"])
+def test_threads_change_nothing(make_record, matching, monkeypatch):
     findings = findings_of(random_records(make_record))
-    whole = best_overlaps(findings, "devkit")
-    monkeypatch.setattr("rsfoundation.detection.evaluation.overlaps._AT_ONCE", 7)
-    parts = best_overlaps(findings, "devkit")
+    whole = best_overlaps(findings, matching)
+    monkeypatch.setattr("rsfoundation.detection.evaluation.overlaps._GRAIN", 7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    parts = best_overlaps(findings, matching)
     assert (whole.overlaps == parts.overlaps).all() and (whole.targets == parts.targets).all()
 
 
