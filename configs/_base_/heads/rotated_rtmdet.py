@@ -1,18 +1,11 @@
 # Rotated RTMDet (Lyu et al., arXiv 2212.07784) as in mmrotate, angles le90, with the width of its `l` edition.
-# Class labels follow DOTA-1.0.
-default_scope = 'mmrotate'
-task = dict(type='rsfoundation.OrientedDetection')
+# Everything not named here is that of rotated_retinanet.py.
+_base_ = './rotated_retinanet.py'
 
 model = dict(
     type='mmdet.RTMDet',
-    data_preprocessor=dict(
-        type='mmdet.DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-        boxtype2tensor=False),
     neck=dict(
+        _delete_=True,
         type='rsfoundation.CSPNeXtPAFPN',
         start_level=1,  # as upstream, whose backbone gives strides 8 to 32 alone
         out_channels=256,
@@ -21,6 +14,7 @@ model = dict(
         norm_cfg=dict(type='SyncBN'),
         act_cfg=dict(type='SiLU')),
     bbox_head=dict(
+        _delete_=True,
         type='RotatedRTMDetSepBNHead',
         num_classes=15,
         in_channels=256,
@@ -41,14 +35,9 @@ model = dict(
         norm_cfg=dict(type='SyncBN'),
         act_cfg=dict(type='SiLU')),
     train_cfg=dict(
+        _delete_=True,
         assigner=dict(
             type='mmdet.DynamicSoftLabelAssigner', iou_calculator=dict(type='RBboxOverlaps2D'), topk=13),
         allowed_border=-1,
         pos_weight=-1,
-        debug=False),
-    test_cfg=dict(
-        nms_pre=2000,
-        min_bbox_size=0,
-        score_thr=0.05,
-        nms=dict(type='nms_rotated', iou_threshold=0.1),
-        max_per_img=2000))
+        debug=False))
