@@ -9,7 +9,6 @@ import traceback
 def preload():
     """Import what trainings import, and leave out what tests of them do not look at."""
     from mmengine._strategy import base
-    from yapf.yapflib import yapf_api
 
     from rsfoundation.engine.hooks import run_record
     from rsfoundation.registry import TASKS
@@ -17,7 +16,14 @@ def preload():
     TASKS.import_from_location()
     base.collect_env = dict  # looks for compilers
     run_record.draw_curves = lambda record, path: None
-    yapf_api.FormatCode = lambda text, **options: (text, True)  # lays out configs for the log: a second
+    leave_configs_plain()
+
+
+def leave_configs_plain():
+    """Let mmengine write configs as they are, not laid out by yapf, which takes a second each training."""
+    from yapf.yapflib import yapf_api
+
+    yapf_api.FormatCode = lambda text, **options: (text, True)
 
 
 def fork(work, *arguments):

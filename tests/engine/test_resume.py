@@ -22,9 +22,22 @@ def options(folder, **more):
     return RunOptions(folder, device="cpu", seed=7, **more)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize(("loop", "stop"), [("epoch", 9), ("iter", 11), ("iter over epochs", 6)])
+@pytest.mark.parametrize(
+    ("loop", "workers", "stop"), [("epoch", 2, 9), ("iter", 0, 11), ("iter over epochs", 0, 6)]
+)
 def test_a_resumed_run_equals_an_undisturbed_one(tmp_path, loop, workers, stop):
+    check_resumed(tmp_path, loop, workers, stop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loop", "workers", "stop"), [("epoch", 0, 9), ("iter", 2, 11), ("iter over epochs", 2, 6)]
+)
+def test_so_it_does_with_and_without_workers(tmp_path, loop, workers, stop):
+    check_resumed(tmp_path, loop, workers, stop)
+
+
+def check_resumed(tmp_path, loop, workers, stop):
     config = noisy_config(tmp_path, loop, workers)
     whole = train(config, options(tmp_path / "whole"))
     with pytest.raises(Stopped):

@@ -25,7 +25,8 @@ from rsfoundation.errors import ConfigError
 from rsfoundation.registry import STRATEGIES
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-_SPREAD = StateDictOptions(full_state_dict=True, broadcast_from_rank0=False)
+# not strict: a parameter that no step has used yet has no optimiser state
+_SPREAD = StateDictOptions(full_state_dict=True, broadcast_from_rank0=False, strict=False)
 
 
 @STRATEGIES.register_module()
