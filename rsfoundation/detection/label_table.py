@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfoundation.structures.dota_txt import DotaObject
-from rsfoundation.structures.quads import short_sides
+from rsfoundation.structures.quads import is_crossed, short_sides
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class LabelTable:
         difficulties: 0 easy, 1 difficult, 2 cut by a window.
         lines: One-based line in the label file, 0 where there is none.
         short_sides: Shorter side of the smallest rectangle around each object, in pixels.
+        crossed: Whether the corners of each object stand in crossed order.
     """
 
     ends: NDArray[np.int64]
@@ -31,6 +32,7 @@ class LabelTable:
     difficulties: NDArray[np.int32]
     lines: NDArray[np.int32]
     short_sides: NDArray[np.float64]
+    crossed: NDArray[np.bool_]
 
     @classmethod
     def of(cls, images: Sequence[Sequence[DotaObject]]) -> "LabelTable":
@@ -46,6 +48,7 @@ class LabelTable:
             difficulties=np.array([item.difficulty for item in objects], dtype=np.int32),
             lines=np.array([item.line for item in objects], dtype=np.int32),
             short_sides=short_sides(quads),
+            crossed=is_crossed(quads),
         )
 
     @property
@@ -83,6 +86,7 @@ class LabelTable:
             difficulties=np.concatenate([table.difficulties for table in tables]),
             lines=np.concatenate([table.lines for table in tables]),
             short_sides=np.concatenate([table.short_sides for table in tables]),
+            crossed=np.concatenate([table.crossed for table in tables]),
         )
 
     def take(self, images: NDArray[np.integer]) -> "LabelTable":
@@ -99,4 +103,5 @@ class LabelTable:
             difficulties=self.difficulties[rows],
             lines=self.lines[rows],
             short_sides=self.short_sides[rows],
+            crossed=self.crossed[rows],
         )

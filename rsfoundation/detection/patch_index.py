@@ -104,6 +104,7 @@ def write_index(folder: Path, index: PatchIndex) -> None:
         "difficulties": table.difficulties,
         "lines": table.lines,
         "short_sides": table.short_sides,
+        "crossed": table.crossed,
         "watched": _pack(witnesses.paths),
         "watched_sizes": witnesses.sizes,
         "checksums": witnesses.checksums,
@@ -157,6 +158,7 @@ def _from_columns(columns: dict[str, NDArray]) -> PatchIndex:
         difficulties=columns["difficulties"],
         lines=columns["lines"],
         short_sides=columns["short_sides"],
+        crossed=columns["crossed"],
     )
     watched = Witnesses(_unpack(columns["watched"]), columns["watched_sizes"], columns["checksums"])
     names, images, labels = (_unpack(columns[name]) for name in ("names", "images", "labels"))

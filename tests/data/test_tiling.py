@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,3 +128,26 @@ def test_windows_and_objects_are_those_of_mmrotate(size, gap, rates):
         ann = anns[expected[tile]]
         assert placement.index == tuple(ann["number"])
         assert placement.cut == tuple(ann["trunc"])
+
+
+@settings(max_examples=25)
+@given(st.integers(100, 500), st.integers(100, 500), st.integers(0, 2**31))
+def test_placement_is_that_of_the_definition(width, height, seed):
+    """Every pair of object and window by itself, with shapely; touching and turned objects among them."""
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, (30, 4)), axis=1)
+    spread = rng.uniform(3, 60, (30, 1))
+    centres = rng.integers(-20, 520, (30, 1, 2))
+    quads = centres + np.stack([np.cos(angles) * spread, np.sin(angles) * spread], axis=2)
+    tiles = tile_grid(width, height, window=128, gap=32, rates=(1.0, 0.5))
+    for tile, placement in zip(tiles, place_objects(quads, tiles), strict=True):
+        window = shapely.box(tile.x, tile.y, tile.x + tile.size, tile.y + tile.size)
+        shapes = [shapely.Polygon(quad) for quad in quads]
+        shares = np.array([shape.intersection(window).area / shape.area for shape in shapes])
+        assert set(placement.index) <= set(np.flatnonzero(shares >= 0.7 - 1e-9))
+        assert set(placement.index) >= set(np.flatnonzero(shares >= 0.7 + 1e-9))
+        assert all(cut == (shares[index] < 1 - 1e-6) for index, cut in zip(*_columns(placement), strict=True))
+
+
+def _columns(placement):
+    return placement.index, placement.cut

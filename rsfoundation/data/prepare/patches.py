@@ -161,6 +161,7 @@ def _in_windows(objects: LabelTable, tiles: Sequence[Tile], placements: Sequence
         difficulties=np.where(cut, CUT_DIFFICULTY, objects.difficulties[rows]).astype(np.int32),
         lines=objects.lines[rows],
         short_sides=objects.short_sides[rows],
+        crossed=objects.crossed[rows],
     )
 
 

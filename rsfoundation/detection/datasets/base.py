@@ -23,12 +23,12 @@ from rsfoundation.detection.metainfo import complete_metainfo
 from rsfoundation.detection.pixels import image_size, read_image
 from rsfoundation.errors import ConfigError, DataError, nearest
 from rsfoundation.structures.dota_txt import Policy
-from rsfoundation.structures.quads import in_order, is_crossed, is_outside
+from rsfoundation.structures.quads import in_order, is_outside
 
 MIN_SIDE = 2.0  # pixels; mmrotate 0.x drops smaller rectangles when it loads labels
 _FLAT = 1e-3  # pixels; a side below it encodes to infinite regression targets
 _ELSEWHERE, _UNKNOWN = -1, -2
-_OPENED = 16  # images whose size is compared with the stated one: enough for sets that were resized
+_OPENED = 8  # images whose size is compared with the stated one: enough for sets that were resized
 
 
 class OrientedDataset(BaseDetDataset):
@@ -176,14 +176,14 @@ class OrientedDataset(BaseDetDataset):
         small = ours & (table.short_sides < (limit if self.small == "drop" else _FLAT))
         outside = ours & ~small & is_outside(table.quads, _sizes(scan))
         keep = ours & ~small & ~outside
-        crossed = keep & is_crossed(table.quads)
+        crossed = keep & table.crossed
         self._note(self._small_kind(), scan, np.flatnonzero(small))
         self._note("boxes beyond the image", scan, np.flatnonzero(outside))
         self._note("boxes with crossed corners (put in order)", scan, np.flatnonzero(crossed))
         ends = np.concatenate([[0], np.cumsum(keep)])[table.ends]
-        quads = table.quads.copy()
-        quads[crossed] = in_order(quads[crossed])
-        return Entries.of(scan.pictures, ends, quads[keep], labels[keep], self._ignored(table)[keep])
+        quads = table.quads[keep]
+        quads[crossed[keep]] = in_order(quads[crossed[keep]])
+        return Entries.of(scan.pictures, ends, quads, labels[keep], self._ignored(table)[keep])
 
     def _small_kind(self) -> str:
         dropped = self.min_side >= _FLAT and self.small == "drop"

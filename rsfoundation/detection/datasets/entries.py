@@ -82,6 +82,11 @@ class Entries(Sequence[dict]):
             entry["window"] = tuple(self.windows[row].tolist())
         return entry
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def take(self, rows: NDArray[np.int64]) -> "Entries":
         """Return some of the entries, in the order given."""
         counts = np.diff(self.ends, prepend=0)[rows]

@@ -9,6 +9,7 @@ import pytest
 
 from rsfoundation.data.prepare.dota import cut_dota
 from rsfoundation.detection.cuts import DOTA_CUTS, Cut
+from rsfoundation.detection.patch_index import read_index
 from rsfoundation.detection.pixels import PADDING
 from rsfoundation.errors import ConfigError, DataError
 from rsfoundation.structures.dota_txt import read_dota_txt
@@ -166,3 +167,24 @@ def test_real_images(tmp_path):
     assert [item.quad for item in labels] == [item.quad for item in original]
     several = cut_dota([SAMPLES], tmp_path / "ms", cut=DOTA_CUTS["ms"])
     assert several.patches == len(list((tmp_path / "ms/annfiles").iterdir())) == 15
+
+
+@pytest.mark.parametrize("preset", ["ss", "ms"])
+def test_every_object_is_in_a_window_or_counted_as_lost(tmp_path, preset):
+    """Objects are named one by one, so that each can be found again in the patches."""
+    rng = np.random.default_rng(4)
+    folder = tmp_path / "full"
+    (folder / "images").mkdir(parents=True)
+    (folder / "labelTxt").mkdir()
+    cv2.imwrite(str(folder / "images/P1.png"), np.zeros((1500, 1900, 3), np.uint8))
+    rows = []
+    for number in range(200):
+        x, y = rng.integers(-300, 1900), rng.integers(-300, 1500)
+        w, h = rng.integers(5, [900, 1400][number % 2], 2)
+        rows.append(f"{x} {y} {x + w} {y} {x + w} {y + h} {x} {y + h} object-{number} 0")
+    (folder / "labelTxt/P1.txt").write_text("\n".join(rows))
+    report = cut_dota([folder], tmp_path / "out", cut=DOTA_CUTS[preset], virtual=True)
+    table = read_index(tmp_path / "out").table
+    found = {table.names[kind] for kind in table.kinds}
+    assert len(found) + report.lost == report.objects == 200
+    assert report.placed == len(table.kinds) and 0 < report.lost < 200
