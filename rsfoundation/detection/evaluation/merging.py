@@ -1,7 +1,9 @@
 """From patches to full images: detections by rotated NMS, labels from their files or from the patches."""
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
@@ -46,7 +48,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: flo
 def merge_patches(
     records: Sequence[ImageRecord], iou: float = 0.1, read_truth: Callable[[str], Truth] | None = None
 ) -> Iterator[ImageRecord]:
-    """Merge the patches of each full image; one image is worked on at a time.
+    """Merge the patches of each full image; as many images are worked on at a time as torch has threads.
 
     Args:
         records: Patches, sorted by name; full images among them pass through the same NMS.
@@ -59,8 +61,15 @@ def merge_patches(
     """
     placed = [(place_of(record.name), record) for record in records]
     placed.sort(key=lambda pair: pair[0].image)
-    for name, group in groupby(placed, key=lambda pair: pair[0].image):
-        yield _merge_one(name, list(group), iou, read_truth)
+    threads = max(1, torch.get_num_threads())
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[ImageRecord]] = deque()
+        for name, group in groupby(placed, key=lambda pair: pair[0].image):
+            waiting.append(pool.submit(_merge_one, name, list(group), iou, read_truth))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def place_of(name: str) -> PatchName:

@@ -1,10 +1,10 @@
 """DOTA submissions: a flat zip with one text file per class; Task1 is oriented boxes, Task2 upright ones."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from rsfoundation.detection.evaluation.records import ImageRecord
 from rsfoundation.detection.submission.archive import write_zip
 from rsfoundation.errors import DataError
 from rsfoundation.structures.boxes import rbox_to_quad
+
+Task = Literal["Task1", "Task2"]
 
 
 class Written(NamedTuple):
@@ -30,7 +32,12 @@ class Written(NamedTuple):
     flat: int
 
 
-def write_dota(folder: Path, images: Iterable[ImageRecord], classes: Sequence[str]) -> Written:
+def write_dota(
+    folder: Path,
+    images: Iterable[ImageRecord],
+    classes: Sequence[str],
+    tasks: Sequence[Task] = ("Task1", "Task2"),
+) -> Written:
     """Write ``Task1.zip`` and ``Task2.zip``; equal detections give equal bytes.
 
     Lines are ``image score x1 y1 x2 y2 x3 y3 x4 y4`` and ``image score xmin ymin xmax ymax`` in pixels of the
@@ -41,6 +48,7 @@ def write_dota(folder: Path, images: Iterable[ImageRecord], classes: Sequence[st
         folder: Where the archives go.
         images: Full images, one at a time.
         classes: Names, in label order.
+        tasks: Which of the two to write.
 
     Raises:
         DataError: An image or class name has blanks, which the format cannot hold.
@@ -49,21 +57,19 @@ def write_dota(folder: Path, images: Iterable[ImageRecord], classes: Sequence[st
         _refuse_blanks(name, "class")
     count = detections = flat = 0
     with ExitStack() as stack:
-        tasks = [[_temporary(stack) for _ in classes] for _ in range(2)]
+        contents = {task: [_temporary(stack) for _ in classes] for task in tasks}
         for record in images:
             _refuse_blanks(record.name, "image")
             count += 1
-            kept = _write_image(record, tasks[0], tasks[1])
+            kept = _write_image(record, contents)
             detections += kept
             flat += len(record.scores) - kept
-        files = []
-        for task, contents in zip(("Task1", "Task2"), tasks, strict=True):
-            for content in contents:
-                content.seek(0)
-            names = [f"{task}_{name}.txt" for name in classes]
-            files.append(folder / f"{task}.zip")
-            write_zip(files[-1], zip(names, contents, strict=True))
-    return Written(tuple(files), count, detections, flat)
+        files = tuple(folder / f"{task}.zip" for task in tasks)
+        for file, (task, texts) in zip(files, contents.items(), strict=True):
+            for text in texts:
+                text.seek(0)
+            write_zip(file, zip([f"{task}_{name}.txt" for name in classes], texts, strict=True))
+    return Written(files, count, detections, flat)
 
 
 def _temporary(stack: ExitStack) -> IO[bytes]:
@@ -87,24 +93,23 @@ def solid(corners: np.ndarray) -> np.ndarray:
     return np.abs(twice) > 1e-4
 
 
-def _write_image(record: ImageRecord, oriented: list[IO[bytes]], upright: list[IO[bytes]]) -> int:
+def _write_image(record: ImageRecord, contents: Mapping[Task, Sequence[IO[bytes]]]) -> int:
     """Add one image to the files of its classes; return how many detections were written."""
+    from rsfoundation.detection.submission.digits import result_lines  # loads numba
+
     corners = rbox_to_quad(record.boxes)
     keep = solid(corners)
-    bounds = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    texts = np.array(score_texts(record.scores), dtype=object)
-    for label in np.unique(record.labels[keep]):
-        mine = np.flatnonzero(keep & (record.labels == label))
-        oriented[label].write(_lines(record.name, texts[mine], corners[mine].reshape(-1, 8)))
-        upright[label].write(_lines(record.name, texts[mine], bounds[mine]))
+    texts = np.array(score_texts(record.scores), dtype="S")
+    for task, files in contents.items():
+        table = corners.reshape(-1, 8) if task == "Task1" else _upright(corners)
+        for label in np.unique(record.labels[keep]):
+            mine = np.flatnonzero(keep & (record.labels == label))
+            files[label].write(result_lines(record.name, texts[mine], table[mine]))
     return int(keep.sum())
 
 
-def _lines(image: str, scores: np.ndarray, table: np.ndarray) -> bytes:
-    from rsfoundation.detection.submission.digits import two_decimals  # loads numba
-
-    rows = zip(scores.tolist(), two_decimals(table), strict=True)
-    return "".join([f"{image} {score}{numbers}\n" for score, numbers in rows]).encode()
+def _upright(corners: np.ndarray) -> np.ndarray:
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
 def _refuse_blanks(name: str, kind: str) -> None:
