@@ -147,6 +147,13 @@ class Task(ABC):
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the file(s) a tested sample was read from."""
 
+    def read_part(self, sample: BaseDataElement) -> np.ndarray | None:
+        """Return the RGB image ``(H, W, 3)`` of a sample that is only a part of its file.
+
+        ``None`` (the default): the image is all of :meth:`image_paths`.
+        """
+        return None
+
     def prepare_test(self, cfg: Any, request: TestRequest) -> None:
         """Change a test's config as the user asked; called before the runner is built.
 

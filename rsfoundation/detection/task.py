@@ -14,6 +14,7 @@ from rsfoundation.detection.dota_files import find_label
 from rsfoundation.detection.evaluation.report import write_report
 from rsfoundation.detection.merge import WindowMerger
 from rsfoundation.detection.metric import DOTAMetric
+from rsfoundation.detection.pixels import open_pixels, read_window
 from rsfoundation.detection.protocol import prepare_test
 from rsfoundation.detection.result import OrientedBoxes, make_result, write_json, write_txt
 from rsfoundation.detection.submission.metric import DetectionSubmission
@@ -74,6 +75,13 @@ class OrientedDetection(Task):
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the image a tested sample was read from."""
         return [sample.metainfo["img_path"]]
+
+    def read_part(self, sample: BaseDataElement) -> np.ndarray | None:
+        """Return the window of a virtual patch."""
+        window = sample.metainfo.get("window")
+        if window is None:
+            return None
+        return read_window(open_pixels(Path(sample.metainfo["img_path"])), *window)[..., ::-1]
 
     def prepare_test(self, cfg: Any, request: TestRequest) -> None:
         """Write a submission, test flipped and scaled forms, or leave labels as the metric needs them."""

@@ -1,5 +1,6 @@
 """What oriented detection declares: names, pictures, writers."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -63,6 +64,17 @@ def test_small_images_are_enlarged_with_their_boxes():
 
 def test_image_paths(sample):
     assert OrientedDetection().image_paths(sample) == ["images/a.png"]
+
+
+def test_a_virtual_patch_is_drawn_on_its_window(sample, tmp_path):
+    assert OrientedDetection().read_part(sample) is None
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[10:30, 20:40] = (0, 0, 255)  # red, in OpenCV's order
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    sample.set_metainfo({"img_path": str(tmp_path / "a.png"), "window": (20, 10, 20)})
+    np.testing.assert_array_equal(
+        OrientedDetection().read_part(sample), np.full((20, 20, 3), (255, 0, 0), np.uint8)
+    )
 
 
 def test_truth_alone(sample):

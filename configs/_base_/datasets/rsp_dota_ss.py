@@ -17,7 +17,9 @@ test_pipeline = [
     # after Resize: the metric compares in pixels of the image file
     dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
     dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
-    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+    dict(
+        type='mmdet.PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'window', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
 train_dataloader = dict(

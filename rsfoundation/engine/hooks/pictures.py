@@ -74,7 +74,8 @@ class PictureHook(Hook):
         folder = Path(runner.work_dir) / "pictures" / mode
         for sample in samples[: self.count - self._drawn]:
             paths = self.task.image_paths(sample)
-            images = [read_rgb(path) for path in paths]
+            part = self.task.read_part(sample)
+            images = [read_rgb(path) for path in paths] if part is None else [part]
             picture = self.task.draw_comparison(images, sample, self._classes)
             name = f"{self._drawn:03d}_{Path(paths[0]).stem}"
             write_rgb(folder / f"{name}.png", self._fit(picture))
