@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
 
 from rsfoundation.checkpoints.publishing import is_complete
 from rsfoundation.engine import distributed
+from rsfoundation.engine.strategies.switch import choose_accelerator
 from rsfoundation.errors import ConfigError
 
 _MEET = """
@@ -50,6 +53,14 @@ def test_two_ranks_meet(launcher):
             )
         )
     assert [process.communicate(timeout=120)[0].split()[-2:] for process in ranks] == [["sum", "2"]] * 2
+
+
+def test_cpu_ranks_of_deepspeed_compile_nothing():
+    """DeepSpeed would build an operator, for minutes, when the first CPU rank joins."""
+    cfg = Config({"strategy": dict(type="rsfoundation.DeepSpeedStrategy")})
+    choose_accelerator(cfg, "cpu")
+    assert sys.modules["deepspeed.comm.torch"].build_shm_op() is None
+    assert not hasattr(torch, "build_shm_op")
 
 
 _STARTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -51,7 +52,9 @@ def choose_accelerator(cfg: Config, device: str) -> None:
         return  # the strategy itself says that DeepSpeed is missing
     os.environ["DS_ACCELERATOR"] = "cpu"
     from deepspeed.accelerator import get_accelerator, set_accelerator
-    from deepspeed.comm import torch as backend
+
+    # not `from deepspeed.comm import torch`, which gives torch itself
+    backend: Any = import_module("deepspeed.comm.torch")
 
     if get_accelerator().device_name() != "cpu":
         from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
