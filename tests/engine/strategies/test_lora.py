@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import worker  # noqa: F401  its hook is in the configs of the runs
 from noisy_task import same
 from scenarios import SHARDED, ZERO, check_close, losses, weights
 from typer.testing import CliRunner
