@@ -1,6 +1,7 @@
 """Training over two hosts: equal to one, soon ended when a host is lost, and resumed."""
 
 import json
+import re
 import time
 
 import pytest
@@ -75,5 +76,7 @@ def test_a_lost_host_ends_the_run_and_a_restart_resumes(config, strategy, lose):
         both = [hosts.start(host, folder, *words, end, "--resume", "auto") for host in range(2)]
         for process in both:
             assert process.wait(300) == 0, _said(folder)
-    assert f"epoch_{done}.pth" in (folder / "host0.log").read_text()
+    resumed = re.search(r"going on from run/epoch_(\d+)\.pth", (folder / "host0.log").read_text())
+    # the host may be lost between a checkpoint's last byte and its name in last_checkpoint: it counts
+    assert resumed is not None and int(resumed[1]) in (done, done + 1)
     assert (folder / "run" / f"epoch_{done + 2}.pth").exists()
