@@ -1,51 +1,11 @@
 # DIOR-R as distributed, images of 800 px: trainval to train, test to validate and to test, which are labelled.
 # The papers leave open how their rotation treats round objects; here storage tanks are upright as in DOTA.
+# Otherwise as hrsc2016.py.
+_base_ = './hrsc2016.py'
+
 data_root = 'data/dior/'
 
-train_pipeline = [
-    dict(type='rsfoundation.LoadImageFromFile'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
-    dict(type='mmdet.Resize', scale=(800, 800), keep_ratio=True),
-    dict(type='rsfoundation.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
-    # any angle; images with one of the data set's upright_classes turn by right angles
-    dict(type='rsfoundation.RandomRotate', prob=0.5, angle_range=180),
-    dict(type='mmdet.PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='rsfoundation.LoadImageFromFile'),
-    dict(type='mmdet.Resize', scale=(800, 800), keep_ratio=True),
-    # after Resize: the metric compares in pixels of the image file
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
-    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
-
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='rsfoundation.DIORDataset',
-        data_root=data_root,
-        split='trainval',
-        upright_classes=['storagetank'],
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='rsfoundation.DIORDataset',
-        data_root=data_root,
-        split='test',
-        test_mode=True,
-        pipeline=test_pipeline))
+    dataset=dict(type='rsfoundation.DIORDataset', data_root=data_root, upright_classes=['storagetank']))
+val_dataloader = dict(dataset=dict(type='rsfoundation.DIORDataset', data_root=data_root))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='rsfoundation.DOTAMetric', rule='voc07')
-test_evaluator = val_evaluator

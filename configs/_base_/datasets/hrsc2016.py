@@ -8,6 +8,7 @@ train_pipeline = [
     dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
     dict(type='mmdet.Resize', scale=(800, 800), keep_ratio=True),
     dict(type='rsfoundation.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
+    # any angle; images with one of the data set's upright_classes turn by right angles
     dict(type='rsfoundation.RandomRotate', prob=0.5, angle_range=180),
     dict(type='mmdet.PackDetInputs'),
 ]

@@ -1,48 +1,9 @@
 # HRSID with boxes around its polygons, images of 800 px: 3642 to train, 1962 to validate and to test.
+# Otherwise as hrsc2016.py.
+_base_ = './hrsc2016.py'
+
 data_root = 'data/hrsid/'
 
-train_pipeline = [
-    dict(type='rsfoundation.LoadImageFromFile'),
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
-    dict(type='mmdet.Resize', scale=(800, 800), keep_ratio=True),
-    dict(type='rsfoundation.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='rsfoundation.RandomRotate', prob=0.5, angle_range=180),
-    dict(type='mmdet.PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='rsfoundation.LoadImageFromFile'),
-    dict(type='mmdet.Resize', scale=(800, 800), keep_ratio=True),
-    # after Resize: the metric compares in pixels of the image file
-    dict(type='mmdet.LoadAnnotations', with_bbox=True, box_type='qbox'),
-    dict(type='ConvertBoxType', box_type_mapping=dict(gt_bboxes='rbox')),
-    dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
-
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='rsfoundation.HRSIDDataset',
-        data_root=data_root,
-        split='train',
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='rsfoundation.HRSIDDataset',
-        data_root=data_root,
-        split='test',
-        test_mode=True,
-        pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(type='rsfoundation.HRSIDDataset', data_root=data_root, split='train'))
+val_dataloader = dict(dataset=dict(type='rsfoundation.HRSIDDataset', data_root=data_root))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='rsfoundation.DOTAMetric', rule='voc07')
-test_evaluator = val_evaluator

@@ -1,6 +1,6 @@
 # HRSC2016 with RSP's augmentation: horizontal and vertical flips by themselves, no rotation, images within
 # 1333 x 800 px. Boxes under 2 px are ignored, not dropped. Otherwise as hrsc2016.py.
-data_root = 'data/hrsc2016/'
+_base_ = './hrsc2016.py'
 
 train_pipeline = [
     dict(type='rsfoundation.LoadImageFromFile'),
@@ -20,31 +20,6 @@ test_pipeline = [
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='rsfoundation.HRSCDataset',
-        data_root=data_root,
-        split='trainval',
-        small='ignore',
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='rsfoundation.HRSCDataset',
-        data_root=data_root,
-        split='test',
-        test_mode=True,
-        pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(small='ignore', pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='rsfoundation.DOTAMetric', rule='voc07')
-test_evaluator = val_evaluator

@@ -1,5 +1,7 @@
 # SSDD with boxes around its polygons, images resized to 512 px: 928 to train, 232 to validate and to test.
-# Any of the layouts that rsfoundation.SSDDDataset knows.
+# Any of the layouts that rsfoundation.SSDDDataset knows. Otherwise as hrsc2016.py.
+_base_ = './hrsc2016.py'
+
 data_root = 'data/ssdd/'
 
 train_pipeline = [
@@ -20,30 +22,6 @@ test_pipeline = [
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='rsfoundation.SSDDDataset',
-        data_root=data_root,
-        split='train',
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='rsfoundation.SSDDDataset',
-        data_root=data_root,
-        split='test',
-        test_mode=True,
-        pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(type='rsfoundation.SSDDDataset', data_root=data_root, split='train', pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(type='rsfoundation.SSDDDataset', data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='rsfoundation.DOTAMetric', rule='voc07')
-test_evaluator = val_evaluator
