@@ -8,7 +8,8 @@ from typing import Any
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
-from rsfoundation.errors import ConfigError, nearest
+from rsfoundation.engine.parts import find_part
+from rsfoundation.errors import ConfigError
 from rsfoundation.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 # 'block1.0', 'layers.2.blocks.1', 'layers.0.NC.3', 'stages.1': an item of a list, or of a list inside it
@@ -53,14 +54,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _scales(self, model: nn.Module) -> dict[nn.Parameter, float]:
         name = self.paramwise_cfg.get("part", "backbone")
-        part = dict(model.named_modules()).get(name)
-        if part is None:
-            known = [child for child, _ in model.named_children()]
-            raise ConfigError(
-                f"the model has no part '{name}'",
-                where="optim_wrapper.paramwise_cfg.part",
-                cure=nearest(name, known) or f"one of: {', '.join(known)}",
-            )
+        part = find_part(model, name, where="optim_wrapper.paramwise_cfg.part")
         layers = layer_numbers([name for name, _ in part.named_parameters()])
         count = max(layers.values())
         return {

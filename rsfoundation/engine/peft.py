@@ -19,7 +19,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as _ROOT
 from torch import nn
 
-from rsfoundation.errors import CheckpointError, ConfigError, nearest
+from rsfoundation.engine.parts import find_part
+from rsfoundation.errors import CheckpointError, ConfigError
 from rsfoundation.registry import MODELS
 
 
@@ -61,14 +62,7 @@ def with_lora(
     if data_preprocessor is not None:
         model = {"data_preprocessor": data_preprocessor, **model}
     network: nn.Module = _ROOT.build(model)
-    part = dict(network.named_modules()).get(scope)
-    if part is None:
-        known = [name for name, _ in network.named_children()]
-        raise ConfigError(
-            f"the model has no part '{scope}'",
-            where="lora.scope",
-            cure=nearest(scope, known) or f"one of: {', '.join(known)}",
-        )
+    part = find_part(network, scope, where="lora.scope")
     names = _targets(part, target)
     inject_adapter_in_model(
         LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, lora_dropout=dropout), part
