@@ -47,6 +47,14 @@ def predict(
         ),
     ] = None,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw an overlay PNG.")] = True,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta",
+            help="Detection: predict each window at several scales and flips, merged by rotated NMS. Nine "
+            "passes; the config may choose, see `rsf test --help`.",
+        ),
+    ] = False,
     device: Device = "auto",
     trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
@@ -62,7 +70,7 @@ def predict(
 
     options = PredictOptions(window, overlap, batch_size, score, tuple(formats or ()), picture)
     with trusting(trust_checkpoint):
-        ready = WindowModel(model, config, device, cfg_options or ())
+        ready = WindowModel(model, config, device, cfg_options or (), tta)
     results = run(ready, images, out, options)
     rows = [(r.name, r.windows, summary_text(r.summary), f"{r.seconds:.1f}") for r in results]
     table("predictions", ("scene", "windows", "found", "seconds"), rows)

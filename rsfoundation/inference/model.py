@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
@@ -20,7 +20,7 @@ from rsfoundation.engine.peft import adapt_state, frozen_names, merge_adapters, 
 from rsfoundation.engine.runner import unknown_type_error
 from rsfoundation.engine.tasks import build_task, classes_of
 from rsfoundation.errors import CheckpointError, ConfigError
-from rsfoundation.task import Classes, Task
+from rsfoundation.task import Classes, Task, TestRequest
 
 
 class WindowModel:
@@ -31,9 +31,11 @@ class WindowModel:
         config: The config; ``config.py`` beside the checkpoint when not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         overrides: ``key.sub=value`` strings applied to the config.
+        tta: Predict each window several times, flipped and at several scales, as the task merges them.
 
     Raises:
-        RSFError: The checkpoint or the config is missing, broken, or they do not belong together.
+        RSFError: The checkpoint or the config is missing, broken, or they do not belong together; or the
+            task has no such merging.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class WindowModel:
         config: str | Path | None = None,
         device: str = "auto",
         overrides: Sequence[str] = (),
+        tta: bool = False,
     ) -> None:
         self.device = use_device(device)
         self.checkpoint = find_checkpoint(model)
@@ -52,6 +55,8 @@ class WindowModel:
         content = read_saved(self.checkpoint)
         self.classes: Classes = classes_of(content.get("meta", {}).get("dataset_meta") or {})
         self.network = self._build(content)
+        if tta:
+            self.network = self._in_several_forms()
         self.pipeline = Compose(_without_loading(self.cfg.test_dataloader.dataset))
 
     def predict(self, windows: Sequence[Sequence[np.ndarray]]) -> list[BaseDataElement]:
@@ -64,9 +69,14 @@ class WindowModel:
             One data sample per window, coordinates in pixels of that window.
         """
         packed = [self.pipeline(self.task.window_input(crops)) for crops in windows]
-        batch = {key: [item[key] for item in packed] for key in packed[0]}
         with torch.inference_mode():
-            return self.network.test_step(batch)  # type: ignore[operator]  # mmengine BaseModel
+            return self.network.test_step(pseudo_collate(packed))  # type: ignore[operator]  # mmengine BaseModel
+
+    def _in_several_forms(self) -> torch.nn.Module:
+        """Wrap the network as the task does for a test, and take over that test's pipeline."""
+        self.cfg.pop("lora", None)  # adapters are part of the weights by now
+        self.task.prepare_test(self.cfg, TestRequest(tta=True))
+        return MODELS.build({**self.cfg.model, "module": self.network}).eval()
 
     def _build(self, content: dict[str, Any]) -> torch.nn.Module:
         try:

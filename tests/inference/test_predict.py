@@ -99,3 +99,8 @@ def test_pairs_of_files_and_of_folders(tmp_path):
     write_rgb(b / "3.png", np.zeros((5, 4, 3), np.uint8))
     with pytest.raises(DataError, match="differ in size"):
         open_scene((a / "1.png", b / "3.png"))
+
+
+def test_a_task_without_several_forms_says_so(run):
+    with pytest.raises(ConfigError, match="--tta"):
+        WindowModel(run, device="cpu", tta=True)
