@@ -1,7 +1,10 @@
 """Cheaper ways to compute the same convolutions, shared by the backbones.
 
 Batch norms are folded anew at every call: that costs one pass over the weights, and nothing can go stale.
+Where the map is smaller than the weights, the norm is applied to the map.
 """
+
+import math
 
 import torch
 from torch import nn
@@ -43,13 +46,19 @@ def convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Convolution, then norm; a batch norm is folded into the weights at inference."""
+    """Convolution, then norm; a batch norm is folded into the weights at inference if that is less work."""
     affine = norm_affine(norm) if is_inference(norm) else None
-    if affine is None or not isinstance(conv, nn.Conv2d):
+    if affine is None or not isinstance(conv, nn.Conv2d) or not _folding_pays(conv, x):
         return norm(conv(x))
     weight, bias = weight_and_bias(conv)
     scale, shift = affine
     return convolve(conv, x, weight * scale[:, None, None, None], bias * scale + shift)
+
+
+def _folding_pays(conv: nn.Conv2d, x: torch.Tensor) -> bool:
+    """Say whether a convolution has fewer weights than results for ``x``."""
+    pixels = x.numel() // x.shape[1] // math.prod(conv.stride)
+    return conv.weight[0].numel() <= pixels
 
 
 def folded_pointwise(conv: nn.Conv2d, affine: Affine) -> Affine:
@@ -68,6 +77,21 @@ def parts(x: torch.Tensor, channels: int) -> int:
         return channels
     fitting = _PART_BYTES // (x.shape[0] * x.shape[2] * x.shape[3] * x.element_size())
     return min(channels, max(_PART_CHANNELS, fitting // _PART_CHANNELS * _PART_CHANNELS))
+
+
+def doubling_depthwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """Depth-wise convolution that makes two channels of each.
+
+    CPU libraries have a fast kernel for one of each alone: two such convolutions, interleaved.
+    """
+    if x.device.type != "cpu" or not is_inference(conv):
+        return conv(x)
+    weight, bias = weight_and_bias(conv)
+    halves = [
+        F.conv2d(x, weight[half::2], bias[half::2], conv.stride, conv.padding, conv.dilation, conv.groups)
+        for half in range(2)
+    ]
+    return torch.stack([half.permute(0, 2, 3, 1) for half in halves], -1).flatten(3).permute(0, 3, 1, 2)
 
 
 def dilated_depthwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:

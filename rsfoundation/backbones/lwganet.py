@@ -12,7 +12,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
-from rsfoundation.backbones.fused import conv_norm, folded_pointwise, is_inference, norm_affine
+from rsfoundation.backbones.fused import (
+    conv_norm,
+    doubling_depthwise,
+    folded_pointwise,
+    is_inference,
+    norm_affine,
+)
 from rsfoundation.backbones.lwganet_attention import (
     LocalAttention,
     MediumRangeAttention,
@@ -73,7 +79,7 @@ class DownSampler(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``(N, 2C, ceil(H / 2), ceil(W / 2))``."""
-        y = self.conv(x)
+        y = doubling_depthwise(self.conv, x)
         path, peak = self.act(self.conv_c(y)), F.max_pool2d(y, 3, 2, 1)
         affine_c, affine_m = norm_affine(self.norm_c), norm_affine(self.norm_m)
         if is_inference(self) and affine_c is not None and affine_m is not None:
@@ -127,7 +133,7 @@ class LWGABlock(nn.Module):
         widen, norm, act, narrow = self.mlp
         y = act(conv_norm(widen, norm, y))
         if is_inference(self):
-            return x + conv_norm(narrow, self.norm1, y)
+            return conv_norm(narrow, self.norm1, y).add_(x)
         return x + self.norm1(self.drop_path(narrow(y)))
 
 

@@ -14,6 +14,7 @@ from rsfoundation.backbones.fused import is_inference
 
 WINDOW = 7
 _WIDEST = 2048  # input features; for wider 1x1 convolutions oneDNN finds no good blocks: a third of the speed
+_FEWEST = 20480  # values; torch runs smaller 1x1 convolutions by a slow kernel of its own
 # Regions that meet in one window only because of the shift are told apart by this, not by infinity.
 _MASKED = -100.0
 _PART_BYTES = 8 << 20
@@ -27,7 +28,8 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """
     onednn = x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.get_num_threads() > 1
     plain = type(layer) is nn.Linear  # one with an adapter computes more than its weight says
-    if not onednn or not plain or layer.in_features > _WIDEST or torch.compiler.is_compiling():
+    fits = layer.in_features <= _WIDEST and x.numel() > _FEWEST
+    if not (onednn and plain and fits) or torch.compiler.is_compiling():
         return layer(x)
     column = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
     out = F.conv2d(column, layer.weight[:, :, None, None], layer.bias)

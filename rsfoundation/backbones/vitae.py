@@ -81,12 +81,9 @@ class ParallelConvs(nn.Sequential):
             nn.SiLU(inplace=True),
             nn.Conv2d(third, fourth, 3, 1, 1, groups=groups),
         )
-        self.grouped = groups > 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return tokens ``(N, H', W', C')`` for a map ``(N, C, H, W)``."""
-        if self.grouped and x.device.type == "cpu":
-            x = x.contiguous()  # groups of a few channels are faster plane by plane
         first, norm1, act, second, norm2, _, third = self
         x = act(conv_norm(first, norm1, x))
         x = act(conv_norm(second, norm2, x))
