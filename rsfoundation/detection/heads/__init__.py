@@ -2,8 +2,16 @@
 
 from rsfoundation.detection.heads.align_conv import PerLevelAlignConv
 from rsfoundation.detection.heads.angle_coder import OpenCVAngleCoder
+from rsfoundation.detection.heads.gaussian_loss import SymmetricKLDLoss
 from rsfoundation.detection.heads.pafpn import CSPNeXtPAFPN
 from rsfoundation.detection.heads.roi_extractor import EnlargingRoIExtractor
 from rsfoundation.detection.heads.strip_head import StripHead
 
-__all__ = ["CSPNeXtPAFPN", "EnlargingRoIExtractor", "OpenCVAngleCoder", "PerLevelAlignConv", "StripHead"]
+__all__ = [
+    "CSPNeXtPAFPN",
+    "EnlargingRoIExtractor",
+    "OpenCVAngleCoder",
+    "PerLevelAlignConv",
+    "StripHead",
+    "SymmetricKLDLoss",
+]
