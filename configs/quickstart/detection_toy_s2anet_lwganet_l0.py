@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/backbones/lwganet_l0_scratch.py',
     '../_base_/heads/s2anet_small.py',
     '../_base_/datasets/toy_detection.py',
-    '../_base_/schedules/toy_detectors.py',
+    '../_base_/schedules/toy_one_stage.py',
     '../_base_/runtime/default.py',
 ]
 

@@ -58,4 +58,4 @@ def test_short_training_stays_finite(build_detector, head):
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["oriented_rcnn_small", "s2anet_small", "rotated_retinanet_small"])
 def test_2000_steps_stay_finite(build_detector, head):
-    train(build_detector(head).train(), kept(ODD), 2000)
+    train(build_detector(head, "lwganet_l0_scratch").train(), kept(ODD), 2000)
