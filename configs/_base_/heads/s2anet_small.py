@@ -9,11 +9,11 @@ _strides = [4, 8, 16, 32]
 _coder = dict(angle_version='le90', norm_factor=None)
 _narrow = dict(
     in_channels=64,
-    stacked_convs=1,
+    stacked_convs=2,
     feat_channels=64,
     norm_cfg=dict(type='GN', num_groups=16),
     reg_decoded_bbox=True)
-_loss = dict(type='rsfoundation.SymmetricKLDLoss', loss_weight=2.0)
+_loss = dict(type='rsfoundation.SymmetricKLDLoss', loss_weight=4.0)
 _published = _base_.model.bbox_head_refine[0]
 _refine = dict(
     _base_.model.train_cfg.refine[0],
