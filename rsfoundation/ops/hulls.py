@@ -32,7 +32,8 @@ def hulls_of(points: np.ndarray) -> Hulls:
     count, width = points.shape[:2]
     order = np.lexsort((points[..., 1], points[..., 0]), axis=-1)
     chain, sizes = np.zeros((count, 2 * width), np.int64), np.zeros(count, np.int64)
-    polygon.hulls(points, order, chain, sizes)
+    polygon.hulls(points, np.concatenate([order, order[:, -2::-1]], 1), chain, sizes)
+    sizes = np.maximum(sizes - 1, 1)
     chosen = np.where(np.arange(width) < sizes[:, None], chain[:, :width], chain[:, :1])
     corners = np.take_along_axis(points, chosen[..., None], 1)
     spokes = corners[:, 1:] - corners[:, :1]

@@ -56,16 +56,16 @@ def _first_of_each(boxes: Tensor, labels: Tensor | None) -> Tensor:
 def _keep_numba(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
     import numpy as np
 
-    from rsfoundation.ops.kernels.rotated_nms import LEVELS, file_boxes, suppress
+    from rsfoundation.ops.kernels.rotated_nms import file_boxes, suppress
     from rsfoundation.ops.kernels.rotated_rect import describe
 
     count, table = len(boxes), describe(boxes.double().numpy())
-    places = file_boxes(table, np.zeros(count) if labels is None else labels.long().numpy())
-    keep, filed = np.ones(count, np.bool_), np.zeros(LEVELS, np.int64)
-    buckets, levels = np.full(1 << max(6, (2 * count - 1).bit_length()), -1), np.full(LEVELS, -1)
+    places, cells = file_boxes(table, np.zeros(count) if labels is None else labels.long().numpy())
+    keep, filed = np.ones(count, np.bool_), np.zeros(len(cells), np.int64)
+    buckets, levels = np.full(1 << max(6, (2 * count - 1).bit_length()), -1), np.full(len(cells), -1)
     limit = float(np.float32(threshold))  # mmcv hands the threshold over as a C float
     single = boxes.dtype != torch.float64
-    suppress(table, places, limit, single, keep, filed, buckets, levels, np.full((2, count), -1))
+    suppress(table, places, limit, single, cells, keep, filed, buckets, levels, np.full((2, count), -1))
     return torch.from_numpy(keep)
 
 

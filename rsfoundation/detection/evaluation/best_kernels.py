@@ -9,7 +9,7 @@ import numpy as np
 from rsfoundation.ops.hulls import MIN_AREA
 from rsfoundation.ops.kernels.jit import inlined, kernel
 from rsfoundation.ops.kernels.polygon import overlap
-from rsfoundation.ops.kernels.rotated_rect import CY, REACH_Y, ratio
+from rsfoundation.ops.kernels.rotated_rect import CY, REACH_Y, meet, ratio
 
 
 @inlined
@@ -65,6 +65,8 @@ def best_rectangles(
             if lefts[j] > right:
                 break
             if rights[j] < left or abs(boxes[i, CY] - others[j, CY]) > boxes[i, REACH_Y] + others[j, REACH_Y]:
+                continue
+            if not meet(boxes, i, others, j):
                 continue
             iou = np.float64(np.float32(ratio(boxes, i, others, j, False)))
             if iou > overlaps[i] or (iou == overlaps[i] and iou > 0 and order[j] < targets[i]):

@@ -4,98 +4,128 @@ Polygons are ``(n, k, 2)`` with positive signed area in the axes they are given 
 many corners count.
 """
 
+from typing import Any
+
 import numpy as np
+from numba import types
 
 from rsfoundation.ops.hulls import MIN_AREA
 from rsfoundation.ops.kernels.jit import inlined, kernel
+from rsfoundation.ops.kernels.rotated_nms import reaches
+from rsfoundation.ops.kernels.straight import convert, smaller, straight, where
 
-_MOST = 32  # corners of a clipped polygon: at most those of both
+_MOST = 32  # corners of a clipped polygon: at most those of both, and one that is not kept
 
 
 def scratch() -> tuple[np.ndarray]:
-    """Allocate what ``overlap`` works in."""
+    """Allocate what the common area of two polygons is found in."""
     return (np.empty((2, _MOST, 2)),)
 
 
-@inlined
-def _turn(ox: float, oy: float, ax: float, ay: float, bx: float, by: float) -> float:
+def _turn(ox: Any, oy: Any, ax: Any, ay: Any, bx: Any, by: Any) -> Any:
     """Return twice the signed area of a triangle."""
     return (ax - ox) * (by - oy) - (ay - oy) * (bx - ox)
 
 
+@straight
+def _advances(points: Any, chain: Any, i: Any, size: Any, p: Any) -> Any:
+    """Tell whether a chain of ``size`` corners of point set ``i`` turns left on its way to point ``p``."""
+    a, b = chain[i, size - 2], chain[i, size - 1]
+    corners = (points[i, place, axis] for place in (a, b, p) for axis in (0, 1))
+    return _turn(*corners) > 0
+
+
 @kernel
-def hulls(points: np.ndarray, order: np.ndarray, chain: np.ndarray, sizes: np.ndarray) -> None:
+def hulls(points: np.ndarray, tour: np.ndarray, chain: np.ndarray, sizes: np.ndarray) -> None:
     """Find the corners of convex hulls (Andrew's monotone chain).
 
     Points on an edge are left out. Fewer than three corners: the points are collinear.
 
     Args:
         points: ``(n, k, 2)``.
-        order: ``(n, k)``, the points by x, then y.
+        tour: ``(n, 2 k - 1)``, the points by x, then y, and all but the last backwards: there along the
+            lower side, and back along the upper one.
         chain: ``(n, 2 k)``, written: indices of the corners.
-        sizes: ``(n,)``, written: how many there are.
+        sizes: ``(n,)``, written: how many there are, and the first once more.
     """
     count = points.shape[1]
     for i in range(len(points)):
         size, floor = 0, 2
-        for step in range(2 * count - 1):  # there along the lower side, back along the upper one
-            p = order[i, step if step < count else 2 * count - 2 - step]
+        for step in range(2 * count - 1):
+            p = tour[i, step]
             if step == count:
                 floor = size + 1
-            while size >= floor:
-                a, b = chain[i, size - 2], chain[i, size - 1]
-                turn = _turn(
-                    points[i, a, 0],
-                    points[i, a, 1],
-                    points[i, b, 0],
-                    points[i, b, 1],
-                    points[i, p, 0],
-                    points[i, p, 1],
-                )
-                if turn > 0:
-                    break
+            while size >= floor and not _advances(points, chain, i, size, p):
                 size -= 1
             chain[i, size] = p
             size += 1
-        sizes[i] = max(size - 1, 1)
+        sizes[i] = size
 
 
-@kernel
+@straight
+def _copy_corner(a: Any, i: Any, work: Any, k: Any) -> None:
+    work[0, k, 0], work[0, k, 1] = a[i, k, 0], a[i, k, 1]
+
+
+@straight
+def _clip(work: Any, now: Any, size: Any, k: Any, b: Any, j: Any, b_size: Any, e: Any, kept: Any) -> Any:
+    """Add to the other half of ``work`` what edge ``e`` of polygon ``j`` leaves of edge ``k`` of ``size``.
+
+    That is its first end where it lies inside, and the point where it crosses. Both are written, and counted
+    in the result where they hold.
+    """
+    after, following = where(e + 1 < b_size, e + 1, 0), where(k + 1 < size, k + 1, 0)
+    start_x, start_y, end_x, end_y = b[j, e, 0], b[j, e, 1], b[j, after, 0], b[j, after, 1]
+    x, y, next_x, next_y = (work[now, place, axis] for place in (k, following) for axis in (0, 1))
+    here = _turn(start_x, start_y, end_x, end_y, x, y)
+    there = _turn(start_x, start_y, end_x, end_y, next_x, next_y)
+    work[1 - now, kept, 0], work[1 - now, kept, 1] = x, y
+    kept += convert(here >= 0, types.int64)
+    share = here / (here - there)
+    work[1 - now, kept, 0], work[1 - now, kept, 1] = x + (next_x - x) * share, y + (next_y - y) * share
+    return kept + convert((here > 0) & (there < 0) | (here < 0) & (there > 0), types.int64)
+
+
+@straight
+def _fan(work: Any, now: Any, k: Any) -> Any:
+    """Return twice the area of the triangle of the first corner and the ``k``-th and next ones."""
+    return _turn(*(work[now, place, axis] for place in (0, k, k + 1) for axis in (0, 1)))
+
+
+@inlined
 def overlap(
     a: np.ndarray, a_size: int, i: int, b: np.ndarray, b_size: int, j: int, work: np.ndarray
 ) -> float:
     """Return the area common to two convex polygons (Sutherland and Hodgman)."""
     now, size = 0, a_size
     for k in range(size):
-        work[0, k, 0], work[0, k, 1] = a[i, k, 0], a[i, k, 1]
+        _copy_corner(a, i, work, k)
     for e in range(b_size):
-        after = e + 1 if e + 1 < b_size else 0
-        sx, sy, ex, ey = b[j, e, 0], b[j, e, 1], b[j, after, 0], b[j, after, 1]
         kept = 0
         for k in range(size):
-            x, y = work[now, k, 0], work[now, k, 1]
-            following = k + 1 if k + 1 < size else 0
-            next_x, next_y = work[now, following, 0], work[now, following, 1]
-            inside, inside_next = _turn(sx, sy, ex, ey, x, y), _turn(sx, sy, ex, ey, next_x, next_y)
-            if inside >= 0:
-                work[1 - now, kept, 0], work[1 - now, kept, 1] = x, y
-                kept += 1
-            if (inside > 0 and inside_next < 0) or (inside < 0 and inside_next > 0):
-                share = inside / (inside - inside_next)
-                work[1 - now, kept, 0] = x + (next_x - x) * share
-                work[1 - now, kept, 1] = y + (next_y - y) * share
-                kept += 1
+            kept = _clip(work, now, size, k, b, j, b_size, e, kept)
         now, size = 1 - now, kept
-    total, x, y = 0.0, work[now, 0, 0], work[now, 0, 1]
+    total = 0.0
     for k in range(1, size - 1):
-        total += _turn(x, y, work[now, k, 0], work[now, k, 1], work[now, k + 1, 0], work[now, k + 1, 1])
+        total += _fan(work, now, k)
     return total / 2
 
 
-@inlined
-def _near(a: np.ndarray, i: int, b: np.ndarray, j: int) -> bool:
+@straight
+def _near(a: Any, i: Any, b: Any, j: Any) -> Any:
     """Tell whether two bounds x1, y1, x2, y2 meet."""
-    return a[i, 0] < b[j, 2] and b[j, 0] < a[i, 2] and a[i, 1] < b[j, 3] and b[j, 1] < a[i, 3]
+    return (a[i, 0] < b[j, 2]) & (b[j, 0] < a[i, 2]) & (a[i, 1] < b[j, 3]) & (b[j, 1] < a[i, 3])
+
+
+@straight
+def _rivals(areas: Any, labels: Any, i: Any, j: Any) -> Any:
+    """Tell whether two polygons have some area and one label."""
+    return (smaller(areas[i], areas[j]) >= MIN_AREA) & (labels[i] == labels[j])
+
+
+@straight
+def _iou(areas: Any, i: Any, j: Any, common: Any) -> Any:
+    return common / (areas[i] + areas[j] - common)
 
 
 @kernel
@@ -142,17 +172,11 @@ def suppress(
         hit = False
         for k in range(count):
             j = kept[k]
-            if (
-                min(areas[i], areas[j]) < MIN_AREA
-                or labels[i] != labels[j]
-                or not _near(bounds, i, bounds, j)
-            ):
-                continue
-            common = overlap(corners, sizes[j], j, corners, sizes[i], i, work)
-            iou = common / (areas[i] + areas[j] - common)
-            hit = (np.float64(np.float32(iou)) if single else iou) >= threshold
-            if hit:
-                break
+            if _rivals(areas, labels, i, j) and _near(bounds, i, bounds, j):
+                common = overlap(corners, sizes[j], j, corners, sizes[i], i, work)
+                hit = reaches(_iou(areas, i, j, common), threshold, single)
+                if hit:
+                    break
         if not hit:
             kept[count] = i
             count += 1

@@ -6,9 +6,12 @@ over ``x`` in ``[-W, W]``. Every term is continuous in the corners, so that shar
 corners and identical rectangles need no special case, and no points are sorted.
 """
 
+from typing import Any
+
 import numpy as np
 
-from rsfoundation.ops.kernels.jit import inlined, kernel
+from rsfoundation.ops.kernels.jit import kernel
+from rsfoundation.ops.kernels.straight import clamp, larger, pack, smaller, straight, unpack, where
 
 # Columns of the table made by `describe`.
 CX, CY, HALF_W, HALF_H, COS, SIN, REACH_X, REACH_Y, AREA = range(9)
@@ -36,66 +39,74 @@ def describe(boxes: np.ndarray) -> np.ndarray:
     return table
 
 
-@inlined
-def _edge(x0: float, y0: float, x1: float, y1: float, width: float, height: float) -> float:
-    """Integrate ``clamp(y, -height, height)`` over ``x`` within ``[-width, width]`` along one edge."""
-    xa, xb = min(max(x0, -width), width), min(max(x1, -width), width)
-    mean = 0.0
-    if xa != xb:
-        slope = (y1 - y0) / (x1 - x0)
-        low, high = min(y0, y1), max(y0, y1)
-        ya = min(max(y0 + (xa - x0) * slope, low), high)
-        yb = min(max(y0 + (xb - x0) * slope, low), high)
-        low, high = min(ya, yb), max(ya, yb)
-        lower, upper = min(max(low, -height), height), min(max(high, -height), height)
-        mean = lower
-        if high > low:
-            outside = max(high - max(low, height), 0.0) - max(min(high, -height) - low, 0.0)
-            mean = (0.5 * (lower + upper) * (upper - lower) + height * outside) / (high - low)
-    return (xb - xa) * mean
+def _relative(first: Any, i: Any, second: Any, j: Any) -> tuple[Any, ...]:
+    """Return centre and half axes of one described rectangle in the frame of another."""
+    dx, dy = first[i, CX] - second[j, CX], first[i, CY] - second[j, CY]
+    cos_a, sin_a, cos_b, sin_b = first[i, COS], first[i, SIN], second[j, COS], second[j, SIN]
+    cos, sin = cos_a * cos_b + sin_a * sin_b, sin_a * cos_b - cos_a * sin_b
+    half_w, half_h = first[i, HALF_W], first[i, HALF_H]
+    return (
+        dx * cos_b + dy * sin_b,
+        dy * cos_b - dx * sin_b,
+        half_w * cos,
+        half_w * sin,
+        -half_h * sin,
+        half_h * cos,
+    )
 
 
-@inlined
-def ratio(first: np.ndarray, i: int, second: np.ndarray, j: int, foreground: bool) -> float:
-    """Return IoU of two described rectangles, or their overlap over the area of the first."""
-    area_a, area_b, width, height = first[i, AREA], second[j, AREA], second[j, HALF_W], second[j, HALF_H]
-    if area_a < MIN_AREA or area_b < MIN_AREA:
-        return 0.0
-    dx, dy, cos_b, sin_b = (
-        first[i, CX] - second[j, CX],
-        first[i, CY] - second[j, CY],
-        second[j, COS],
-        second[j, SIN],
+@straight
+def near(a: Any, i: Any, b: Any, j: Any) -> Any:
+    """Tell whether the upright bounds of two described rectangles meet; cheap."""
+    meet_x = abs(a[i, CX] - b[j, CX]) < a[i, REACH_X] + b[j, REACH_X]
+    return meet_x & (abs(a[i, CY] - b[j, CY]) < a[i, REACH_Y] + b[j, REACH_Y])
+
+
+@straight
+def meet(first: Any, i: Any, second: Any, j: Any) -> Any:
+    """Tell whether two described rectangles of some area may overlap, seen in the frame of the second."""
+    cx, cy, ux, uy, vx, vy = _relative(first, i, second, j)
+    solid = (first[i, AREA] >= MIN_AREA) & (second[j, AREA] >= MIN_AREA)
+    apart = (abs(cx) >= abs(ux) + abs(vx) + second[j, HALF_W]) | (
+        abs(cy) >= abs(uy) + abs(vy) + second[j, HALF_H]
     )
-    # Centre and half axes of the first in the frame of the second.
-    cx, cy = dx * cos_b + dy * sin_b, dy * cos_b - dx * sin_b
-    cos, sin = first[i, COS] * cos_b + first[i, SIN] * sin_b, first[i, SIN] * cos_b - first[i, COS] * sin_b
-    ux, uy, vx, vy = (
-        first[i, HALF_W] * cos,
-        first[i, HALF_W] * sin,
-        -first[i, HALF_H] * sin,
-        first[i, HALF_H] * cos,
-    )
-    if abs(cx) >= abs(ux) + abs(vx) + width or abs(cy) >= abs(uy) + abs(vy) + height:
-        return 0.0
-    area = 0.0
-    x0, y0 = cx - ux + vx, cy - uy + vy
-    for corner in range(4):  # in the order (-, -), (+, -), (+, +), (-, +) of half axes u and v
-        along, across = -1.0 if corner % 3 == 0 else 1.0, 1.0 if corner >= 2 else -1.0
-        x1, y1 = cx + along * ux + across * vx, cy + along * uy + across * vy
-        area += _edge(x0, y0, x1, y1, width, height)
-        x0, y0 = x1, y1
-    common = min(abs(area), area_a, area_b)
-    return common / area_a if foreground else common / (area_a + area_b - common)
+    return solid & (apart == 0)
+
+
+def _edges(x0: Any, y0: Any, x1: Any, y1: Any, width: Any, height: Any) -> Any:
+    """Integrate ``clamp(y, -height, height)`` over ``x`` within ``[-width, width]`` along edges."""
+    xa, xb = clamp(x0, -width, width), clamp(x1, -width, width)
+    slope = (y1 - y0) / (x1 - x0)
+    low, high = smaller(y0, y1), larger(y0, y1)
+    ya, yb = clamp(y0 + (xa - x0) * slope, low, high), clamp(y0 + (xb - x0) * slope, low, high)
+    low, high = smaller(ya, yb), larger(ya, yb)
+    lower, upper = clamp(low, -height, height), clamp(high, -height, height)
+    outside = larger(high - larger(low, height), 0.0) - larger(smaller(high, -height) - low, 0.0)
+    slanted = ((lower + upper) * 0.5 * (upper - lower) + height * outside) / (high - low)
+    return where(xa != xb, (xb - xa) * where(high > low, slanted, lower), 0.0)
+
+
+@straight
+def ratio(first: Any, i: Any, second: Any, j: Any, foreground: Any) -> Any:
+    """Return IoU of two described rectangles that ``meet``, or their overlap over the area of the first."""
+    cx, cy, ux, uy, vx, vy = _relative(first, i, second, j)
+    corners = [(cx - ux - vx, cy - uy - vy), (cx + ux - vx, cy + uy - vy)]
+    corners += [(cx + ux + vx, cy + uy + vy), (cx - ux + vx, cy - uy + vy)]
+    before = corners[-1:] + corners[:-1]
+    ends = (pack(*values) for points in (before, corners) for values in zip(*points, strict=True))
+    size = (pack(*[second[j, column]] * 4) for column in (HALF_W, HALF_H))
+    of_edges = unpack(_edges(*ends, *size), 4)
+    area_a, area_b = first[i, AREA], second[j, AREA]
+    common = smaller(smaller(abs(sum(of_edges)), area_a), area_b)
+    return common / where(foreground, area_a, area_a + area_b - common)
 
 
 @kernel
 def iou_rows(a: np.ndarray, b: np.ndarray, foreground: bool, out: np.ndarray, start: int, stop: int) -> None:
     """Fill rows ``start..stop`` of the zeroed matrix ``out`` (n, m) with the ratios of all pairs."""
     for i in range(start, stop):
-        cx, cy, reach_x, reach_y = a[i, CX], a[i, CY], a[i, REACH_X], a[i, REACH_Y]
         for j in range(len(b)):
-            if abs(cx - b[j, CX]) < reach_x + b[j, REACH_X] and abs(cy - b[j, CY]) < reach_y + b[j, REACH_Y]:
+            if near(a, i, b, j) and meet(a, i, b, j):
                 out[i, j] = ratio(a, i, b, j, foreground)
 
 
@@ -103,6 +114,7 @@ def iou_rows(a: np.ndarray, b: np.ndarray, foreground: bool, out: np.ndarray, st
 def iou_aligned(
     a: np.ndarray, b: np.ndarray, foreground: bool, out: np.ndarray, start: int, stop: int
 ) -> None:
-    """Fill ``out[start:stop]`` with the ratios of pairs of equal index."""
+    """Fill ``out[start:stop]``, zeroed, with the ratios of pairs of equal index."""
     for i in range(start, stop):
-        out[i] = ratio(a, i, b, i, foreground)
+        if meet(a, i, b, i):
+            out[i] = ratio(a, i, b, i, foreground)
