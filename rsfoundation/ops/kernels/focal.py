@@ -1,9 +1,25 @@
 """What focal losses are made of, in one pass over memory."""
 
+from typing import Any
+
 import numpy as np
 
 from rsfoundation.ops.kernels.fast_math import exp, log1p
 from rsfoundation.ops.kernels.jit import fused_kernel
+from rsfoundation.ops.kernels.straight import convert, larger, straight, where
+
+
+@straight
+def _write(i: Any, values: Any, sigmoid: Any, rate: Any, loss: Any, slope: Any, gamma: Any) -> None:
+    x = values[i]
+    plain, own, spread = (convert(factor, x.kind) for factor in (loss, slope, slope * gamma))
+    small = exp(-abs(x))
+    share = 1.0 / (small + 1.0)
+    rest = small * share
+    q, rest = where(x > 0.0, share, rest), where(x > 0.0, rest, share)
+    softplus = larger(x, 0.0) + log1p(small)
+    sigmoid[i] = where(x == x, q, x)
+    rate[i] = softplus * (plain + spread * rest) + own * q
 
 
 @fused_kernel
@@ -22,14 +38,5 @@ def sigmoid_and_rate(
     Arrays are flat; items ``start..stop`` are done. ``loss`` and ``slope`` are 1 and 0, or 0 and 1: a sum
     with zeros costs less than a branch, or a second kernel to compile.
     """
-    kind = values.dtype.type
-    zero, one = kind(0.0), kind(1.0)
-    plain, own, spread = kind(loss), kind(slope), kind(slope * gamma)
-    for i in range(np.uint64(start), np.uint64(stop)):  # a signed index would not vectorise
-        x = values[i]
-        small = exp(-abs(x))
-        share = one / (one + small)
-        q, rest = share if x > zero else small * share, small * share if x > zero else share
-        softplus = max(x, zero) + log1p(small)
-        sigmoid[i] = q if x == x else x
-        rate[i] = softplus * (plain + spread * rest) + own * q
+    for i in range(start, stop):
+        _write(i, values, sigmoid, rate, loss, slope, gamma)

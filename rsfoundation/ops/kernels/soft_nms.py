@@ -1,12 +1,54 @@
 """Soft suppression of upright boxes (Bodla et al. 2017)."""
 
-import math
+from typing import Any
 
 import numpy as np
+from numba import types
 
+from rsfoundation.ops.kernels.fast_math import exp
 from rsfoundation.ops.kernels.jit import kernel
+from rsfoundation.ops.kernels.straight import convert, larger, smaller, straight, where
 
 NAIVE, LINEAR, GAUSSIAN = 0, 1, 2
+_SCORE = 4
+
+
+@straight
+def _swap(dets: Any, indices: Any, i: Any, j: Any) -> None:
+    indices[i], indices[j] = indices[j], indices[i]
+    for column in range(5):
+        dets[i, column], dets[j, column] = dets[j, column], dets[i, column]
+
+
+def _corners(dets: Any, i: Any) -> tuple[Any, ...]:
+    return tuple(dets[i, column] for column in range(4))
+
+
+_box = straight(_corners)
+
+
+@straight
+def _overlap(box: tuple[Any, ...], dets: Any, other: Any, offset: Any) -> Any:
+    """Return the IoU of two boxes, in float64."""
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = box, _corners(dets, other)
+
+    def side(low: Any, high: Any) -> Any:
+        return convert(high - low, types.float64) + offset
+
+    width, height = side(larger(x1, u1), smaller(x2, u2)), side(larger(y1, v1), smaller(y2, v2))
+    common = larger(width, 0.0) * larger(height, 0.0)
+    whole = side(x1, x2) * side(y1, y2) + side(u1, u2) * side(v1, v2) - common
+    return where(common > 0.0, common / whole, 0.0)
+
+
+@straight
+def _gaussian(overlap: Any, sigma: Any) -> Any:
+    return exp(-(overlap * overlap) / sigma)
+
+
+@straight
+def _cut(overlap: Any, threshold: Any, method: Any) -> Any:
+    return where(overlap >= threshold, where(method == LINEAR, 1.0 - overlap, 0.0), 1.0)
 
 
 @kernel
@@ -28,29 +70,17 @@ def soft_suppress(
     while place < count:
         best = place
         for other in range(place + 1, count):
-            if dets[other, 4] > dets[best, 4]:
+            if dets[other, _SCORE] > dets[best, _SCORE]:
                 best = other
-        for column in range(5):
-            dets[place, column], dets[best, column] = dets[best, column], dets[place, column]
-        indices[place], indices[best] = indices[best], indices[place]
-        x1, y1, x2, y2 = dets[place, 0], dets[place, 1], dets[place, 2], dets[place, 3]
-        area = (x2 - x1 + offset) * (y2 - y1 + offset)
-        other = place + 1
+        _swap(dets, indices, place, best)
+        box, other = _box(dets, place), place + 1
         while other < count:
-            width = min(x2, dets[other, 2]) - max(x1, dets[other, 0]) + offset
-            height = min(y2, dets[other, 3]) - max(y1, dets[other, 1]) + offset
-            common = max(width, 0.0) * max(height, 0.0)
-            own = (dets[other, 2] - dets[other, 0] + offset) * (dets[other, 3] - dets[other, 1] + offset)
-            overlap = common / (area + own - common) if common > 0.0 else 0.0
-            if method == GAUSSIAN:
-                dets[other, 4] *= math.exp(-(overlap * overlap) / sigma)
-            elif overlap >= threshold:
-                dets[other, 4] *= 1.0 - overlap if method == LINEAR else 0.0
-            if dets[other, 4] < min_score:
+            overlap = _overlap(box, dets, other, offset)
+            factor = _gaussian(overlap, sigma) if method == GAUSSIAN else _cut(overlap, threshold, method)
+            dets[other, _SCORE] *= factor
+            if dets[other, _SCORE] < min_score:
                 count -= 1
-                for column in range(5):
-                    dets[other, column] = dets[count, column]
-                indices[other] = indices[count]
+                _swap(dets, indices, other, count)
             else:
                 other += 1
         place += 1
