@@ -12,17 +12,18 @@ holds height and width of the maps, the width of the output, that of the convolu
 points, and stride, padding and dilation along y and x.
 """
 
-import math
+from typing import Any
 
 import numpy as np
+from numba import types
 
-from rsfoundation.ops.kernels.jit import inlined, kernel, summing_kernel
+from rsfoundation.ops.kernels.jit import kernel, summing_kernel
+from rsfoundation.ops.kernels.straight import call, convert, larger, least, most, smaller, straight, where
 
 
-@inlined
 def _taps(
-    offset: np.ndarray, window: tuple[int, ...], image: int, row: int, point: int, place: int
-) -> tuple[bool, tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
+    offset: Any, window: tuple[Any, ...], image: Any, row: Any, point: Any, place: Any
+) -> tuple[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
     """Locate a sample.
 
     Returns:
@@ -31,22 +32,88 @@ def _taps(
         that lies on the map, else 0 (its weight then is 0 too).
     """
     height, width, out_w, kernel_w, _, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w = window
-    kind = offset.dtype.type
-    zero, one = kind(0.0), kind(1.0)
-    y = kind(place // out_w * stride_h - pad_h + point // kernel_w * dilation_h) + offset[row, 0, place]
-    x = kind(place % out_w * stride_w - pad_w + point % kernel_w * dilation_w) + offset[row, 1, place]
-    inside = y > -one and x > -one and y < kind(height) and x < kind(width)
-    y, x = y if inside else zero, x if inside else zero
-    top, left = math.floor(y), math.floor(x)
-    down, right = y - kind(top), x - kind(left)
-    above, below = one if top >= 0 else zero, one if top < height - 1 else zero
-    before, beyond = one if left >= 0 else zero, one if left < width - 1 else zero
-    upper = (image * height + max(top, 0)) * width
-    lower = (image * height + min(top + 1, height - 1)) * width
-    near, far = max(left, 0), min(left + 1, width - 1)
-    corners = (upper + near, upper + far, lower + near, lower + far)
-    weights = (above * (one - down), below * down, before * (one - right), beyond * right)
-    return inside, corners, weights, (above, below, before, beyond)
+    down, right = offset[row, 0, place], offset[row, 1, place]
+
+    def real(value: Any) -> Any:
+        return convert(value, down.kind)
+
+    def part(at: Any, size: Any) -> tuple[Any, ...]:
+        """Return the two pixels along an axis, their weights, and 1 for each that lies on the map."""
+        first = convert(call("llvm.floor", at), types.int64)
+        beyond = at - real(first)
+        here, there = real(first >= 0), real(first < size - 1)
+        return (
+            larger(first, 0),
+            smaller(first + 1, size - 1),
+            here * (1.0 - beyond),
+            there * beyond,
+            here,
+            there,
+        )
+
+    y = real(place // out_w * stride_h - pad_h + point // kernel_w * dilation_h) + down
+    x = real(place % out_w * stride_w - pad_w + point % kernel_w * dilation_w) + right
+    inside = (y > -1.0) & (x > -1.0) & (y < real(height)) & (x < real(width))
+    top, bottom, y0, y1, above, below = part(where(inside, y, 0.0), height)
+    left, right, x0, x1, before, beyond = part(where(inside, x, 0.0), width)
+    upper, lower = (image * height + top) * width, (image * height + bottom) * width
+    corners = (upper + left, upper + right, lower + left, lower + right)
+    return inside, corners, (y0, y1, x0, x1), (above, below, before, beyond)
+
+
+_plain_taps = straight(_taps)
+
+
+@straight
+def _weighted_taps(
+    offset: Any, mask: Any, masked: Any, window: tuple[Any, ...], image: Any, row: Any, point: Any, place: Any
+) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+    """Return whether a sample lies within the border, its pixels, and their weights."""
+    inside, corners, (y0, y1, x0, x1), _ = _taps(offset, window, image, row, point, place)
+    factor = where(masked, mask[row, 0, place], 1.0)
+    y0, y1 = y0 * factor, y1 * factor
+    return inside, corners, (y0 * x0, y0 * x1, y1 * x0, y1 * x1)
+
+
+@straight
+def _blend(columns: Any, target: Any, part: Any, c: Any, pixels: Any, corners: Any, weights: Any) -> None:
+    w0, w1, w2, w3 = weights
+    p0, p1, p2, p3 = (pixels[corner, part, c] for corner in corners)
+    columns[target, part, c] = w0 * p0 + w1 * p1 + w2 * p2 + w3 * p3
+
+
+@straight
+def _add_back(columns: Any, source: Any, c: Any, pixels: Any, corners: Any, weights: Any) -> None:
+    for corner, weight in zip(corners, weights, strict=True):
+        pixels[corner, c] += weight * columns[source, c]
+
+
+@straight
+def _products(columns: Any, source: Any, part: Any, c: Any, pixels: Any, corners: Any) -> tuple[Any, ...]:
+    """Return what the gradient of a channel of a sample makes of its four pixels."""
+    flow = columns[source, part, c]
+    return tuple(flow * pixels[corner, part, c] for corner in corners)
+
+
+@straight
+def _write_slopes(
+    sums: tuple[Any, ...],
+    taps: tuple[Any, ...],
+    mask: Any,
+    masked: Any,
+    row: Any,
+    place: Any,
+    grad_offset: Any,
+    grad_mask: Any,
+) -> None:
+    """Write the gradients of a sample from sums of ``_products`` over its channels."""
+    d0, d1, d2, d3 = sums
+    _, _, (y0, y1, x0, x1), (above, below, before, beyond) = taps
+    upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
+    factor = where(masked, mask[row, 0, place], 1.0)
+    grad_mask[row, 0, place] = y0 * upper + y1 * lower
+    grad_offset[row, 0, place] = (below * lower - above * upper) * factor
+    grad_offset[row, 1, place] = (beyond * (y0 * d1 + y1 * d3) - before * (y0 * d0 + y1 * d2)) * factor
 
 
 @kernel
@@ -68,23 +135,15 @@ def sample(
             target = item * points + point
             for part in range(parts):
                 row = (image * parts + part) * points + point
-                inside, (p0, p1, p2, p3), (y0, y1, x0, x1), _ = _taps(
-                    offset, window, image, row, point, place
+                inside, corners, weights = _weighted_taps(
+                    offset, mask, masked, window, image, row, point, place
                 )
-                if not inside:
+                if inside:
+                    for c in range(channels):
+                        _blend(columns, target, part, c, pixels, corners, weights)
+                else:
                     for c in range(channels):
                         columns[target, part, c] = 0
-                    continue
-                if masked:
-                    y0, y1 = y0 * mask[row, 0, place], y1 * mask[row, 0, place]
-                w0, w1, w2, w3 = y0 * x0, y0 * x1, y1 * x0, y1 * x1
-                for c in range(channels):
-                    columns[target, part, c] = (
-                        w0 * pixels[p0, part, c]
-                        + w1 * pixels[p1, part, c]
-                        + w2 * pixels[p2, part, c]
-                        + w3 * pixels[p3, part, c]
-                    )
 
 
 @summing_kernel
@@ -102,7 +161,7 @@ def slopes(
 ) -> None:
     """Write the gradients of offsets and mask for pixels ``start..stop`` of the output.
 
-    ``columns`` holds the gradient of what ``sample`` writes there.
+    ``columns`` holds the gradient of what ``sample`` writes there. ``grad_mask`` is written in any case.
     """
     places, (_, parts, channels), points = offset.shape[2], columns.shape, window[4]
     for item in range(start, stop):
@@ -111,24 +170,14 @@ def slopes(
             source = item * points + point
             for part in range(parts):
                 row = (image * parts + part) * points + point
-                inside, (p0, p1, p2, p3), (y0, y1, x0, x1), (above, below, before, beyond) = _taps(
-                    offset, window, image, row, point, place
-                )
-                d0 = d1 = d2 = d3 = y0 - y0
+                taps = _plain_taps(offset, window, image, row, point, place)
+                inside, corners, weights, _ = taps
+                d0 = d1 = d2 = d3 = weights[0] - weights[0]
                 if inside:
                     for c in range(channels):
-                        flow = columns[source, part, c]
-                        d0 += flow * pixels[p0, part, c]
-                        d1 += flow * pixels[p1, part, c]
-                        d2 += flow * pixels[p2, part, c]
-                        d3 += flow * pixels[p3, part, c]
-                upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
-                along_y = below * lower - above * upper
-                along_x = beyond * (y0 * d1 + y1 * d3) - before * (y0 * d0 + y1 * d2)
-                if masked:
-                    grad_mask[row, 0, place] = y0 * upper + y1 * lower
-                    along_y, along_x = along_y * mask[row, 0, place], along_x * mask[row, 0, place]
-                grad_offset[row, 0, place], grad_offset[row, 1, place] = along_y, along_x
+                        of0, of1, of2, of3 = _products(columns, source, part, c, pixels, corners)
+                        d0, d1, d2, d3 = d0 + of0, d1 + of1, d2 + of2, d3 + of3
+                _write_slopes((d0, d1, d2, d3), taps, mask, masked, row, place, grad_offset, grad_mask)
 
 
 @kernel
@@ -151,23 +200,15 @@ def spread(
     places, channels, points = offset.shape[2], columns.shape[1], window[4]
     share = channels // parts
     for image in range(start // channels, (stop - 1) // channels + 1):
-        low, high = max(start - image * channels, 0), min(stop - image * channels, channels)
+        low, high = most(start - image * channels, 0), least(stop - image * channels, channels)
         for place in range(places):
             for point in range(points):
                 source = (image * places + place) * points + point
                 for part in range(low // share, (high - 1) // share + 1):
                     row = (image * parts + part) * points + point
-                    inside, (p0, p1, p2, p3), (y0, y1, x0, x1), _ = _taps(
-                        offset, window, image, row, point, place
+                    inside, corners, weights = _weighted_taps(
+                        offset, mask, masked, window, image, row, point, place
                     )
-                    if not inside:
-                        continue
-                    if masked:
-                        y0, y1 = y0 * mask[row, 0, place], y1 * mask[row, 0, place]
-                    w0, w1, w2, w3 = y0 * x0, y0 * x1, y1 * x0, y1 * x1
-                    for c in range(max(low, part * share), min(high, (part + 1) * share)):
-                        flow = columns[source, c]
-                        pixels[p0, c] += w0 * flow
-                        pixels[p1, c] += w1 * flow
-                        pixels[p2, c] += w2 * flow
-                        pixels[p3, c] += w3 * flow
+                    if inside:
+                        for c in range(most(low, part * share), least(high, (part + 1) * share)):
+                            _add_back(columns, source, c, pixels, corners, weights)

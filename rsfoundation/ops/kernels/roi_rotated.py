@@ -11,49 +11,68 @@ sine; ``grids`` ``(n, 2)`` the samples per bin along height and width; ``bins`` 
 channels)`` belongs to the pooled regions.
 """
 
-import numpy as np
+from typing import Any
 
-from rsfoundation.ops.kernels.jit import inlined, kernel
+import numpy as np
+from numba import types
+
+from rsfoundation.ops.kernels.jit import kernel
+from rsfoundation.ops.kernels.straight import clamp, convert, straight, where
 
 _IMAGE, _CX, _CY, _WIDTH, _HEIGHT, _COS, _SIN = range(7)
 
 
-@inlined
+@straight
 def _taps(
-    regions: np.ndarray,
-    grids: np.ndarray,
-    steps: np.ndarray,
-    size: np.ndarray,
-    n: int,
-    place: tuple[int, int],
-    within: tuple[int, int],
-    bins: np.ndarray,
-) -> tuple[int, int, int, int, float, float, float, float]:
+    regions: Any, grids: Any, steps: Any, size: Any, bins: Any, n: Any, bin_: tuple[Any, Any], sample: Any
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return where the four pixels of a bilinear sample lie, and their weights over the samples of a bin.
 
     The weights of a sample outside the map are zero.
     """
-    kind = regions.dtype.type
-    one, half = kind(1.0), kind(0.5)
-    bin_h, bin_w = regions[n, _HEIGHT] / kind(bins.shape[1]), regions[n, _WIDTH] / kind(bins.shape[2])
-    v = kind(place[0]) * bin_h - regions[n, _HEIGHT] * half
-    v += (kind(within[0]) + half) * bin_h / kind(grids[n, 0])
-    u = kind(place[1]) * bin_w - regions[n, _WIDTH] * half
-    u += (kind(within[1]) + half) * bin_w / kind(grids[n, 1])
-    y = v * regions[n, _COS] - u * regions[n, _SIN] + regions[n, _CY]
-    x = v * regions[n, _SIN] + u * regions[n, _COS] + regions[n, _CX]
-    outside = y < -one or y > kind(size[0]) or x < -one or x > kind(size[1])
-    share = kind(0.0) if outside else one / kind(grids[n, 0] * grids[n, 1])
-    y = min(max(y, kind(0.0)), kind(size[0] - 1))
-    x = min(max(x, kind(0.0)), kind(size[1] - 1))
-    top, left = int(y), int(x)
-    down, right = y - kind(top), x - kind(left)
-    low = int(regions[n, _IMAGE]) * steps[0] + top * steps[1] + left * steps[2]
-    below = steps[1] if top < size[0] - 1 else 0
-    beside = steps[2] if left < size[1] - 1 else 0
-    w0, w1 = (one - down) * (one - right) * share, (one - down) * right * share
-    w2, w3 = down * (one - right) * share, down * right * share
-    return low, low + beside, low + below, low + below + beside, w0, w1, w2, w3
+    across_h, across_w = grids[n, 0], grids[n, 1]
+    iy, ix = sample // across_w, sample % across_w
+    image, cx, cy, width, height, cos, sin = (regions[n, column] for column in range(7))
+
+    def real(value: Any) -> Any:
+        return convert(value, cos.kind)
+
+    bin_h, bin_w = height / real(bins.shape[1]), width / real(bins.shape[2])
+    v = real(bin_[0]) * bin_h - height * 0.5 + (real(iy) + 0.5) * bin_h / real(across_h)
+    u = real(bin_[1]) * bin_w - width * 0.5 + (real(ix) + 0.5) * bin_w / real(across_w)
+    y, x = v * cos - u * sin + cy, v * sin + u * cos + cx
+    outside = (y < -1.0) | (y > real(size[0])) | (x < -1.0) | (x > real(size[1]))
+    share = where(outside, 0.0, 1.0 / real(across_h * across_w))
+    y, x = clamp(y, 0.0, real(size[0] - 1)), clamp(x, 0.0, real(size[1] - 1))
+    top, left = convert(y, types.int64), convert(x, types.int64)
+    down, right = y - real(top), x - real(left)
+    low = convert(image, types.int64) * steps[0] + top * steps[1] + left * steps[2]
+    below, beside = where(top < size[0] - 1, steps[1], 0), where(left < size[1] - 1, steps[2], 0)
+    up, before = 1.0 - down, 1.0 - right
+    weights = (up * before * share, up * right * share, down * before * share, down * right * share)
+    return (low, low + beside, low + below, low + below + beside), weights
+
+
+@straight
+def _add(
+    bins: Any, n: Any, bin_: tuple[Any, Any], c: Any, pixels: Any, steps: Any, taps: tuple[Any, Any]
+) -> None:
+    """Add a channel of a sample to its bin."""
+    (p0, p1, p2, p3), (w0, w1, w2, w3) = taps
+    at = c * steps[3]
+    bins[n, bin_[0], bin_[1], c] += (
+        w0 * pixels[p0 + at] + w1 * pixels[p1 + at] + w2 * pixels[p2 + at] + w3 * pixels[p3 + at]
+    )
+
+
+@straight
+def _add_back(
+    bins: Any, n: Any, bin_: tuple[Any, Any], c: Any, pixels: Any, steps: Any, taps: tuple[Any, Any]
+) -> None:
+    """Add the gradient of a channel of a bin to the pixels of a sample."""
+    at, slope = c * steps[3], bins[n, bin_[0], bin_[1], c]
+    for place, weight in zip(*taps, strict=True):
+        pixels[place + at] += weight * slope
 
 
 @kernel
@@ -74,19 +93,10 @@ def pool(
             for column in range(columns):
                 for c in range(channels):
                     bins[n, row, column, c] = 0
-                for iy in range(grids[n, 0]):
-                    for ix in range(grids[n, 1]):
-                        p0, p1, p2, p3, w0, w1, w2, w3 = _taps(
-                            regions, grids, steps, size, n, (row, column), (iy, ix), bins
-                        )
-                        for c in range(channels):
-                            at = c * steps[3]
-                            bins[n, row, column, c] += (
-                                w0 * pixels[p0 + at]
-                                + w1 * pixels[p1 + at]
-                                + w2 * pixels[p2 + at]
-                                + w3 * pixels[p3 + at]
-                            )
+                for sample in range(grids[n, 0] * grids[n, 1]):
+                    taps = _taps(regions, grids, steps, size, bins, n, (row, column), sample)
+                    for c in range(channels):
+                        _add(bins, n, (row, column), c, pixels, steps, taps)
 
 
 @kernel
@@ -105,14 +115,7 @@ def spread(
     for n in range(count):
         for row in range(rows):
             for column in range(columns):
-                for iy in range(grids[n, 0]):
-                    for ix in range(grids[n, 1]):
-                        p0, p1, p2, p3, w0, w1, w2, w3 = _taps(
-                            regions, grids, steps, size, n, (row, column), (iy, ix), bins
-                        )
-                        for c in range(start, stop):
-                            at, slope = c * steps[3], bins[n, row, column, c]
-                            pixels[p0 + at] += w0 * slope
-                            pixels[p1 + at] += w1 * slope
-                            pixels[p2 + at] += w2 * slope
-                            pixels[p3 + at] += w3 * slope
+                for sample in range(grids[n, 0] * grids[n, 1]):
+                    taps = _taps(regions, grids, steps, size, bins, n, (row, column), sample)
+                    for c in range(start, stop):
+                        _add_back(bins, n, (row, column), c, pixels, steps, taps)
