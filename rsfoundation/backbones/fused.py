@@ -79,19 +79,14 @@ def parts(x: torch.Tensor, channels: int) -> int:
     return min(channels, max(_PART_CHANNELS, fitting // _PART_CHANNELS * _PART_CHANNELS))
 
 
-def doubling_depthwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """Depth-wise convolution that makes two channels of each.
+def depthwise_half(conv: nn.Conv2d, x: torch.Tensor, half: int) -> torch.Tensor:
+    """Compute every second channel, from ``half`` on; the convolution has as many groups as ``x`` channels.
 
-    CPU libraries have a fast kernel for one of each alone: two such convolutions, interleaved.
+    For one that makes two channels of each: CPU libraries have a fast kernel for one of each alone.
     """
-    if x.device.type != "cpu" or not is_inference(conv):
-        return conv(x)
     weight, bias = weight_and_bias(conv)
-    halves = [
-        F.conv2d(x, weight[half::2], bias[half::2], conv.stride, conv.padding, conv.dilation, conv.groups)
-        for half in range(2)
-    ]
-    return torch.stack([half.permute(0, 2, 3, 1) for half in halves], -1).flatten(3).permute(0, 3, 1, 2)
+    weight, bias = weight[half::2], bias[half::2]
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, x.shape[1])
 
 
 def dilated_depthwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:

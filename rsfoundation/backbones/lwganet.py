@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from rsfoundation.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
 from rsfoundation.backbones.fused import (
     conv_norm,
-    doubling_depthwise,
+    depthwise_half,
     folded_pointwise,
     is_inference,
     norm_affine,
@@ -79,13 +79,21 @@ class DownSampler(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``(N, 2C, ceil(H / 2), ceil(W / 2))``."""
-        y = doubling_depthwise(self.conv, x)
-        path, peak = self.act(self.conv_c(y)), F.max_pool2d(y, 3, 2, 1)
         affine_c, affine_m = norm_affine(self.norm_c), norm_affine(self.norm_m)
         if is_inference(self) and affine_c is not None and affine_m is not None:
             scale, shift = (torch.cat(pair) for pair in zip(affine_c, affine_m, strict=True))
-            return F.conv2d(torch.cat([path, peak], 1), *folded_pointwise(self.fusion, (scale, shift)))
+            return self._infer(x, *folded_pointwise(self.fusion, (scale, shift)))
+        y = self.conv(x)
+        path, peak = self.act(self.conv_c(y)), F.max_pool2d(y, 3, 2, 1)
         return self.fusion(torch.cat([self.norm_c(path), self.norm_m(peak)], 1))
+
+    def _infer(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Return the same with the norms in the weights of the fusion; even channels apart from odd ones."""
+        halves = [depthwise_half(self.conv, x, half) for half in range(2)]
+        maps = [self.act(depthwise_half(self.conv_c, y, half)) for half, y in enumerate(halves)]
+        maps += [F.max_pool2d(y, 3, 2, 1) for y in halves]
+        weight = weight.view(len(bias), 2, -1, 2).transpose(2, 3).reshape(len(bias), -1, 1, 1)
+        return F.conv2d(torch.cat(maps, 1), weight, bias)
 
 
 class LWGABlock(nn.Module):
