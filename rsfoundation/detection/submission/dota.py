@@ -77,8 +77,9 @@ def _temporary(stack: ExitStack) -> IO[bytes]:
 
 
 def score_texts(scores: np.ndarray) -> list[str]:
-    """Return the shortest text of each score that reads back as the same float32, without exponents."""
-    texts = scores.astype(np.float32).astype(str).tolist()
+    """Return a text of each score that reads back as the same float32, without exponents."""
+    numbers = scores.astype(np.float32).tolist()
+    texts = ("%.9g " * len(numbers) % tuple(numbers)).split()  # nine digits tell any two apart
     for place, text in enumerate(texts):
         if "e" in text:
             texts[place] = np.format_float_positional(np.float32(scores[place]), trim="-")
