@@ -184,7 +184,7 @@ def _gathered(conv: DeformedConv, block: _Block) -> Iterator[Tensor]:
 
 
 def _scatter(conv: DeformedConv, block: _Block, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of pixels, offset and mask (the last not filled where there is none)."""
+    """Return the gradients of pixels, offset and mask (the last without meaning where there is none)."""
     from rsfoundation.ops.kernels.deform_conv import slopes, spread
 
     weight, tiles = _matrix(conv), _tiles(conv, block)

@@ -22,6 +22,7 @@ test_pipeline = [
     dict(type='mmdet.PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 
-train_dataloader = dict(dataset=dict(type='rsfoundation.SSDDDataset', data_root=data_root, split='train', pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(type='rsfoundation.SSDDDataset', data_root=data_root, split='train', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(type='rsfoundation.SSDDDataset', data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -64,9 +64,8 @@ def best_rectangles(
         for j in range(_first(lefts, starts[i], stops[i], left - widest[starts[i]]), stops[i]):
             if lefts[j] > right:
                 break
-            if rights[j] < left or abs(boxes[i, CY] - others[j, CY]) > boxes[i, REACH_Y] + others[j, REACH_Y]:
-                continue
-            if not meet(boxes, i, others, j):
+            apart = abs(boxes[i, CY] - others[j, CY]) > boxes[i, REACH_Y] + others[j, REACH_Y]
+            if rights[j] < left or apart or not meet(boxes, i, others, j):
                 continue
             iou = np.float64(np.float32(ratio(boxes, i, others, j, False)))
             if iou > overlaps[i] or (iou == overlaps[i] and iou > 0 and order[j] < targets[i]):

@@ -23,9 +23,8 @@ def exp(x: Any) -> Any:
     if x.kind == types.float64:
         return call("llvm.exp", x)
     near = clamp(x, -87.0, 88.0)
-    power = convert(
-        near * _LOG2_E + (_BIAS + 0.5), types.int32
-    )  # the exponent, biased and thus positive, rounded
+    # The exponent, biased: positive, so that cutting off a half more rounds it.
+    power = convert(near * _LOG2_E + (_BIAS + 0.5), types.int32)
     k = convert(power - _BIAS, types.float32)
     r = (near - k * _LN2_HIGH) - k * _LN2_LOW
     return (_polynomial(_EXP, r) * r * r + r + 1.0) * reinterpret(power << 23, types.float32)

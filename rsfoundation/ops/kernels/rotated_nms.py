@@ -64,7 +64,6 @@ def _reach(boxes: Any, i: Any, cell: Any, filed: Any) -> tuple[Any, ...]:
 
     Also 1 where they outnumber the ``filed`` boxes, else 0: then one look at all those does, and so one cell.
     """
-
     x, y, reach_x, reach_y = (boxes[i, column] for column in (CX, CY, REACH_X, REACH_Y))
     first = pack(x - reach_x, y - reach_y) / pack(cell, cell) - 0.5
     last = pack(x + reach_x, y + reach_y) / pack(cell, cell) + 0.5
@@ -109,7 +108,7 @@ def suppress(
         places: What ``file_boxes`` says of them; boxes of unlike labels ignore each other.
         threshold: A box goes when its IoU with a better kept one reaches this; must be positive.
         single: Whether the IoU is rounded to float32 before it is compared.
-        cells: Likewise.
+        cells: Width of a cell of each level, from ``file_boxes``.
         keep: All true on entry.
         filed: ``(levels,)``, how many boxes are kept in each level; all 0.
         head: First kept box of each bucket, all -1 on entry; its length is a power of two.
