@@ -73,11 +73,11 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = TokenMLP(channels, _MLP_RATIO * channels, drop_rate)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return tokens of the same shape; ``mask`` is that of the shifted grid."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return tokens of the same shape."""
         grid = WindowGrid(x.shape[1], x.shape[2], self.shift)
-        x = x + self.drop_path(self.attn(self.norm1(x), grid, mask if self.shift else None))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x), grid))
+        return self.mlp.added(x, self.norm2, self.drop_path)
 
 
 class SwinStage(nn.Module):
@@ -164,9 +164,8 @@ class RSPSwinTransformer(Backbone):
         x = self.pos_drop(self.patch_embed(x))
         maps = []
         for stage, layer in enumerate(self.layers):
-            mask = WindowGrid(x.shape[1], x.shape[2], WINDOW // 2).mask(x)
             for block in layer.blocks:
-                x = self.run_block(block, x, mask)
+                x = self.run_block(block, x)
             if stage in self.out_indices:
                 maps.append(getattr(self, f"norm{stage}")(x).permute(0, 3, 1, 2))
             if layer.downsample is not None:

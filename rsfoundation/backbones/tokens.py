@@ -4,19 +4,17 @@ Tokens are ``(N, H, W, C)``, the memory layout of a channels-last map.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.backbones.fused import is_inference
+from rsfoundation.ops.window_attention import MASKED, window_attention
 
 WINDOW = 7
 _WIDEST = 2048  # input features; for wider 1x1 convolutions oneDNN finds no good blocks: a third of the speed
 _FEWEST = 20480  # values; torch runs smaller 1x1 convolutions by a slow kernel of its own
-# Regions that meet in one window only because of the shift are told apart by this, not by infinity.
-_MASKED = -100.0
 _PART_BYTES = 8 << 20
 
 
@@ -66,13 +64,17 @@ class TokenMLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return tokens of the same shape."""
-        if is_inference(self) and x.device.type == "cpu":
-            rows = max(1, _PART_BYTES // (self.fc1.out_features * x.element_size()))
-            return torch.cat([self._run(part) for part in x.flatten(0, -2).split(rows)]).view(x.shape)
-        return self._run(x)
-
-    def _run(self, x: torch.Tensor) -> torch.Tensor:
         return self.drop(linear(self.fc2, self.drop(F.gelu(linear(self.fc1, x)))))
+
+    def added(self, x: torch.Tensor, norm: nn.Module, drop_path: nn.Module) -> torch.Tensor:
+        """Return ``x`` plus what this makes of its norm; on a CPU as many tokens at once as fit its cache."""
+        if not is_inference(self) or x.device.type != "cpu":
+            return x + drop_path(self(norm(x)))
+        rows = max(1, _PART_BYTES // (self.fc1.out_features * x.element_size()))
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for part, target in zip(x.flatten(0, -2).split(rows), out.flatten(0, -2).split(rows), strict=True):
+            torch.add(part, self(norm(part)), out=target)
+        return out
 
 
 def _relative_index() -> torch.Tensor:
@@ -121,22 +123,6 @@ class WindowGrid:
             x = x.roll((self.shift, self.shift), (1, 2))
         return x[:, : self.height, : self.width]
 
-    def gather(self, x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
-        """Do what :meth:`split` does in one pass, with ``padding`` ``(C,)`` in place of zeros."""
-        order, _ = _orders(self)
-        pixels = self.height * self.width
-        rows = (torch.arange(len(x))[:, None] * pixels + order.clamp(min=0)).flatten()
-        windows = x.flatten(0, 2).index_select(0, rows).view(len(x), -1, x.shape[-1])
-        windows[:, order < 0] = padding
-        return windows.view(-1, WINDOW * WINDOW, x.shape[-1])
-
-    def scatter(self, x: torch.Tensor) -> torch.Tensor:
-        """Do what :meth:`join` does in one pass."""
-        order, inverse = _orders(self)
-        images = len(x) * WINDOW * WINDOW // len(order)
-        rows = (torch.arange(images)[:, None] * len(order) + inverse).flatten()
-        return x.flatten(0, 1).index_select(0, rows).view(images, self.height, self.width, x.shape[-1])
-
     def mask(self, like: torch.Tensor) -> torch.Tensor | None:
         """Return what to add to attention scores, ``(windows, 1, 49, 49)``; ``None`` without a shift."""
         if not self.shift:
@@ -144,22 +130,11 @@ class WindowGrid:
         rows, columns = (self._regions(side, like) for side in self.padded)
         regions = WindowGrid(len(rows), len(columns)).split((3 * rows[:, None] + columns)[None, :, :, None])
         differ = regions != regions.transpose(1, 2)
-        return (differ * _MASKED).to(like.dtype)[:, None]
+        return (differ * MASKED).to(like.dtype)[:, None]
 
     def _regions(self, side: int, like: torch.Tensor) -> torch.Tensor:
         position = torch.arange(side, device=like.device)
         return (position >= side - WINDOW).long() + (position >= side - self.shift)
-
-
-@lru_cache(maxsize=64)  # two entries for each size of map and stage
-def _orders(grid: WindowGrid) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which pixel each place of the windows takes, -1 for padding, and which place each pixel has."""
-    pixels = torch.arange(grid.height * grid.width)
-    order = grid.split(pixels.view(1, grid.height, grid.width, 1) + 1).flatten() - 1
-    kept = (order >= 0).nonzero().squeeze(1)
-    inverse = torch.empty_like(pixels)
-    inverse[order[kept]] = kept
-    return order, inverse
 
 
 class WindowAttention(nn.Module):
@@ -188,21 +163,26 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
         self.drop = nn.Dropout(drop_rate)
 
-    def _bias(self, mask: torch.Tensor | None, count: int) -> torch.Tensor | None:
+    def _bias(self) -> torch.Tensor | None:
         if not self.position_bias:
             return None
         index = self.relative_position_index
-        bias = self.relative_position_bias_table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1)
-        if mask is None:
-            return bias[None]
-        return (bias + mask).repeat(count, 1, 1, 1)
+        return self.relative_position_bias_table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1)
 
-    def forward(self, x: torch.Tensor, grid: WindowGrid, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def _mask(self, grid: WindowGrid, x: torch.Tensor) -> torch.Tensor | None:
+        """Return what to add to the scores of the windows of ``x``."""
+        bias, mask = self._bias(), grid.mask(x)
+        if mask is None:
+            return None if bias is None else bias[None]
+        return (mask if bias is None else bias + mask).repeat(len(x), 1, 1, 1)
+
+    def forward(self, x: torch.Tensor, grid: WindowGrid) -> torch.Tensor:
         """Return ``(N, H, W, channels)`` for tokens ``(N, H, W, in_channels)``."""
-        bias = self._bias(mask, len(x))
         if is_inference(self) and x.device.type == "cpu":
-            # Linear layers before and after cutting: neither the padding nor its copies are multiplied.
-            windows = grid.gather(linear(self.qkv, x), self.qkv.bias)
-            return linear(self.proj, grid.scatter(multi_head(windows, self.heads, bias)))
-        mixed = multi_head(linear(self.qkv, grid.split(x)), self.heads, bias)
+            # Linear layers before cutting: neither the padding nor its copies are multiplied.
+            qkv = linear(self.qkv, x)
+            if qkv.dtype == torch.float32:
+                mixed = window_attention(qkv, self.heads, self.qkv.bias, self._bias(), grid.shift)
+                return linear(self.proj, mixed)
+        mixed = multi_head(linear(self.qkv, grid.split(x)), self.heads, self._mask(grid, x))
         return grid.join(self.drop(linear(self.proj, mixed)))

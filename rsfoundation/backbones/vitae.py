@@ -156,7 +156,7 @@ class ReductionAttention(nn.Module):
     def forward(self, pyramid: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
         """Attend to the pyramid's tokens, add the parallel convolutions' and run the MLP."""
         x = _attend(self.attn, self.norm1(pyramid)) + local
-        return x + self.mlp(self.norm2(x))
+        return self.mlp.added(x, self.norm2, nn.Identity())
 
 
 class ReductionCell(nn.Module):
@@ -196,7 +196,7 @@ class NormalCell(nn.Module):
         """Return tokens of the same shape."""
         local = self.PCM(x.permute(0, 3, 1, 2))
         x = x + self.drop_path(_attend(self.attn, self.norm1(x))) + self.drop_path(local)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return self.mlp.added(x, self.norm2, self.drop_path)
 
 
 class ViTAEStage(nn.Module):

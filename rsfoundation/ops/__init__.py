@@ -21,6 +21,7 @@ from rsfoundation.ops.rotated_feature_align import rotated_feature_align
 from rsfoundation.ops.rotated_iou import box_iou_rotated, rotated_overlap
 from rsfoundation.ops.selective_scan import scan_both_ways, scan_with_state, selective_scan
 from rsfoundation.ops.soft_nms import nms_match, soft_nms
+from rsfoundation.ops.window_attention import window_attention
 
 __all__ = [
     "RoiGrid",
@@ -50,4 +51,5 @@ __all__ = [
     "soft_nms",
     "softmax_focal",
     "softmax_focal_slope",
+    "window_attention",
 ]

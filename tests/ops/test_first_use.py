@@ -15,6 +15,7 @@ from rsfoundation.ops import (
     roi_align_rotated,
     selective_scan,
     soft_nms,
+    window_attention,
 )
 from rsfoundation.ops.deform_conv import DeformedConv, Geometry, fill_input_grads, fill_output
 from rsfoundation.ops.focal_loss import sigmoid_focal
@@ -61,6 +62,7 @@ USES = {
     "deform_conv.spread": deform,
     "scan.forward": scan_tokens,
     "scan.backward": scan_tokens,
+    "window_attention.attend": lambda: window_attention(torch.rand(1, 7, 7, 24), 1, torch.rand(24)),
 }
 
 

@@ -102,6 +102,15 @@ def test_strided_arrays_are_read():
     assert compiled(lambda array, i, j: array[i, j], 3)(array, 2, 1) == 10.0
 
 
+def test_numbers_side_by_side_are_read_and_written_wherever_they_begin():
+    def double(array, i, j):
+        array.store((i, j + 1), array.load((i, j), 4) * 2)
+
+    array = np.arange(14, dtype=np.float32).reshape(2, 7)
+    compiled(double, 3)(array, 1, 1)
+    assert array.tolist() == [[0, 1, 2, 3, 4, 5, 6], [7, 8, 16, 18, 20, 22, 13]]
+
+
 def test_operands_of_two_types_are_an_error():
     with pytest.raises(TypeError, match="an operation of float64 and int64"):
         compiled(lambda a, b: a + b, 2)(1.0, 2)

@@ -126,6 +126,23 @@ class Array:
         number = self[place]._alike(value).ir
         self.code.context.pack_value(self.code.builder, self.kind.dtype, number, self._pointer(place))
 
+    def load(self, place: Any, count: int) -> Value:
+        """Return so many numbers, from a place on along the last dimension, side by side (see ``pack``)."""
+        pointer, kind = self._several(place, count), self.kind.dtype
+        return Value(kind, pointer and self.code.builder.load(pointer, align=kind.bitwidth // 8), self.code)
+
+    def store(self, place: Any, value: Value) -> None:
+        """Write numbers that are side by side, from a place on along the last dimension."""
+        if self._array:
+            pointer = self._several(place, value.ir.type.count)
+            self.code.builder.store(value.ir, pointer, align=self.kind.dtype.bitwidth // 8)
+
+    def _several(self, place: Any, count: int) -> Any:
+        """Return where several numbers begin; they lie side by side, and need not be aligned."""
+        pointer = self._pointer(place)
+        several = pointer and ir.VectorType(pointer.type.pointee, count).as_pointer()
+        return pointer and self.code.builder.bitcast(pointer, several)
+
     def _pointer(self, place: Any) -> Any:
         places = place if isinstance(place, tuple) else (place,)
         indices = [self.shape[0]._alike(index).ir for index in places]
