@@ -1,4 +1,4 @@
-"""Operators side by side: ours, a compiled mmcv, and the plain step loop for the selective scan.
+"""Operators side by side: ours, a compiled mmcv, and plain torch for what mmcv does not have.
 
 Run it where mmcv is compiled (``MMCV_WITH_OPS=1 pip install --no-binary onedl-mmcv
 --no-build-isolation onedl-mmcv``); without one only our times are printed. Both sides go through the
@@ -27,7 +27,8 @@ import torch
 import torch.nn.functional as F
 from mmcv import ops
 
-from rsfoundation.ops import selective_scan
+from rsfoundation.backbones.tokens import WindowGrid, multi_head
+from rsfoundation.ops import selective_scan, window_attention
 from rsfoundation.ops.backend import compiled_mmcv
 from rsfoundation.ops.ext import StandIn
 
@@ -131,6 +132,23 @@ def feature_cases() -> list[Case]:
     loss = with_backward(lambda x: ops.sigmoid_focal_loss(x, target, 2.0, 0.25, None, "sum"), logits)
     plain = with_backward(lambda x: focal_formula(x, target), logits)
     return [*cases, Case("focal loss", "20000 x 15, fwd+bwd", loss, 1.0, peer=plain)]
+
+
+def window_cases() -> list[Case]:
+    """Attention of Swin-T's first and third stage at 512 px, windows shifted; the peer cuts windows."""
+    cases = []
+    for side, channels, heads in ((128, 96, 3), (32, 384, 12)):
+        g = torch.Generator().manual_seed(side)
+        qkv = torch.randn(1, side, side, 3 * channels, generator=g)
+        bias, padding = torch.randn(heads, 49, 49, generator=g), torch.zeros(3 * channels)
+        call = lambda q=qkv, h=heads, p=padding, b=bias: window_attention(q, h, p, b, 3)  # noqa: E731
+        grid = WindowGrid(side, side, 3)
+        peer = lambda q=qkv, h=heads, b=bias, grid=grid: grid.join(  # noqa: E731
+            multi_head(grid.split(q), h, b + grid.mask(q))
+        )
+        size = f"{side} x {side}, {channels} ch, {heads} heads"
+        cases.append(Case("window_attention", size, call, 1.0, peer=peer))
+    return cases
 
 
 def focal_formula(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -312,7 +330,7 @@ def main() -> None:
     heads = ("ours ms", "peer ms", "ratio", "asked", "met", "gap")
     print(f"{'operator':16} {'size':33} " + " ".join(f"{head:>9}" for head in heads))
     rows = []
-    for case in [*box_cases(), *feature_cases(), *scan_cases()]:
+    for case in [*box_cases(), *feature_cases(), *window_cases(), *scan_cases()]:
         if options.only in case.name:
             rows.append(measure(case, compiled, options.repeats))
             show(rows[-1])
