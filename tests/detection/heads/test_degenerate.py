@@ -56,6 +56,7 @@ def test_short_training_stays_finite(build_detector, head):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # ten minutes each, more on a busy machine
 @pytest.mark.parametrize("head", ["oriented_rcnn_small", "s2anet_small", "rotated_retinanet_small"])
 def test_2000_steps_stay_finite(build_detector, head):
     train(build_detector(head, "lwganet_l0_scratch").train(), kept(ODD), 2000)
