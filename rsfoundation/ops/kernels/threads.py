@@ -69,22 +69,22 @@ def _openmp() -> Any:
 
 def _run_in_team(openmp: Any, threads: int, jobs: Sequence[Callable[[], None]]) -> None:
     """Let each thread of a team take the next job until none is left."""
-    left, errors = deque(jobs), list[BaseException]()
+    left, errors = deque(enumerate(jobs)), dict[int, BaseException]()
 
     def work(_: Any) -> None:
         while not errors:
             try:
-                job = left.popleft()
+                place, job = left.popleft()
             except IndexError:
                 return
             try:
                 job()
             except BaseException as error:  # it would end on the console, not at the caller
-                errors.append(error)
+                errors[place] = error
 
     openmp(_Region(work), None, ctypes.c_uint(threads), ctypes.c_uint(0))
     if errors:
-        raise errors[0]
+        raise errors[min(errors)]
 
 
 @lru_cache(maxsize=2)
