@@ -10,9 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.backbones.fused import is_inference
-from rsfoundation.ops.window_attention import MASKED, window_attention
+from rsfoundation.ops.window_attention import MASKED, WINDOW, window_attention
 
-WINDOW = 7
 _WIDEST = 2048  # input features; for wider 1x1 convolutions oneDNN finds no good blocks: a third of the speed
 _FEWEST = 20480  # values; torch runs smaller 1x1 convolutions by a slow kernel of its own
 _PART_BYTES = 8 << 20
@@ -178,11 +177,10 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, grid: WindowGrid) -> torch.Tensor:
         """Return ``(N, H, W, channels)`` for tokens ``(N, H, W, in_channels)``."""
-        if is_inference(self) and x.device.type == "cpu":
+        single = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if is_inference(self) and x.device.type == "cpu" and single:
             # Linear layers before cutting: neither the padding nor its copies are multiplied.
-            qkv = linear(self.qkv, x)
-            if qkv.dtype == torch.float32:
-                mixed = window_attention(qkv, self.heads, self.qkv.bias, self._bias(), grid.shift)
-                return linear(self.proj, mixed)
+            qkv, bias = linear(self.qkv, x), self._bias()
+            return linear(self.proj, window_attention(qkv, self.heads, self.qkv.bias, bias, grid.shift))
         mixed = multi_head(linear(self.qkv, grid.split(x)), self.heads, self._mask(grid, x))
         return grid.join(self.drop(linear(self.proj, mixed)))

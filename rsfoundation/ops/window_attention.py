@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rsfoundation.ops.kernels.threads import run_chunks
 
+WINDOW = 7  # tokens along a side
 MASKED = -100.0  # added to scores of tokens that meet in a window only because of the shift, as published
 _GRAIN = 8  # fewest pairs of a window and a head worth a thread
 
@@ -31,7 +32,7 @@ def window_attention(
     Raises:
         ValueError: Another type or device, or channels that do not go into three times the heads.
     """
-    from rsfoundation.ops.kernels.window_attention import CHANNELS, PLACES, QUERIES, WIDE, WINDOW, attend
+    from rsfoundation.ops.kernels.window_attention import CHANNELS, PLACES, QUERIES, WIDE, attend
 
     images, height, width, channels = qkv.shape
     if qkv.dtype != torch.float32 or qkv.device.type != "cpu" or channels % (3 * heads):
@@ -63,7 +64,7 @@ def window_attention(
 
 def _tables(heads: int, bias: Tensor | None, shift: int) -> Tensor:
     """Return what the kernel adds to scores, ``(1 or 4, heads, 49, WIDE)``."""
-    from rsfoundation.ops.kernels.window_attention import PLACES, WIDE, WINDOW
+    from rsfoundation.ops.kernels.window_attention import PLACES, WIDE
 
     tables = torch.full((4 if shift else 1, heads, PLACES, WIDE), -torch.inf)
     tables[..., :PLACES] = 0 if bias is None else bias.detach()

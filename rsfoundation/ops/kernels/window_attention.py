@@ -15,8 +15,8 @@ import numpy as np
 from rsfoundation.ops.kernels.fast_math import exp
 from rsfoundation.ops.kernels.jit import summing_kernel
 from rsfoundation.ops.kernels.straight import larger, pack, straight, unpack, where
+from rsfoundation.ops.window_attention import WINDOW
 
-WINDOW = 7
 PLACES = WINDOW**2
 LANES = 8  # numbers that go through one instruction; processors with shorter registers take more
 WIDE = -(-PLACES // LANES) * LANES
