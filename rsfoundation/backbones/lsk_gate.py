@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rsfoundation.backbones.fused import dilated_depthwise
+from rsfoundation.backbones.fused import DepthwiseConv2d, dilated_depthwise
 
 
 class LSKGate(nn.Module):
@@ -19,7 +19,7 @@ class LSKGate(nn.Module):
 
     def add_kernels(self, channels: int) -> None:
         """Create the layers; apart from the constructor for subclasses that put another layer first."""
-        self.conv0 = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.conv0 = DepthwiseConv2d(channels, (5, 5))
         self.conv_spatial = nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels)
         self.conv1 = nn.Conv2d(channels, channels // 2, 1)
         self.conv2 = nn.Conv2d(channels, channels // 2, 1)

@@ -12,6 +12,7 @@ from rsfoundation.backbones.base import NormCfg
 from rsfoundation.backbones.fused import conv_norm
 from rsfoundation.backbones.lsk_gate import LSKGate
 from rsfoundation.backbones.tokens import linear, multi_head
+from rsfoundation.ops import depthwise_conv2d
 
 _KERNEL = 11
 _HEAD_CHANNELS = 4
@@ -114,7 +115,7 @@ class MediumRangeAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` times the gate."""
         pooled = self.max_m2(F.max_pool2d(x, 3, 1, 1))
-        gate = F.conv2d(pooled, self._kernel(), padding=_KERNEL // 2 + 1, groups=x.shape[1])
+        gate = depthwise_conv2d(pooled, self._kernel())
         gate = self.norm(gate).sigmoid()
         return x * F.interpolate(gate, size=x.shape[2:], mode="nearest")
 

@@ -3,15 +3,11 @@
 import torch
 from torch import nn
 
+from rsfoundation.backbones.fused import DepthwiseConv2d
 from rsfoundation.backbones.gated_conv import GatedConvBackbone
 from rsfoundation.registry import MODELS
 
 _LENGTH = 19
-
-
-def _depthwise(channels: int, height: int, width: int) -> nn.Conv2d:
-    padding = (height // 2, width // 2)
-    return nn.Conv2d(channels, channels, (height, width), padding=padding, groups=channels)
 
 
 class StripGate(nn.Module):
@@ -23,9 +19,9 @@ class StripGate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv0 = _depthwise(channels, 5, 5)
-        self.strip_conv1 = _depthwise(channels, 1, _LENGTH)
-        self.strip_conv2 = _depthwise(channels, _LENGTH, 1)
+        self.conv0 = DepthwiseConv2d(channels, (5, 5))
+        self.strip_conv1 = DepthwiseConv2d(channels, (1, _LENGTH))
+        self.strip_conv2 = DepthwiseConv2d(channels, (_LENGTH, 1))
         self.conv1 = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from rsfoundation.ops.box_iou import box_iou
 from rsfoundation.ops.carafe import carafe
 from rsfoundation.ops.deform_attention import deform_attention
+from rsfoundation.ops.depthwise import depthwise_conv2d
 from rsfoundation.ops.focal_loss import sigmoid_focal, sigmoid_focal_slope, softmax_focal, softmax_focal_slope
 from rsfoundation.ops.nms import nms
 from rsfoundation.ops.nms_rotated import nms_rotated
@@ -32,6 +33,7 @@ __all__ = [
     "convex_giou",
     "convex_iou",
     "deform_attention",
+    "depthwise_conv2d",
     "min_area_polygons",
     "nms",
     "nms_match",

@@ -11,6 +11,7 @@ from numba.core import event, ir
 from rsfoundation.ops import (
     RoiGrid,
     box_iou_rotated,
+    depthwise_conv2d,
     nms_rotated,
     roi_align_rotated,
     selective_scan,
@@ -46,6 +47,11 @@ def deform():
     fill_input_grads(conv, out, torch.empty_like(image), torch.empty_like(offset), None)
 
 
+def convolve():
+    maps = torch.rand(1, 16, 5, 5).contiguous(memory_format=torch.channels_last)
+    depthwise_conv2d(maps, torch.rand(16, 1, 5, 5, requires_grad=True)).sum().backward()
+
+
 USES = {
     "rotated_rect.iou_rows": lambda: box_iou_rotated(BOXES, BOXES),
     "rotated_rect.iou_aligned": lambda: box_iou_rotated(BOXES, BOXES, aligned=True),
@@ -62,6 +68,7 @@ USES = {
     "deform_conv.spread": deform,
     "scan.forward": scan_tokens,
     "scan.backward": scan_tokens,
+    "depthwise.weight_gradient": convolve,
     "window_attention.attend": lambda: window_attention(torch.rand(1, 7, 7, 24), 1, torch.rand(24)),
 }
 
