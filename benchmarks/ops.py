@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from mmcv import ops
 
 from rsfoundation.backbones.tokens import WindowGrid, multi_head
-from rsfoundation.ops import selective_scan, window_attention
+from rsfoundation.ops import depthwise_conv2d, selective_scan, window_attention
 from rsfoundation.ops.backend import compiled_mmcv
 from rsfoundation.ops.ext import StandIn
 
@@ -148,6 +148,26 @@ def window_cases() -> list[Case]:
         )
         size = f"{side} x {side}, {channels} ch, {heads} heads"
         cases.append(Case("window_attention", size, call, 1.0, peer=peer))
+    return cases
+
+
+def depthwise_cases() -> list[Case]:
+    """Depth-wise kernels of LSKNet-T and StripNet-T for two images of 256 px, with all gradients."""
+    cases = []
+    for images, channels, side, kernel in ((2, 32, 64, (5, 5)), (18, 160, 6, (7, 7)), (2, 32, 64, (1, 19))):
+        g = torch.Generator().manual_seed(side)
+        x = torch.randn(images, channels, side, side, generator=g).contiguous(
+            memory_format=torch.channels_last
+        )
+        weight = torch.randn(channels, 1, *kernel, generator=g)
+        leaves = [x.requires_grad_(), weight.requires_grad_()]
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        call = lambda x=leaves: _gradients(depthwise_conv2d(*x), x)  # noqa: E731
+        peer = lambda x=leaves, p=padding: _gradients(  # noqa: E731
+            F.conv2d(*x, padding=p, groups=x[0].shape[1]), x
+        )
+        size = f"{images} x {channels} ch, {side} x {side}, {kernel[0]}x{kernel[1]}, f+b"
+        cases.append(Case("depthwise_conv2d", size, call, 1.0, peer=peer))
     return cases
 
 
@@ -330,7 +350,7 @@ def main() -> None:
     heads = ("ours ms", "peer ms", "ratio", "asked", "met", "gap")
     print(f"{'operator':16} {'size':33} " + " ".join(f"{head:>9}" for head in heads))
     rows = []
-    for case in [*box_cases(), *feature_cases(), *window_cases(), *scan_cases()]:
+    for case in [*box_cases(), *feature_cases(), *window_cases(), *depthwise_cases(), *scan_cases()]:
         if options.only in case.name:
             rows.append(measure(case, compiled, options.repeats))
             show(rows[-1])

@@ -154,6 +154,10 @@ class Task(ABC):
         """
         return None
 
+    def prepare_train(self, cfg: Any) -> None:
+        """Change a training's config; called before the runner is built. By default nothing."""
+        return
+
     def prepare_test(self, cfg: Any, request: TestRequest) -> None:
         """Change a test's config as the user asked; called before the runner is built.
 

@@ -31,6 +31,13 @@ class Version(str, Enum):
     v2_0 = "2.0"
 
 
+class LabelForm(str, Enum):
+    """What labels are written as."""
+
+    dota = "dota"
+    coco = "coco"
+
+
 class OnError(str, Enum):
     """What a broken image or label does."""
 
@@ -61,9 +68,10 @@ Workers = Annotated[int, typer.Option("--workers", help="Threads.", min=1)]
 def register(app: typer.Typer) -> None:
     """Add the verb with one sub-command per kind of data."""
     group = typer.Typer(
-        no_args_is_help=True, help="Make data sets ready: draw toy scenes, cut large images into patches."
+        no_args_is_help=True,
+        help="Make data sets ready: draw toy scenes, cut large images into patches, convert labels.",
     )
-    for command in (toy, dota, fair1m, index):
+    for command in (toy, dota, fair1m, index, labels):
         group.command(command.__name__)(command)
     app.add_typer(group, name="prepare")
 
@@ -190,6 +198,31 @@ def index(
         made = index_of_folder(folder)
         write_index(folder, made)
         say(f"{folder}: {len(made.names)} patches, {len(made.table.quads)} objects")
+
+
+def labels(
+    kind: Annotated[str, typer.Argument(help="The data set: dota, dior, fair1m, hrsc, ssdd or hrsid.")],
+    root: Annotated[Path, typer.Argument(help="Its folder, as distributed.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ (links) and the labels.")],
+    form: Annotated[
+        LabelForm,
+        typer.Option("--to", help="dota: labelTxt/ and classes.txt. coco: annotations.json with polygons."),
+    ],
+    split: Annotated[list[str], typer.Option("--split", "-s", help="Split, repeatable, such as trainval.")],
+    on_error: OnErrorOption = OnError.fail,
+) -> None:
+    """Write the oriented boxes of a data set as DOTA text files or as one COCO json, for other tools.
+
+    Example: rsf prepare labels dior data/dior --split trainval --to coco -o data/dior_coco/trainval
+    """
+    from dataclasses import asdict
+
+    from rsfoundation.data.prepare.labels import convert_labels
+
+    report = convert_labels(kind, root, out, splits=split, form=form.value, on_error=on_error.value)
+    rows = [(what, count) for what, count in asdict(report).items() if isinstance(count, int)]
+    table("labels", ("what", "count"), rows)
+    say(f"folder: {report.out}")
 
 
 def _cut(

@@ -15,7 +15,7 @@ from rsfoundation.detection.evaluation.report import write_report
 from rsfoundation.detection.merge import WindowMerger
 from rsfoundation.detection.metric import DOTAMetric
 from rsfoundation.detection.pixels import open_pixels, read_window
-from rsfoundation.detection.protocol import prepare_test
+from rsfoundation.detection.protocol import give_labels_as_measured, prepare_test
 from rsfoundation.detection.result import OrientedBoxes, make_result, write_json, write_txt
 from rsfoundation.detection.submission.metric import DetectionSubmission
 from rsfoundation.registry import TASKS
@@ -82,6 +82,10 @@ class OrientedDetection(Task):
         if window is None:
             return None
         return read_window(open_pixels(Path(sample.metainfo["img_path"])), *window)[..., ::-1]
+
+    def prepare_train(self, cfg: Any) -> None:
+        """Leave the labels of the validation as its metric needs them."""
+        give_labels_as_measured(cfg, "val")
 
     def prepare_test(self, cfg: Any, request: TestRequest) -> None:
         """Write a submission, test flipped and scaled forms, or leave labels as the metric needs them."""

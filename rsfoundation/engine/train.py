@@ -37,6 +37,7 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
     start = resolve_start(cfg)
     task = build_task(cfg)
     keep_best_by_primary_metric(cfg, task)
+    task.prepare_train(cfg)
     runner = build_runner(cfg)
     if start is not None:
         runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint

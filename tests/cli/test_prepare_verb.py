@@ -54,3 +54,9 @@ def test_fair1m_and_index(tmp_path, capsys):
     run("index", tmp_path / "out")
     assert "1 patches, 0 objects" in capsys.readouterr().out
     assert (tmp_path / "out/index.npz").is_file()
+
+
+def test_labels(source, tmp_path, capsys):
+    run("labels", "dota", source.parent, "--split", "full", "--to", "coco", "-o", tmp_path / "out")
+    assert (tmp_path / "out/annotations.json").is_file()
+    assert "objects" in capsys.readouterr().out

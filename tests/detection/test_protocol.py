@@ -50,7 +50,22 @@ def test_labels_stay_as_they_are_where_the_metric_needs_them(cfg, choice):
     cfg.test_evaluator.update(choice)
     OrientedDetection().prepare_test(cfg, TestRequest())
     assert "ConvertBoxType" not in types(cfg) and "mmdet.LoadAnnotations" in types(cfg)
-    assert cfg.test_dataloader.dataset.get("ignore_difficulty") == (1 if "matching" in choice else None)
+    devkit = "matching" in choice
+    assert cfg.test_dataloader.dataset.get("ignore_difficulty") == (1 if devkit else None)
+    assert cfg.test_dataloader.dataset.get("min_side") == (0 if devkit else None)
+
+
+def test_a_validation_while_training_follows_its_own_metric(cfg):
+    cfg.val_evaluator = dict(type="rsfoundation.DOTAMetric", matching="devkit")
+    cfg.val_dataloader = cfg.test_dataloader.to_dict()
+    before = cfg.test_dataloader.to_dict()
+    OrientedDetection().prepare_train(cfg)
+    assert cfg.val_dataloader.dataset.ignore_difficulty == 1
+    assert [step["type"] for step in cfg.val_dataloader.dataset.pipeline] == [
+        name for name in types(cfg) if name != "ConvertBoxType"
+    ]
+    assert cfg.test_dataloader.to_dict() == before
+    OrientedDetection().prepare_train(Config(dict(model={})))  # a training without validation
 
 
 def test_devkit_rules_respect_what_the_config_ignores(cfg):
@@ -65,6 +80,16 @@ def test_format_only_replaces_the_evaluator(cfg, tmp_path):
     assert cfg.test_evaluator.type == "rsfoundation.DetectionSubmission"
     assert cfg.test_evaluator.out == "run/submission" and cfg.test_evaluator.images == str(tmp_path)
     assert cfg.test_evaluator.merge_iou == 0.2
+
+
+def test_a_submission_is_of_the_split_that_the_config_names(cfg):
+    cfg.test_dataloader.dataset.split = "ms/val"
+    cfg.submission = dict(split="ms/test")
+    plain = Config(cfg.to_dict())
+    OrientedDetection().prepare_test(cfg, TestRequest(format_only=True))
+    assert cfg.test_dataloader.dataset.split == "ms/test"
+    OrientedDetection().prepare_test(plain, TestRequest())
+    assert plain.test_dataloader.dataset.split == "ms/val"
 
 
 @pytest.mark.parametrize("option", ["out", "images"])

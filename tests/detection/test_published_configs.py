@@ -116,6 +116,11 @@ def test_settings_are_those_of_the_row(name):
     data = cfg.train_dataloader.dataset
     assert f"{data.data_root}{data.split}" == f"data/{row.data}"
     assert METRICS.build(cfg.test_evaluator).rule == "voc07"
+    # mmrotate counts every object of the validation, difficult or cut
+    assert cfg.val_dataloader.dataset.get("ignore_difficulty") is None
+    server = "dota" in row.data or "fair1m" in row.data
+    scale = row.data.split("/")[1]
+    assert cfg.get("submission") == (dict(split=f"{scale}/test") if server else None)
     assert DATASETS.get(data.type) is not None and not Path(cfg.data_root).is_absolute()
     assert TASKS.build({**cfg.task, "type": "OrientedDetection"}).name == "detection"
 

@@ -7,3 +7,4 @@ data_root = 'data/dota15/'
 train_dataloader = dict(dataset=dict(data_root=data_root, split='ms/trainval', version='1.5', preset='ms'))
 val_dataloader = dict(dataset=dict(data_root=data_root, split='ms/val', version='1.5', preset='ms'))
 test_dataloader = val_dataloader
+submission = dict(split='ms/test')

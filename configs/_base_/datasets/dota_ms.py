@@ -5,3 +5,4 @@ _base_ = './dota_ss.py'
 train_dataloader = dict(dataset=dict(split='ms/trainval', preset='ms'))
 val_dataloader = dict(dataset=dict(split='ms/val', preset='ms'))
 test_dataloader = val_dataloader
+submission = dict(split='ms/test')

@@ -51,10 +51,11 @@ val_dataloader = dict(
         split='ss/val',
         version='1.0',
         preset='ss',
-        ignore_difficulty=1,
         test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='rsfoundation.DOTAMetric', rule='voc07')
 test_evaluator = val_evaluator
+# what `rsf test --format-only` tests: the split whose labels only the server has
+submission = dict(split='ss/test')

@@ -50,10 +50,11 @@ val_dataloader = dict(
         data_root=data_root,
         split='ms/train',
         preset='ms',
-        ignore_difficulty=1,
         test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='rsfoundation.DOTAMetric', rule='voc07')
 test_evaluator = val_evaluator
+# what `rsf test --format-only` tests: the split whose labels only the server has
+submission = dict(split='ms/test')

@@ -109,8 +109,12 @@ class Entries(Sequence[dict]):
         owners = np.repeat(np.arange(len(self)), np.diff(self.ends, prepend=0))
         return np.unique(owners[self.ignored == 0])
 
+    def objects_of(self, row: int) -> slice:
+        """Return where the objects of an image stand."""
+        return slice(int(self.ends[row - 1]) if row else 0, int(self.ends[row]))
+
     def _instances(self, row: int) -> list[dict[str, Any]]:
-        part = slice(self.ends[row - 1] if row else 0, self.ends[row])
+        part = self.objects_of(row)
         columns = (self.quads[part].tolist(), self.labels[part].tolist(), self.ignored[part].tolist())
         return [
             {"bbox": quad, "bbox_label": label, "ignore_flag": flag}
