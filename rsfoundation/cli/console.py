@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rsfoundation.cli.system_errors import as_known
 from rsfoundation.errors import RSFError
 
 console = Console(highlight=False)
@@ -62,7 +63,7 @@ def report_error(error: Exception) -> int:
     Returns:
         The exit status: 2 for an error the user can mend, 1 for an unforeseen one.
     """
-    known = _known(error)
+    known = _known(error) or as_known(error)
     if known is not None:
         _errors.print(f"[bold red]error:[/bold red] {escape(_without_worker_trace(known))}")
         for label, text in (("where", known.where), ("cure", known.cure)):

@@ -1,5 +1,6 @@
 """How images are cut into patches: the settings, the customary ones, and which ones made a folder."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class Cut:
         return f"windows of {self.window} px, gap {self.gap}, rates {', '.join(f'{r:g}' for r in self.rates)}"
 
 
+LARGEST_WINDOW = 32768  # pixels; one such patch takes 3 GiB of memory
 DOTA_CUTS: Mapping[PresetName, Cut] = {"ss": Cut(), "ms": Cut(gap=500, rates=(0.5, 1.0, 1.5))}
 FAIR1M_CUTS: Mapping[PresetName, Cut] = {"ss": Cut(gap=256), "ms": DOTA_CUTS["ms"]}
 
@@ -47,13 +49,17 @@ def window_sizes(window: int, gap: int, rates: Sequence[float]) -> list[tuple[in
     """Return side and shared pixels of the windows at each rate.
 
     Raises:
-        ConfigError: A rate is not positive, or the gap leaves no step.
+        ConfigError: A rate is not positive, a window is too small or too large, or the gap leaves no step.
     """
     sizes = []
     for rate in rates:
-        if rate <= 0:
+        if not 0 < rate < math.inf:
             raise ConfigError(f"a scale rate is {rate}", where="rates", cure="choose rates above 0")
         size, shared = int(window / rate), int(gap / rate)
+        if not 0 < size <= LARGEST_WINDOW:
+            raise ConfigError(
+                f"windows of {size} px", where="window", cure=f"choose 1 to {LARGEST_WINDOW} px at every rate"
+            )
         if not 0 <= shared < size:
             raise ConfigError(
                 f"windows of {size} px cannot share {shared} px", where="gap", cure=f"choose 0 to {size - 1}"

@@ -1,13 +1,14 @@
 """Finding, listing and reading configs, by path or by name."""
 
 import argparse
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from rsfoundation.errors import ConfigError, nearest
+from rsfoundation.errors import ConfigError, RSFError, nearest
 
 
 def config_root() -> Path:
@@ -62,10 +63,20 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = find_config(name)
     try:
         cfg = Config.fromfile(path)
-    except (SyntaxError, FileNotFoundError, KeyError, NameError, TypeError, AttributeError) as error:
-        raise ConfigError(f"the config cannot be read: {error}", where=path) from error
+    except RSFError:
+        raise
+    except Exception as error:  # a config is a program: it may raise anything
+        raise ConfigError(
+            f"the config cannot be read: {type(error).__name__}: {error}", where=_place(path, error)
+        ) from error
     merge_overrides(cfg, overrides)
     return cfg
+
+
+def _place(path: Path, error: Exception) -> str:
+    """Return the line of the config, or of one of its bases, that an error comes from, where it tells."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(path)
 
 
 def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:

@@ -1,11 +1,14 @@
 """The console: fast help, errors as sentences, mm-style overrides."""
 
+import errno
+import os
 import subprocess
 import sys
 
 import pytest
 
 from rsfoundation.cli import main
+from rsfoundation.cli.console import report_error
 from rsfoundation.cli.options import complete_resume, expand_overrides
 from rsfoundation.errors import DataError
 
@@ -67,6 +70,17 @@ def test_unforeseen_errors_say_a_sentence_first(capsys, monkeypatch):
     printed = capsys.readouterr().err
     assert stop.value.code == 1
     assert printed.index("unforeseen ZeroDivisionError") < printed.index("Traceback")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EEXIST])
+def test_errors_of_the_system_are_sentences_too(capsys, number):
+    behind = OSError(number, os.strerror(number), "work_dirs/run/epoch_1.pth")
+    error = RuntimeError("PytorchStreamWriter failed")
+    error.__cause__ = behind
+    assert report_error(error) == 2
+    told = capsys.readouterr().err
+    assert os.strerror(number).lower() in told and "epoch_1.pth" in told
+    assert "cure:" in told and "Traceback" not in told
 
 
 def test_errors_of_dataloader_workers_lose_their_traceback():

@@ -63,13 +63,20 @@ def test_an_object_within_the_gap_is_whole_in_some_window(width, height, data):
 
 
 @pytest.mark.parametrize(
-    "options", [dict(window=100, gap=100), dict(window=100, gap=-1), dict(window=0, gap=0)]
+    ("options", "what"),
+    [
+        (dict(window=100, gap=100), "cannot share"),
+        (dict(window=100, gap=-1), "cannot share"),
+        (dict(window=0, gap=0), "windows of 0 px"),
+        (dict(window=1024, gap=200, rates=(1, 1e-4)), "windows of 10240000 px"),
+        (dict(window=10, gap=1, rates=(1, 0)), "scale rate is 0"),
+        (dict(window=10, gap=1, rates=(float("nan"),)), "scale rate is nan"),
+        (dict(window=10, gap=1, rates=(float("inf"),)), "scale rate is inf"),
+    ],
 )
-def test_windows_without_a_step_are_refused(options):
-    with pytest.raises(ConfigError, match="cannot share"):
+def test_senseless_windows_are_refused(options, what):
+    with pytest.raises(ConfigError, match=what):
         tile_grid(10, 10, **options)
-    with pytest.raises(ConfigError, match="scale rate is 0"):
-        tile_grid(10, 10, window=10, gap=1, rates=(1, 0))
 
 
 def test_placement_by_share_of_the_object():

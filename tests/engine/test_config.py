@@ -38,6 +38,18 @@ def test_a_broken_config_is_named(tmp_path):
         load_config(file)
 
 
+def test_a_config_that_raises_is_named_with_its_line(tmp_path):
+    (tmp_path / "base.py").write_text("a = 1\nb = a / 0\n")
+    (tmp_path / "run.py").write_text("_base_ = './base.py'\n")
+    with pytest.raises(ConfigError, match="ZeroDivisionError") as caught:
+        load_config(tmp_path / "run.py")
+    assert caught.value.where.endswith("base.py:2")
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ConfigError, match="py/yml/yaml/json") as caught:
+        load_config(tmp_path / "notes.txt")
+    assert caught.value.where.endswith("notes.txt")
+
+
 def test_overrides_are_parsed_like_cfg_options(tmp_path):
     file = tmp_path / "c.py"
     file.write_text("a = dict(b=1, c=[1, 2])\nname = 'x'\n")

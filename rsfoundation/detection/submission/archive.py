@@ -1,6 +1,7 @@
 """Zip archives: written the same whenever and wherever, read with errors that say what is wrong."""
 
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -44,6 +45,12 @@ def open_zip(path: Path) -> zipfile.ZipFile:
             f"the file is no zip archive: {error}",
             where=path,
             cure="the servers take .zip only, no .tar.gz, .rar or .7z: zip -j Task1.zip Task1_*.txt",
+        ) from error
+    except zlib.error as error:
+        raise DataError(f"the archive is damaged: {error}", where=path, cure="zip it again") from error
+    except (RuntimeError, NotImplementedError) as error:  # a password; a method that Python lacks
+        raise DataError(
+            f"the archive cannot be read: {error}", where=path, cure="zip it again without options: zip -j"
         ) from error
     if broken is not None:
         raise DataError("a file in the archive is damaged", where=f"{path}/{broken}", cure="zip it again")

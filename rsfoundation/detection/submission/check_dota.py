@@ -122,8 +122,8 @@ def _check_line(line: str, task: str, images: Collection[str] | None) -> tuple[s
 
 
 def _check_repeat(line: str, number: int, earlier: dict[str, int]) -> tuple[str, str, str] | None:
-    image, _, rest = line.strip().partition(" ")
-    key = f"{image} {rest.split(maxsplit=1)[1]}"
+    image, _, box = line.split(maxsplit=2)
+    key = f"{image} {box.rstrip()}"
     first = earlier.setdefault(key, number)
     if first == number:
         return None

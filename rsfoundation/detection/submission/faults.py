@@ -73,5 +73,13 @@ def numbers(fields: list[str]) -> list[float] | None:
 
 def area(corners: list[float]) -> float:
     """Return the area within ``x1 y1 x2 y2 x3 y3 x4 y4``; 0 for crossed or collinear ones."""
-    x, y = corners[0::2], corners[1::2]
-    return abs(sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(4))) / 2
+    points = list(zip(corners[0::2], corners[1::2], strict=True))
+
+    def turn(a: int, b: int, c: int) -> float:
+        (ax, ay), (bx, by), (cx, cy) = points[a], points[b], points[c]
+        return (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+
+    halves, others = (turn(0, 1, 2), turn(0, 2, 3)), (turn(1, 2, 3), turn(1, 3, 0))
+    # each diagonal of a crossed one has both triangles on one side of it
+    crossed = halves[0] * halves[1] < 0 and others[0] * others[1] < 0
+    return 0.0 if crossed else abs(sum(halves)) / 2

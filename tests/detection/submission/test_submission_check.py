@@ -1,5 +1,7 @@
 """Every archive that a server refuses is refused here first, with file, line and cure."""
 
+import zipfile
+
 import pytest
 
 from rsfoundation.detection.classes import DOTA_CLASSES, DOTA_V1
@@ -42,6 +44,7 @@ def test_all_versions_are_told_by_their_files(make_zip, version):
         ("P9 0.9 10 10 20 10 20 20 10 20\n", "unknown image 'P9'"),
         ("P0001 0.9 10 10 20 10 30 10 10 10\n", "no area"),
         ("P0001 0.9 10 10 20 20 20 10 10 20\n", "no area"),
+        ("P0001 0.9 10 10 30 20 30 10 10 18\n", "no area"),
         ("P0001 0.9 inf 10 20 10 20 20 10 20\n", "no finite number"),
         (GOOD.replace("0.9", "0.8"), "line 1 already"),
     ],
@@ -49,6 +52,44 @@ def test_all_versions_are_told_by_their_files(make_zip, version):
 def test_bad_lines(make_zip, line, what):
     error = refused(make_zip(task1(ship=GOOD + line)), images=IMAGES)
     assert what in error.what and error.where.endswith("Task1.zip/Task1_ship.txt:2")
+
+
+def test_columns_between_tabs_are_columns(make_zip):
+    tabbed = GOOD.replace(" ", "\t")
+    assert check_submission(make_zip(task1(ship=tabbed)), IMAGES).detections == 1
+    assert "line 1 already" in refused(make_zip(task1(ship=tabbed * 2)), images=IMAGES).what
+
+
+def test_a_concave_box_encloses_an_area(make_zip):
+    files = task1(ship="P0001 0.9 0 0 10 10 20 0 10 20\n")
+    check_submission(make_zip(files), IMAGES).refuse()
+
+
+@pytest.mark.parametrize(
+    ("place", "byte", "what"),
+    [(6, 1, "cannot be read"), (8, 9, "cannot be read"), (None, 255, "damaged")],
+    ids=["encrypted", "another method", "garbled"],
+)
+def test_archives_that_python_cannot_unpack(tmp_path, place, byte, what):
+    path = tmp_path / "Task1.zip"
+    lines = "".join(f"P{n} 0.9 10 10 20 10 20 20 10 {n}\n" for n in range(20, 400))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in task1(ship=lines).items():
+            archive.writestr(name, text)
+    data = bytearray(path.read_bytes())
+    if place is None:
+        start = data.index(b"Task1_ship.txt") + len("Task1_ship.txt")
+        data[start : start + 40] = bytes([byte]) * 40
+    else:  # in the head of each file, and in the directory, where the fields stand two bytes later
+        for mark, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            at = data.find(mark)
+            while at >= 0:
+                data[at + place + shift] = byte
+                at = data.find(mark, at + 4)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=what) as caught:
+        check_submission(path)
+    assert "zip it again" in caught.value.cure
 
 
 def test_the_same_box_in_two_classes_or_images_is_no_repetition(make_zip):
