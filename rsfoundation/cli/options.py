@@ -50,7 +50,12 @@ Device = Annotated[str, typer.Option("--device", help="auto (CUDA where there is
 Amp = Annotated[bool, typer.Option("--amp", help="Mixed precision: float16 on CUDA, bfloat16 on CPU.")]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", help="Seed of every random generator; the config's, or 0, when not given."),
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**32 - 1,  # what numpy takes
+        help="Seed of every random generator; the config's, or 0, when not given.",
+    ),
 ]
 Launcher = Annotated[
     LauncherName,

@@ -16,7 +16,7 @@ from rsfoundation.detection.datasets.scan import Scan, join_scans
 from rsfoundation.detection.dota_files import find_split
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.detection.patch_index import changes_since, read_index
-from rsfoundation.errors import DataError
+from rsfoundation.errors import ConfigError, DataError
 from rsfoundation.registry import DATASETS
 from rsfoundation.structures.dota_txt import read_dota_txt
 
@@ -38,6 +38,7 @@ class DOTADataset(OrientedDataset):
         **kwargs: See :class:`OrientedDataset`.
 
     Raises:
+        ConfigError: There is no such preset.
         DataError: A folder is missing; under ``fail``, a label or image is broken or missing, or the
             patches are of another cut than the preset's.
     """
@@ -59,6 +60,12 @@ class DOTADataset(OrientedDataset):
         self.splits = (split,) if isinstance(split, str) else tuple(split)
         self.label_dir = label_dir
         self.version = version
+        if preset is not None and preset not in self.CUTS:
+            raise ConfigError(
+                f"there is no preset {preset!r}",
+                where=f"preset of {type(self).__name__}",
+                cure=f"one of {', '.join(self.CUTS)}, or None for any cut",
+            )
         self.preset = preset
         meta = {"classes": DOTA_CLASSES[version], **(metainfo or {})}
         super().__init__(data_root=data_root, metainfo=meta, **kwargs)

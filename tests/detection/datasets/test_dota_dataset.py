@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 
 from rsfoundation.detection import DOTADataset
 from rsfoundation.detection.classes import DOTA_CLASSES
-from rsfoundation.errors import DataError
+from rsfoundation.errors import ConfigError, DataError
 
 SHIP = "10 10 30 10 30 20 10 20 ship 0"
 SAMPLES = Path(__file__).resolve().parents[3].parent / "shared" / "samples"
@@ -158,3 +158,9 @@ def test_real_images_with_labels_of_absent_ones():
     assert len(data) == 2
     assert data.left_out["label files without an image"] == 5
     assert [len(info["instances"]) for info in data.data_list] == [536, 64]
+
+
+def test_an_unknown_preset_is_refused(make_split):
+    with pytest.raises(ConfigError, match="no preset 'xs'") as caught:
+        DOTADataset(data_root=str(make_split({"a": ""})), preset="xs")
+    assert "ss, ms" in caught.value.cure
