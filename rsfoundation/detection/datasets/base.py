@@ -54,7 +54,8 @@ class OrientedDataset(BaseDetDataset):
         **kwargs: Passed to mmengine's ``BaseDataset``.
 
     Raises:
-        DataError: A folder is missing; under ``fail``, a label or image is broken or missing.
+        DataError: A folder is missing, or no image is left; under ``fail``, a label or image is broken or
+            missing.
     """
 
     CLASSES: ClassVar[tuple[str, ...]] = ()
@@ -105,6 +106,12 @@ class OrientedDataset(BaseDetDataset):
         entries = self._checked(scan, self._labels(scan))
         if self.on_error == "skip":
             entries = self._drop_broken_images(entries)
+        if not len(entries):
+            raise DataError(
+                f"no image is left{f': left out {self.left_out.sentence()}' if self.left_out else ''}",
+                where=self._described(),
+                cure="check data_root and split, and what was left out",
+            )
         self.remarks += [*self._remarks(entries), *_size_remarks(entries)]
         self._report(entries)
         return entries
@@ -211,8 +218,10 @@ class OrientedDataset(BaseDetDataset):
 
     def _remarks(self, entries: Entries) -> list[str]:
         """Return what the labels as a whole look wrong about; subclasses add to it."""
-        if self.test_mode or not len(entries.labels):
+        if self.test_mode:
             return []
+        if not len(entries.labels):
+            return ["no labelled object at all: nothing can be learned from it"]
         seen = set(np.unique(entries.labels).tolist())
         absent = [name for index, name in enumerate(self._metainfo["classes"]) if index not in seen]
         return [f"no object of {len(absent)} classes: {', '.join(absent)}"] if absent else []

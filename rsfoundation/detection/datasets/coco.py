@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,14 @@ def read_coco(path: Path, images: Path, policy: Policy, left_out: LeftOut) -> Sc
         DataError: The file is missing or no COCO json; under ``fail``, an object is malformed, or an
             image is missing.
     """
-    record = _load(path)
-    kinds = {int(item["id"]): str(item["name"]) for item in record["categories"]}
-    objects: dict[int, list[DotaObject]] = defaultdict(list)
+    record, kinds = _load(path)
+    objects: dict[Any, list[DotaObject]] = {item["id"]: [] for item in record["images"]}
     for item in record["annotations"]:
         try:
             quad = _quad(item)
             difficulty = CROWD_DIFFICULTY if item.get("iscrowd") else 0
+            if item["image_id"] not in objects:
+                raise ValueError(f"image_id {item['image_id']!r} is not among the images")
             objects[item["image_id"]].append(DotaObject(quad, kinds[item["category_id"]], difficulty))
         except (ValueError, KeyError, TypeError) as error:
             where = f"{path}, annotation {item.get('id')}"
@@ -52,16 +52,18 @@ def read_coco(path: Path, images: Path, policy: Policy, left_out: LeftOut) -> Sc
     return Scan(tuple(pictures[row] for row in rows), table, left_out)
 
 
-def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _load(path: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[int, str]]:
+    """Return the record and the names of its categories by id."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        for key in ("images", "annotations", "categories"):
-            record[key]
+        for item in record["images"]:
+            item["id"], item["file_name"], int(item["width"]), int(item["height"])
+        kinds = {int(item["id"]): str(item["name"]) for item in record["categories"]}
+        return dict(record, annotations=list(record["annotations"])), kinds
     except FileNotFoundError:
         raise DataError("label file not found", where=path, cure="check the annotation folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"label file is no COCO json: {error!r}", where=path, cure="replace it") from error
-    return dict(record)
 
 
 def _picture(item: dict[str, Any], path: Path, images: Path) -> Picture:

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 from rsfoundation.detection.datasets.voc_xml import parse_xml, read_objects, read_size, read_text
 from rsfoundation.detection.dota_files import SplitFiles, list_images, pair_up
+from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy
 
 LABEL_FOLDERS = ("labelXml", "labelXmls")
@@ -26,9 +27,15 @@ def read_fair1m_xml(path: Path, policy: Policy = "fail") -> DotaLabel:
         policy: What a malformed object does: ``fail`` raises, ``skip`` leaves it out and reports it.
 
     Raises:
-        DataError: The file is no xml; under ``fail``, an object is malformed.
+        DataError: The file is no xml, or none of FAIR1M's; under ``fail``, an object is malformed.
     """
     root = parse_xml(path)
+    if root.find("objects") is None:
+        raise DataError(
+            "no label file of FAIR1M: there is no <objects>",
+            where=path,
+            cure="replace it, or leave it out with on_error='skip'",
+        )
     objects, skipped = read_objects(root.findall("objects/object"), _object, path, policy)
     source = (root.findtext("source/origin") or "").strip() or None
     return DotaLabel(objects, source, None, skipped, read_size(root.find("size"), "width", "height"))

@@ -20,6 +20,7 @@ from rsfoundation.detection.datasets.voc_xml import (
     read_text,
 )
 from rsfoundation.detection.left_out import LeftOut
+from rsfoundation.errors import DataError
 from rsfoundation.registry import DATASETS
 from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy
 
@@ -86,9 +87,15 @@ def read_hrsc_xml(path: Path, policy: Policy = "fail", *, classwise: bool = Fals
         classwise: Name objects by their ``Class_ID`` (``1000000NN``); otherwise all are ``ship``.
 
     Raises:
-        DataError: The file is no xml; under ``fail``, an object is malformed.
+        DataError: The file is no xml, or none of HRSC2016's; under ``fail``, an object is malformed.
     """
     root = parse_xml(path)
+    if root.find("HRSC_Objects") is None and root.find("Img_SizeWidth") is None:
+        raise DataError(
+            "no label file of HRSC2016: there is neither <HRSC_Objects> nor <Img_SizeWidth>",
+            where=path,
+            cure="replace it, or leave it out with on_error='skip'",
+        )
     nodes = root.findall("HRSC_Objects/HRSC_Object")
     objects, skipped = read_objects(nodes, lambda node: _object(node, classwise), path, policy)
     return DotaLabel(objects, skipped=skipped, size=read_size(root, "Img_SizeWidth", "Img_SizeHeight"))

@@ -68,6 +68,14 @@ def test_missing_numbers_stop_or_are_counted(hrsc, write):
     assert read(hrsc, on_error="skip").left_out.files == {"malformed label lines": ["100000002.xml"]}
 
 
+def test_files_of_another_format_are_refused(hrsc, write):
+    write(hrsc / "FullDataSet/Annotations/100000002.xml", "<annotation><object/></annotation>")
+    with pytest.raises(DataError, match="no label file of HRSC2016") as caught:
+        read(hrsc)
+    assert caught.value.where.endswith("100000002.xml")
+    assert read(hrsc, on_error="skip").left_out == {"unreadable label files": 1}
+
+
 def test_the_real_sample_is_wider_than_high(samples, tmp_path, draw):
     draw(tmp_path / "FullDataSet/AllImages/100000006.bmp", 1172, 816)
     (tmp_path / "FullDataSet/Annotations").symlink_to(samples / "hrsc_mmrotate/FullDataSet/Annotations")

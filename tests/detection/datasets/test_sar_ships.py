@@ -116,6 +116,34 @@ def test_what_is_no_coco_json_and_no_layout(tmp_path, draw, write):
             HRSIDDataset(data_root=str(tmp_path))
 
 
+def test_annotations_of_no_image_and_categories_without_a_name(tmp_path, draw, write):
+    draw(tmp_path / "imgs/a.jpg")
+    file = tmp_path / "a.json"
+    options = dict(data_root=str(tmp_path), ann_file="a.json", image_dir="imgs")
+    write(file, coco(annotation([polygon()]), annotation([polygon()], number=2, image="0")))
+    with pytest.raises(DataError, match="image_id '0' is not among the images") as caught:
+        SSDDDataset(**options)
+    assert caught.value.where.endswith("a.json, annotation 2")
+    data = SSDDDataset(**options, on_error="skip")
+    assert data.left_out == {"malformed annotations": 1} and len(data.get_cat_ids(0)) == 1
+    write(file, coco().replace('"name"', '"title"'))
+    with pytest.raises(DataError, match="no COCO json"):
+        SSDDDataset(**options)
+
+
+def test_a_set_without_images_is_refused_and_one_without_objects_remarked_on(tmp_path, draw, write):
+    draw(tmp_path / "imgs/a.jpg")
+    options = dict(data_root=str(tmp_path), ann_file="a.json", image_dir="imgs")
+    write(tmp_path / "a.json", coco())
+    assert SSDDDataset(**options).remarks == ["no labelled object at all: nothing can be learned from it"]
+    write(tmp_path / "a.json", coco(names=()))
+    with pytest.raises(DataError, match="no image is left"):
+        SSDDDataset(**options)
+    write(tmp_path / "a.json", coco(names=("b.jpg",)))
+    with pytest.raises(DataError, match=r"no image is left: left out 1 .*\(b\.jpg\)"):
+        SSDDDataset(**options, on_error="skip")
+
+
 def test_splits_read_as_one(samples):
     data = SSDDDataset(data_root=str(samples / "ssdd_rsprompter"), split=["train", "val"])
     assert [entry["img_id"] for entry in data.data_list] == ["000002", "000001"]
