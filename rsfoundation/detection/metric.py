@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from mmengine.dist import get_world_size
@@ -15,6 +15,7 @@ from rsfoundation.detection.evaluation.labels import LabelFolder
 from rsfoundation.detection.evaluation.merging import merge_patches
 from rsfoundation.detection.evaluation.overlaps import Matching
 from rsfoundation.detection.evaluation.records import ImageRecord, findings_of, record_of, sorted_once
+from rsfoundation.errors import ConfigError
 from rsfoundation.registry import METRICS
 
 
@@ -28,6 +29,22 @@ class RecordingMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Take the records of one batch."""
         self.results.extend(record_of(sample) for sample in data_samples)
+
+    def sorted_records(self, results: list[ImageRecord]) -> list[ImageRecord]:
+        """Return each image once, by name.
+
+        Raises:
+            ConfigError: The model knows more classes than the data set.
+        """
+        records, names = sorted_once(results), self.dataset_meta["classes"]
+        largest = max((int(record.labels.max()) for record in records if len(record.labels)), default=-1)
+        if largest >= len(names):
+            raise ConfigError(
+                f"the model found an object of class number {largest + 1}, and the data set has {len(names)}",
+                where="num_classes of the model, classes of the data set",
+                cure="test on the classes that the model was trained with",
+            )
+        return records
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Gather, and compute on the first rank.
@@ -78,6 +95,13 @@ class DOTAMetric(RecordingMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        for option, value, known in (("rule", rule, ApRule), ("matching", matching, Matching)):
+            if value not in get_args(known):
+                raise ConfigError(
+                    f"there is no {option} {value!r}",
+                    where=f"{option} of DOTAMetric",
+                    cure=f"one of {', '.join(get_args(known))}",
+                )
         self.rule: ApRule = rule
         self.matching: Matching = matching
         self.full_images = full_images or full_image_labels is not None
@@ -87,7 +111,7 @@ class DOTAMetric(RecordingMetric):
 
     def compute_metrics(self, results: list[ImageRecord]) -> dict[str, float]:
         """Turn the records of all images into figures, and log a table of classes."""
-        records, names = sorted_once(results), self.dataset_meta["classes"]
+        records, names = self.sorted_records(results), self.dataset_meta["classes"]
         if self.full_images:
             labels = self._labels(names)
             records = list(merge_patches(records, self.merge_iou, labels.read if labels else None))

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from rsfoundation.engine.checkpoint import find_checkpoint
 from rsfoundation.engine.config import load_config
+from rsfoundation.engine.fitting import FittingHook
 from rsfoundation.engine.hooks import PictureHook
 from rsfoundation.engine.options import RunOptions, apply_options
 from rsfoundation.engine.results import TestResult, unify_metrics
@@ -46,6 +47,7 @@ def test(
     task = build_task(cfg)
     task.prepare_test(cfg, request)
     runner = build_runner(cfg)
+    runner.register_hook(FittingHook())
     runner.register_hook(PictureHook(task, count=pictures))
     metrics, details = unify_metrics(task, runner.test())
     folder = Path(cfg.work_dir)

@@ -15,11 +15,12 @@ from mmengine.structures import BaseDataElement
 from rsfoundation.engine.checkpoint import find_checkpoint, read_saved
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.device import use_device
+from rsfoundation.engine.fitting import check_fit
 from rsfoundation.engine.norm import drop_sync_bn
-from rsfoundation.engine.peft import adapt_state, frozen_names, merge_adapters, model_config
+from rsfoundation.engine.peft import adapt_state, merge_adapters, model_config
 from rsfoundation.engine.runner import unknown_type_error
 from rsfoundation.engine.tasks import build_task, classes_of
-from rsfoundation.errors import CheckpointError, ConfigError
+from rsfoundation.errors import ConfigError
 from rsfoundation.task import Classes, Task, TestRequest
 
 
@@ -84,25 +85,9 @@ class WindowModel:
         except KeyError as error:
             raise unknown_type_error(error, self.cfg) from error
         adapt_state(network, content)
+        check_fit(network, content, self.checkpoint)
         state = content.get("state_dict", content)
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-        try:
-            missing, unexpected = network.load_state_dict(state, strict=False)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"the checkpoint was made for another model: {str(error).splitlines()[-1].strip()}",
-                where=self.checkpoint,
-                cure="give the config it was trained with: --config",
-            ) from error
-        if content.get("meta", {}).get("lora_base"):  # the frozen weights are there already
-            missing = [name for name in missing if name not in frozen_names(network)]
-        if missing:
-            raise CheckpointError(
-                f"the checkpoint lacks {len(missing)} weights of the model, first: {missing[0]}"
-                + (f"; and has {len(unexpected)} others, first: {unexpected[0]}" if unexpected else ""),
-                where=self.checkpoint,
-                cure="give the config it was trained with: --config",
-            )
+        network.load_state_dict({key.removeprefix("module."): state[key] for key in state}, strict=False)
         self.merged = merge_adapters(network)
         return network.to(self.device).eval()
 

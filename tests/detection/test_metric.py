@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 from mmrotate.structures.bbox import QuadriBoxes, RotatedBoxes
 
 from rsfoundation.detection import DOTAMetric
+from rsfoundation.errors import ConfigError
 from rsfoundation.registry import METRICS
 from rsfoundation.structures.boxes import rbox_to_quad
 
@@ -146,3 +147,15 @@ def test_unlabelled_samples_are_told_what_they_are_good_for(caplog):
     evaluate([named("a", found=[A], scores=[0.9], found_labels=[0])])
     logger.removeHandler(caplog.handler)
     assert "--format-only" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [dict(rule="voc10"), dict(matching="dota")])
+def test_unknown_rules_are_refused(wrong):
+    with pytest.raises(ConfigError, match="there is no") as caught:
+        DOTAMetric(**wrong)
+    assert "one of" in caught.value.cure
+
+
+def test_a_model_with_more_classes_than_the_data_is_refused():
+    with pytest.raises(ConfigError, match="class number 5, and the data set has 3"):
+        evaluate([sample([A], [0.9], [4], [A], [0])])

@@ -57,6 +57,21 @@ def test_testing_takes_the_best_checkpoint_and_writes_unified_json(trained):
     assert len(list((options.work_dir / "pictures" / "test").glob("*.png"))) == 3
 
 
+def test_a_checkpoint_of_another_model_is_not_tested(trained, tmp_path):
+    config, options, result = trained
+    wider = dataclasses.replace(options, work_dir=tmp_path, overrides=("model.width=8",))
+    with pytest.raises(CheckpointError, match="differ in shape") as caught:
+        run_test(config, result.best_checkpoint, wider)
+    assert caught.value.where == str(result.best_checkpoint)
+    content = torch.load(result.best_checkpoint, weights_only=False)
+    name, _ = content["state_dict"].popitem(last=False)
+    content["state_dict"]["neck.weight"] = torch.zeros(3)
+    torch.save(content, tmp_path / "other.pth")
+    plain = dataclasses.replace(options, work_dir=tmp_path)
+    with pytest.raises(CheckpointError, match=f"lacks 1 weights of the model, first: {name}.*neck.weight"):
+        run_test(config, tmp_path / "other.pth", plain)
+
+
 def test_resume_goes_on_with_epoch_and_record(trained, tmp_path):
     config, options, _ = trained
     run = tmp_path / "moved"

@@ -59,7 +59,7 @@ class DOTADataset(OrientedDataset):
     ) -> None:
         self.splits = (split,) if isinstance(split, str) else tuple(split)
         self.label_dir = label_dir
-        self.version = version
+        self.version = _known_version(version)
         if preset is not None and preset not in self.CUTS:
             raise ConfigError(
                 f"there is no preset {preset!r}",
@@ -67,7 +67,7 @@ class DOTADataset(OrientedDataset):
                 cure=f"one of {', '.join(self.CUTS)}, or None for any cut",
             )
         self.preset = preset
-        meta = {"classes": DOTA_CLASSES[version], **(metainfo or {})}
+        meta = {"classes": DOTA_CLASSES[self.version], **(metainfo or {})}
         super().__init__(data_root=data_root, metainfo=meta, **kwargs)
 
     def scan(self) -> Scan:
@@ -132,3 +132,17 @@ class DOTADataset(OrientedDataset):
 
     def _described(self) -> str:
         return f"{self.data_root}/{'+'.join(self.splits)}"
+
+
+def _known_version(version: str | float) -> DotaVersion:
+    """Return a version of DOTA; the command line makes a number of it.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    for known in DOTA_CLASSES:
+        if known == str(float(version) if isinstance(version, int) else version):
+            return known
+    raise ConfigError(
+        f"there is no version {version!r} of DOTA", where="version", cure=f"one of {', '.join(DOTA_CLASSES)}"
+    )

@@ -23,12 +23,12 @@ def split_names(
         left_out: Takes the counts.
 
     Raises:
-        DataError: A list is missing or empty; under ``fail``, a name stands twice.
+        DataError: A list is missing, empty or no text; under ``fail``, a name stands twice.
     """
     lists = list(chain.from_iterable(_list_files(root, folders, split) for split in splits))
     names: dict[str, Path] = {}
     for path in lists:
-        for name in path.read_text(encoding="utf-8-sig").split():
+        for name in _read(path).split():
             if name in names:
                 where = f"{names[name]} and {path}" if names[name] != path else path
                 error = DataError(f"{name} is listed twice", where=where, cure="list each image once")
@@ -93,6 +93,13 @@ def pair_up(
         else:
             pairs.append((image, label))
     return pairs
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the list cannot be read as text: {error}", where=path, cure="replace it") from error
 
 
 def _list_files(root: Path, folders: Sequence[str], split: str) -> list[Path]:

@@ -20,7 +20,8 @@ def draw_curves(evaluation: Evaluation, path: Path) -> None:
     aps, colours = evaluation.aps()[:, 0], palette(len(evaluation.classes))
     for label in order:
         curve = evaluation.curves[label][0]
-        recall, precision = np.r_[0, curve.recall], np.r_[curve.precision[:1], curve.precision]
+        start = curve.precision[:1] if len(curve.precision) else [0]  # objects, and not one detection
+        recall, precision = np.r_[0, curve.recall], np.r_[start, curve.precision]
         colour = (
             np.array(colours[label]) / 255 * 0.8
         )  # bright enough for aerial images is too bright for paper

@@ -9,7 +9,7 @@ from mmengine.logging import MMLogger
 from rsfoundation.detection.classes import FAIR1M_CLASSES
 from rsfoundation.detection.dota_files import IMAGE_SUFFIXES
 from rsfoundation.detection.evaluation.merging import Truth, merge_patches, place_of
-from rsfoundation.detection.evaluation.records import ImageRecord, sorted_once
+from rsfoundation.detection.evaluation.records import ImageRecord
 from rsfoundation.detection.metric import RecordingMetric
 from rsfoundation.detection.pixels import image_size
 from rsfoundation.detection.submission.check import Submission, check_submission
@@ -56,7 +56,7 @@ class DetectionSubmission(RecordingMetric):
 
     def compute_metrics(self, results: list[ImageRecord]) -> dict[str, float]:
         """Merge, write, check; the figures are counts."""
-        records, names = sorted_once(results), tuple(self.dataset_meta["classes"])
+        records, names = self.sorted_records(results), tuple(self.dataset_meta["classes"])
         merged = merge_patches(records, self.merge_iou, _no_labels)
         official = {official_name(name) for name in FAIR1M_CLASSES}
         style = self.style

@@ -164,3 +164,11 @@ def test_an_unknown_preset_is_refused(make_split):
     with pytest.raises(ConfigError, match="no preset 'xs'") as caught:
         DOTADataset(data_root=str(make_split({"a": ""})), preset="xs")
     assert "ss, ms" in caught.value.cure
+
+
+def test_versions_may_be_numbers_and_must_exist(make_split):
+    root = str(make_split({"a": ""}))
+    assert DOTADataset(data_root=root, version=2).metainfo["classes"] == DOTA_CLASSES["2.0"]
+    assert DOTADataset(data_root=root, version=1.5).metainfo["classes"] == DOTA_CLASSES["1.5"]
+    with pytest.raises(ConfigError, match=r"no version '3\.0'"):
+        DOTADataset(data_root=root, version="3.0")

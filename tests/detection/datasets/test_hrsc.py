@@ -76,6 +76,13 @@ def test_files_of_another_format_are_refused(hrsc, write):
     assert read(hrsc, on_error="skip").left_out == {"unreadable label files": 1}
 
 
+def test_a_list_that_is_no_text_is_named(hrsc):
+    (hrsc / "ImageSets/trainval.txt").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(DataError, match="cannot be read as text") as caught:
+        read(hrsc)
+    assert caught.value.where.endswith("trainval.txt")
+
+
 def test_the_real_sample_is_wider_than_high(samples, tmp_path, draw):
     draw(tmp_path / "FullDataSet/AllImages/100000006.bmp", 1172, 816)
     (tmp_path / "FullDataSet/Annotations").symlink_to(samples / "hrsc_mmrotate/FullDataSet/Annotations")

@@ -53,6 +53,13 @@ def test_nothing_to_measure(make_record, tmp_path, found):
     assert len(write_report(result, tmp_path)) == 4
 
 
+def test_objects_and_not_one_detection(make_record, tmp_path):
+    record = make_record("a", [], [], [], [A], [0])
+    measured = evaluate(findings_of([record]), ("ship", "plane"))
+    assert measured.metrics()["AP50/ship"] == 0
+    assert all(file.is_file() for file in write_report(measured, tmp_path))
+
+
 def test_the_task_writes_a_folder_for_each_metric(evaluation, tmp_path):
     metrics = [DOTAMetric(), DOTAMetric(), DOTAMetric()]
     metrics[0].evaluation = metrics[2].evaluation = evaluation
