@@ -186,6 +186,8 @@ def _total(sources: Sequence[Source], counts: Sequence[dict[str, int]], out: Pat
     logger.info(
         "%s: %d images, %d patches, %d labels", out, total["images"], total["patches"], total["placed"]
     )
+    if not any(source.labelled for source in sources):
+        logger.warning("%s: no label folder was found: the patches are those of a test split", out)
     if left_out:
         logger.warning("%s: left out %s", out, left_out.sentence())
     return dict(total)

@@ -123,10 +123,21 @@ class OrientedDataset(BaseDetDataset):
         return {**self.data_list[row], "sample_idx": row, "upright_labels": self.upright_labels}
 
     def filter_data(self) -> Entries:
-        """Leave out images without objects from training where ``filter_cfg`` says so."""
+        """Leave out images without objects from training where ``filter_cfg`` says so.
+
+        Raises:
+            DataError: No image would be left.
+        """
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
-        return self.data_list.take(self.data_list.with_objects())
+        kept = self.data_list.take(self.data_list.with_objects())
+        if not len(kept):
+            raise DataError(
+                f"none of {len(self.data_list)} images has an object to train on",
+                where=self._described(),
+                cure="check the label folder and the class list, or set filter_cfg=None",
+            )
+        return kept
 
     def _get_unserialized_subset(self, indices: Sequence[int] | int) -> Entries:
         """Return the first (or last, below 0) entries, or those listed; mmengine calls it for ``indices``."""

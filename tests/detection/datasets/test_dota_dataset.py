@@ -172,3 +172,10 @@ def test_versions_may_be_numbers_and_must_exist(make_split):
     assert DOTADataset(data_root=root, version=1.5).metainfo["classes"] == DOTA_CLASSES["1.5"]
     with pytest.raises(ConfigError, match=r"no version '3\.0'"):
         DOTADataset(data_root=root, version="3.0")
+
+
+def test_a_training_set_without_an_object_is_refused(make_split):
+    root = str(make_split({"a": "", "b": ""}))
+    with pytest.raises(DataError, match="none of 2 images has an object"):
+        DOTADataset(data_root=root, filter_cfg=dict(filter_empty_gt=True))
+    assert len(DOTADataset(data_root=root, filter_cfg=dict(filter_empty_gt=True), test_mode=True)) == 2
