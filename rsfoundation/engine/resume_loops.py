@@ -27,6 +27,13 @@ class _Exact:
 
     def __init__(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(runner, *args, **kwargs)  # type: ignore[call-arg]
+        if hasattr(self.dataloader.dataset, "__len__") and not len(self.dataloader):
+            raise DataError(
+                f"{len(self.dataloader.dataset)} samples over {get_world_size()} ranks fill no batch of "
+                f"{self.dataloader.batch_size or 'that size'}, and drop_last leaves out the rest",
+                where="train_dataloader",
+                cure="--cfg-options train_dataloader.batch_size=1 or train_dataloader.drop_last=False",
+            )
         self._resumable = make_resumable(self.dataloader, runner.seed or 0)
         self._base = (0, 0)  # iteration and samples at the start of this epoch, or where it was resumed
         self._skip = 0

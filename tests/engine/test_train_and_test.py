@@ -10,7 +10,7 @@ import torch
 from rsfoundation.engine.options import RunOptions
 from rsfoundation.engine.test import test as run_test
 from rsfoundation.engine.train import train
-from rsfoundation.errors import CheckpointError, ConfigError
+from rsfoundation.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,13 @@ def test_amp_on_cpu_is_bfloat16(tiny_config):
 def test_sync_bn_is_bn_in_one_process(trained):
     _, options, _ = trained
     assert "SyncBN" not in (options.work_dir / "config.py").read_text()
+
+
+def test_a_training_without_a_batch_is_refused(tiny_config):
+    more = ("train_dataloader.batch_size=1000", "train_dataloader.drop_last=True")
+    with pytest.raises(DataError, match="fill no batch of 1000") as caught:
+        train(tiny_config, RunOptions(work_dir=tiny_config.parent / "run", device="cpu", overrides=more))
+    assert "drop_last=False" in caught.value.cure
 
 
 def test_flexible_runner_is_picked_from_the_config_alone(tiny_config):
