@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from rsfoundation.ops.kernels.threads import run_chunks
 
+LANES = 16  # channels that the kernel computes side by side
 _GRAIN = 1 << 18  # fewest multiplications worth a thread
 
 
@@ -34,8 +35,6 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 def _ours(x: Tensor, weight: Tensor) -> bool:
-    from rsfoundation.ops.kernels.depthwise import LANES
-
     return (
         torch.is_grad_enabled()
         and weight.requires_grad
@@ -71,7 +70,7 @@ class _DepthwiseConv2d(torch.autograd.Function):
 
 
 def _weight_gradient(x: Tensor, slopes: Tensor, weight: Tensor) -> Tensor:
-    from rsfoundation.ops.kernels.depthwise import LANES, weight_gradient
+    from rsfoundation.ops.kernels.depthwise import weight_gradient
 
     images, channels, height, width = x.shape
     rows, columns = weight.shape[2:]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from rsfoundation.ops.depthwise import LANES
 from rsfoundation.ops.kernels.jit import summing_kernel
 from rsfoundation.ops.kernels.straight import straight
 
-LANES = 16  # channels that are computed side by side
 _RUN = 4  # neighbouring pixels whose products are summed at a time
 
 
