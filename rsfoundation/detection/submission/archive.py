@@ -8,6 +8,7 @@ from typing import IO
 
 from rsfoundation.errors import DataError
 
+_LARGEST = 4 << 30  # bytes of text; ten million detections take one
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal results give equal bytes
 
 
@@ -33,12 +34,13 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """Open an archive.
 
     Raises:
-        DataError: It is missing, no zip archive, or damaged.
+        DataError: It is missing, no zip archive, damaged, holds a name twice, or unpacks to gigabytes.
     """
     if not path.is_file():
         raise DataError("the archive does not exist", where=path)
     try:
         archive = zipfile.ZipFile(path)
+        _check_entries(archive, path)
         broken = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise DataError(
@@ -55,6 +57,21 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     if broken is not None:
         raise DataError("a file in the archive is damaged", where=f"{path}/{broken}", cure="zip it again")
     return archive
+
+
+def _check_entries(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse, before anything is unpacked, what would fill the memory, and names that stand twice."""
+    size = sum(info.file_size for info in archive.infolist())
+    if size > _LARGEST:
+        raise DataError(
+            f"the archive unpacks to {size / 2**30:.1f} GiB; no submission has more than {_LARGEST >> 30}",
+            where=path,
+            cure="keep fewer detections: a higher score threshold, or max_per_img in the test_cfg",
+        )
+    names = archive.namelist()
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(f"a file stands twice in the archive: {twice[0]!r}", where=path, cure="zip it again")
 
 
 def file_names(archive: zipfile.ZipFile) -> list[str]:

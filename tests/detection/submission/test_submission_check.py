@@ -92,6 +92,22 @@ def test_archives_that_python_cannot_unpack(tmp_path, place, byte, what):
     assert "zip it again" in caught.value.cure
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_that_stands_twice(make_zip):
+    path = make_zip(task1(ship=GOOD))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("Task1_ship.txt", GOOD)
+    with pytest.raises(DataError, match="stands twice in the archive: 'Task1_ship"):
+        check_submission(path)
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(make_zip, monkeypatch):
+    path = make_zip(task1(ship=GOOD * 50))
+    monkeypatch.setattr("rsfoundation.detection.submission.archive._LARGEST", 1000)
+    with pytest.raises(DataError, match="unpacks to"):
+        check_submission(path)
+
+
 def test_the_same_box_in_two_classes_or_images_is_no_repetition(make_zip):
     files = task1(ship=GOOD + GOOD.replace("P0001", "P0002"), plane=GOOD)
     checked = check_submission(make_zip(files), IMAGES)
