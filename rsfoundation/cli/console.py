@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -63,7 +63,7 @@ def report_error(error: Exception) -> int:
     Returns:
         The exit status: 2 for an error the user can mend, 1 for an unforeseen one.
     """
-    known = _known(error) or as_known(error)
+    known = _known(error)
     if known is not None:
         _errors.print(f"[bold red]error:[/bold red] {escape(_without_worker_trace(known))}")
         for label, text in (("where", known.where), ("cure", known.cure)):
@@ -82,13 +82,18 @@ def report_error(error: Exception) -> int:
     return 1
 
 
-def _known(error: BaseException | None) -> RSFError | None:
-    """Find the known error behind one that a library wrapped in its own."""
+def _known(error: Exception) -> RSFError | None:
+    """Find the known error behind one that a library wrapped in its own, else one of the system."""
+    behind = list(_chain(error))
+    known = (one for one in behind if isinstance(one, RSFError))
+    return next(known, None) or next(filter(None, map(as_known, behind)), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those behind it."""
     while error is not None:
-        if isinstance(error, RSFError):
-            return error
+        yield error
         error = error.__cause__ or error.__context__
-    return None
 
 
 def _without_worker_trace(error: RSFError) -> str:

@@ -23,11 +23,9 @@ _CURES = {
 }
 
 
-def as_known(error: BaseException | None) -> RSFError | None:
-    """Return the sentence for an error, or for the one behind it; ``None`` for others."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _CURES:
-            what = (error.strerror or "the system refused").lower()
-            return RSFError(what, where=error.filename, cure=_CURES[error.errno])
-        error = error.__cause__ or error.__context__
-    return None
+def as_known(error: BaseException) -> RSFError | None:
+    """Return the sentence for an error of the system; ``None`` for others."""
+    if not isinstance(error, OSError) or error.errno not in _CURES:
+        return None
+    what = (error.strerror or "the system refused").lower()
+    return RSFError(what, where=error.filename, cure=_CURES[error.errno])

@@ -16,7 +16,7 @@ from rsfoundation.engine.peft import frozen_names
 from rsfoundation.errors import CheckpointError
 from rsfoundation.registry import HOOKS
 
-_CURE = "give the config it was trained with"
+_CURE = "give the config it was trained with (`rsf predict`: --config)"
 
 
 def check_fit(network: nn.Module, content: dict[str, Any], where: str | Path | None) -> None:
@@ -33,7 +33,9 @@ def check_fit(network: nn.Module, content: dict[str, Any], where: str | Path | N
     """
     saved, own = _shapes(content.get("state_dict", content)), _shapes(network.state_dict())
     spared = set(map(_plain, frozen_names(network))) if content.get("meta", {}).get("lora_base") else set()
-    missing = [name for name in own.keys() - saved if name not in spared and not name.endswith("_tracked")]
+    missing = [
+        name for name in own.keys() - saved if name not in spared and not name.endswith("num_batches_tracked")
+    ]
     if missing:
         others = sorted(saved.keys() - own)
         raise CheckpointError(

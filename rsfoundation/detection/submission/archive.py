@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -68,8 +69,7 @@ def _check_entries(archive: zipfile.ZipFile, path: Path) -> None:
             where=path,
             cure="keep fewer detections: a higher score threshold, or max_per_img in the test_cfg",
         )
-    names = archive.namelist()
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = [name for name, count in Counter(archive.namelist()).items() if count > 1]
     if twice:
         raise DataError(f"a file stands twice in the archive: {twice[0]!r}", where=path, cure="zip it again")
 
