@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,9 @@ def check_fit(network: nn.Module, content: dict[str, Any], where: str | Path | N
         CheckpointError: Weights are missing, or of another shape.
     """
     saved, own = _shapes(content.get("state_dict", content)), _shapes(network.state_dict())
-    spared = set(map(_plain, frozen_names(network))) if content.get("meta", {}).get("lora_base") else set()
-    missing = [
-        name for name in own.keys() - saved if name not in spared and not name.endswith("num_batches_tracked")
-    ]
+    frozen = frozen_names(network) if content.get("meta", {}).get("lora_base") else []
+    needed = own.keys() - {name.removeprefix("module.") for name in frozen} - saved.keys()
+    missing = [name for name in needed if not name.endswith("num_batches_tracked")]
     if missing:
         others = sorted(saved.keys() - own)
         raise CheckpointError(
@@ -56,11 +54,7 @@ def check_fit(network: nn.Module, content: dict[str, Any], where: str | Path | N
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {_plain(name): getattr(value, "shape", ()) for name, value in state.items()}
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"^(module\.)+", "", name)
+    return {name.removeprefix("module."): getattr(value, "shape", ()) for name, value in state.items()}
 
 
 @HOOKS.register_module()
