@@ -11,6 +11,7 @@ from rsfoundation.instance.rs_fpn import RSFPN
 from rsfoundation.instance.sam_seg import SAMSegMaskRCNN
 from rsfoundation.instance.simple_fpn import RSSimpleFPN, RSSimplePaFPN
 from rsfoundation.instance.task import InstanceSegmentation
+from rsfoundation.ops.roi_extractor import SingleRoIExtractor
 
 __all__ = [
     "RSFPN",
@@ -23,4 +24,5 @@ __all__ = [
     "RSSimpleFPN",
     "RSSimplePaFPN",
     "SAMSegMaskRCNN",
+    "SingleRoIExtractor",
 ]

@@ -4,9 +4,6 @@ import torch
 from torch import Tensor
 
 from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
-from rsfoundation.ops.rotated_iou import box_iou_rotated
-
-_BLOCK = 1024  # rows of the IoU matrix held at once by the torch path
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
@@ -37,10 +34,8 @@ def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Ten
     ranked_labels = None if labels is None else labels[order]
     if iou_threshold <= 0:
         keep = _first_of_each(ranked, ranked_labels)
-    elif boxes.device.type == "cpu":
-        keep = _keep_numba(ranked, ranked_labels, iou_threshold)
     else:
-        keep = _keep_torch(ranked, ranked_labels, iou_threshold)
+        keep = _keep(ranked, ranked_labels, iou_threshold)
     return order[keep]
 
 
@@ -53,40 +48,18 @@ def _first_of_each(boxes: Tensor, labels: Tensor | None) -> Tensor:
     return keep
 
 
-def _keep_numba(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
+def _keep(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
+    """Suppress on the CPU, whatever the device: one box after the other is no work for a GPU."""
     import numpy as np
 
     from rsfoundation.ops.kernels.rotated_nms import file_boxes, suppress
     from rsfoundation.ops.kernels.rotated_rect import describe
 
-    count, table = len(boxes), describe(boxes.double().numpy())
-    places, cells = file_boxes(table, np.zeros(count) if labels is None else labels.long().numpy())
+    count, table = len(boxes), describe(boxes.double().cpu().numpy())
+    places, cells = file_boxes(table, np.zeros(count) if labels is None else labels.long().cpu().numpy())
     keep, filed = np.ones(count, np.bool_), np.zeros(len(cells), np.int64)
     buckets, levels = np.full(1 << max(6, (2 * count - 1).bit_length()), -1), np.full(len(cells), -1)
     limit = float(np.float32(threshold))  # mmcv hands the threshold over as a C float
     single = boxes.dtype != torch.float64
     suppress(table, places, limit, single, cells, keep, filed, buckets, levels, np.full((2, count), -1))
-    return torch.from_numpy(keep)
-
-
-def _keep_torch(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
-    """Greedy suppression block by block; within a block it is iterated until nothing changes."""
-    count = len(boxes)
-    keep = torch.ones(count, dtype=torch.bool, device=boxes.device)
-    limit = torch.tensor(threshold, dtype=torch.float32, device=boxes.device)
-    for start in range(0, count, _BLOCK):
-        stop = min(start + _BLOCK, count)
-        over = box_iou_rotated(boxes[start:stop], boxes[start:]) >= limit
-        if labels is not None:
-            over &= labels[start:stop, None] == labels[None, start:]
-        inner = over[:, : stop - start].triu(1)
-        alive = keep[start:stop].clone()
-        while True:
-            # A box stays unless a kept one before it overlaps; the prefix that is right grows each time.
-            settled = keep[start:stop] & ~(inner & alive[:, None]).any(0)
-            if torch.equal(settled, alive):
-                break
-            alive = settled
-        keep[start:stop] = alive
-        keep[stop:] &= ~(over[:, stop - start :] & alive[:, None]).any(0)
-    return keep
+    return torch.from_numpy(keep).to(boxes.device)

@@ -31,9 +31,11 @@ def roi_align_average(features: Tensor, rois: Tensor, size: tuple[int, int], gri
         ``(n, channels, *size)``.
     """
     check_last_dim("roi_align", rois, 5)
-    return torchvision.ops.roi_align(
-        features, rois.to(features), size, grid.spatial_scale, grid.sampling_ratio, grid.aligned
+    maps = features.to(_wide(features))
+    pooled = torchvision.ops.roi_align(
+        maps, rois.to(maps), size, grid.spatial_scale, grid.sampling_ratio, grid.aligned
     )
+    return pooled.to(features.dtype)
 
 
 def roi_align_average_backward(
@@ -41,9 +43,16 @@ def roi_align_average_backward(
 ) -> Tensor:
     """Return the gradient of ``roi_align_average`` for the features."""
     size = (int(grad.shape[2]), int(grad.shape[3]))
-    return torch.ops.torchvision._roi_align_backward(
-        grad, rois.to(grad), grid.spatial_scale, *size, *feature_shape, grid.sampling_ratio, grid.aligned
+    flow = grad.to(_wide(grad))
+    of_maps = torch.ops.torchvision._roi_align_backward(
+        flow, rois.to(flow), grid.spatial_scale, *size, *feature_shape, grid.sampling_ratio, grid.aligned
     )
+    return of_maps.to(grad.dtype)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """Half types are computed in float32: torchvision has no bfloat16, and regions need the digits."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def roi_align_max(features: Tensor, rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> MaxPooled:

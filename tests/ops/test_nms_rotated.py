@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from rsfoundation.ops import box_iou_rotated, nms_rotated
 from rsfoundation.ops.checks import OperatorInputError
-from rsfoundation.ops.nms_rotated import _keep_torch
 
 
 def brute_force(boxes, scores, threshold, labels=None):
@@ -46,16 +45,6 @@ def test_labels_separate_classes():
     kept = nms_rotated(boxes, scores, 0.1, labels)
     assert kept.tolist() == brute_force(boxes, scores, 0.1, labels)
     assert len(kept) > len(nms_rotated(boxes, scores, 0.1))
-
-
-def test_block_path_equals_compiled_path():
-    boxes, scores = scene(1500, 300, seed=3)
-    labels = torch.arange(1500) % 2
-    order = scores.sort(0, descending=True)[1]
-    for groups in (None, labels):
-        ranked = None if groups is None else groups[order]
-        blockwise = order[_keep_torch(boxes[order], ranked, 0.3)]
-        assert blockwise.tolist() == nms_rotated(boxes, scores, 0.3, groups).tolist()
 
 
 def test_degenerate_boxes():

@@ -55,3 +55,19 @@ def test_no_regions(case):
             7,
             7,
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_computed_in_single_precision(case, dtype):
+    features, rois = case
+    maps, regions = features.to(dtype), torch.cat([rois[:, :1], rois[:, 1:] + 772], 1)
+    wide = torch.zeros(2, 3, 400, 400)
+    wide[..., -11:, -14:] = maps.float()
+    half, single = wide.to(dtype).requires_grad_(), wide.to(dtype).float().requires_grad_()
+    layer = RoIAlign((3, 2), 0.5, 2)
+    pooled, expected = layer(half, regions), layer(single, regions)
+    assert pooled.dtype == dtype
+    torch.testing.assert_close(pooled.float(), expected, atol=0.02, rtol=0.02)
+    (grad,) = torch.autograd.grad(pooled.float().sum(), half)
+    (wanted,) = torch.autograd.grad(expected.sum(), single)
+    torch.testing.assert_close(grad.float(), wanted, atol=0.02, rtol=0.02)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsfoundation.ops import box_iou_rotated
+from rsfoundation.ops import box_iou_rotated, rotated_iou
 from rsfoundation.ops.checks import OperatorInputError
 from rsfoundation.ops.rotated_iou import _iou_torch, rotated_overlap
 
@@ -90,6 +90,12 @@ def test_torch_path_equals_compiled_path():
     a, b = (torch.tensor(random_boxes(200, seed=s)) for s in (5, 6))
     for foreground, mode in ((False, "iou"), (True, "iof")):
         torch.testing.assert_close(_iou_torch(a, b, foreground, False), box_iou_rotated(a, b, mode))
+
+
+def test_torch_path_equals_compiled_path_in_small_portions(monkeypatch):
+    monkeypatch.setattr(rotated_iou, "_PAIRS_AT_ONCE", 77)
+    a, b = (torch.tensor(random_boxes(count, seed=count)) for count in (100, 60))
+    torch.testing.assert_close(_iou_torch(a, b, False, False), box_iou_rotated(a, b))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 3), (3, 0), (0, 0)])

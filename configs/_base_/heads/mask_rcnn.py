@@ -9,7 +9,7 @@ task = dict(type='rsfoundation.InstanceSegmentation')
 
 _assigner = dict(type='MaxIoUAssigner', ignore_iof_thr=-1)
 _coder = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0])
-_extractor = dict(type='SingleRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32])
+_extractor = dict(type='rsfoundation.SingleRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32])
 _proposals = dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0)
 
 model = dict(

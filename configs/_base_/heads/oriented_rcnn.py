@@ -27,7 +27,7 @@ model = dict(
             strides=[4, 8, 16, 32, 64],
             use_box_type=True),
         bbox_coder=dict(
-            type='MidpointOffsetCoder',
+            type='rsfoundation.MidpointOffsetCoder',
             angle_version='le90',
             target_means=[0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
             target_stds=[1.0, 1.0, 1.0, 1.0, 0.5, 0.5]),
@@ -36,7 +36,7 @@ model = dict(
     roi_head=dict(
         type='mmdet.StandardRoIHead',
         bbox_roi_extractor=dict(
-            type='RotatedSingleRoIExtractor',
+            type='rsfoundation.RotatedSingleRoIExtractor',
             roi_layer=dict(type='RoIAlignRotated', output_size=7, sampling_ratio=2, clockwise=True),
             out_channels=256,
             featmap_strides=[4, 8, 16, 32]),

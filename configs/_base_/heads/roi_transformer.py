@@ -24,7 +24,7 @@ model = dict(
         stage_loss_weights=[1, 1],
         bbox_roi_extractor=[
             dict(
-                type='mmdet.SingleRoIExtractor',
+                type='rsfoundation.SingleRoIExtractor',
                 roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
                 out_channels=256,
                 featmap_strides=[4, 8, 16, 32]),

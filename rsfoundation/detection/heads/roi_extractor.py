@@ -1,17 +1,23 @@
-"""Pooling of enlarged regions, as OBBDetection does."""
+"""Pooling of oriented regions, and of enlarged ones, as OBBDetection does."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from mmrotate.models.roi_heads import RotatedSingleRoIExtractor
+from mmrotate.models.roi_heads import RotatedSingleRoIExtractor as UpstreamExtractor
 from torch import Tensor
 
+from rsfoundation.ops.roi_extractor import SinglePrecisionPooling
 from rsfoundation.registry import MODELS
 
 
 @MODELS.register_module()
+class RotatedSingleRoIExtractor(SinglePrecisionPooling, UpstreamExtractor):
+    """``mmrotate.RotatedSingleRoIExtractor``, safe under mixed precision."""
+
+
+@MODELS.register_module()
 class EnlargingRoIExtractor(RotatedSingleRoIExtractor):
-    """``mmrotate.RotatedSingleRoIExtractor`` over regions with a margin.
+    """``RotatedSingleRoIExtractor`` over regions with a margin.
 
     The level a region is read from follows its own size, not that with the margin.
 

@@ -8,6 +8,7 @@ import torch
 from conftest import BASE
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
+from mmrotate.models.task_modules.coders import MidpointOffsetCoder as UpstreamCoder
 from mmrotate.registry import TASK_UTILS
 from mmrotate.structures.bbox import RotatedBoxes
 from plain import corners, decode_rotated, encode_rotated, same_rectangle, upright
@@ -197,3 +198,27 @@ def test_midpoints_that_make_no_rectangle_are_stretched_along_their_diagonals():
     first, second = (v / np.linalg.norm(v) * length for v in (first, second))
     wanted = np.array([20.0, 10.0]) + np.array([first, second, -first, -second])
     assert same_rectangle(corners(box), wanted, 1e-2)
+
+
+def test_midpoints_are_decoded_as_upstream_decodes_them():
+    """Upstream fits OpenCV's rectangle around each box; ours is worked out, in any number format."""
+    coder, cfg = of("oriented_rcnn", "rpn_head", "bbox_coder")
+    theirs = UpstreamCoder(**{key: value for key, value in cfg.items() if key != "type"})
+    rng = np.random.default_rng(5)
+    low = rng.uniform(0, 800, (3000, 2))
+    anchors = torch.tensor(
+        np.concatenate([low, low + rng.uniform(4, 300, (3000, 2))], 1), dtype=torch.float32
+    )
+    deltas = torch.tensor(rng.normal(0, 0.8, (3000, 6)), dtype=torch.float32)
+    deltas[:50, 2:4] *= 20  # beyond what sides may change by
+    deltas[50:100, 4:] = 0
+    deltas[100:150, 4:] = 9
+    ours, expected = (one.decode(HorizontalBoxes(anchors), deltas).tensor.double() for one in (coder, theirs))
+    size = expected[:, 2:4].max(1).values
+    for box, other, scale in zip(ours.numpy(), expected.numpy(), size.tolist(), strict=True):
+        assert same_rectangle(corners(box), corners(other), 1e-4 * max(scale, 100))
+    assert ((ours[:, 4] >= -HALF - 1e-6) & (ours[:, 4] < HALF)).all() and (ours[:, 2] >= ours[:, 3]).all()
+    half = coder.decode(HorizontalBoxes(anchors), deltas.bfloat16()).tensor
+    rounded = coder.decode(HorizontalBoxes(anchors), deltas.bfloat16().float()).tensor
+    assert half.dtype == torch.float32 and torch.equal(half, rounded)
+    assert coder.decode(HorizontalBoxes(anchors[:0]), deltas[:0]).tensor.shape == (0, 5)

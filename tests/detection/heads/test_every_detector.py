@@ -1,4 +1,4 @@
-"""Every head file builds, trains a step on objects and on none, and predicts."""
+"""Every head file builds, trains a step on objects and on none, and predicts; on a GPU as on the CPU."""
 
 import pytest
 import torch
@@ -18,6 +18,8 @@ HEADS = [
     "rotated_fcos",
     "rotated_rtmdet",
 ]
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+CUDA = [pytest.mark.gpu, needs_cuda]
 OBJECTS = [[40.0, 40, 40, 20, 0.4], [90, 80, 60, 24, -1.2], [100, 30, 20, 20, 0.0]]
 
 
@@ -43,3 +45,42 @@ def test_trains_and_predicts(build_detector, head):
         boxes = boxes.tensor if hasattr(boxes, "tensor") else boxes
         assert boxes.shape[1] == 5 and torch.isfinite(boxes).all()
         assert (boxes[:, 2:4] > 0).all() and len(boxes) == len(one.pred_instances.scores) <= 2000
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("head", HEADS)
+def test_a_gpu_gives_the_losses_and_gradients_of_the_cpu(build_detector, head):
+    results = []
+    for device in ("cpu", "cuda"):
+        model = build_detector(head).to(device)
+        data = model.data_preprocessor(batch(sample(OBJECTS), sample([])), True)
+        torch.manual_seed(0)  # which regions are sampled
+        total, parts = model.parse_losses(model(**data, mode="loss"))
+        total.backward()
+        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        results.append({**{name: float(value) for name, value in parts.items()}, "gradient": float(norm)})
+    assert results[0] == pytest.approx(results[1], rel=2e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [
+        ("cpu", torch.bfloat16),
+        pytest.param("cuda", torch.bfloat16, marks=CUDA),
+        pytest.param("cuda", torch.float16, marks=CUDA),
+    ],
+)
+@pytest.mark.parametrize("head", HEADS)
+def test_mixed_precision_trains_and_predicts(build_detector, head, device, dtype):
+    model = build_detector(head).to(device)
+    data = model.data_preprocessor(batch(sample(OBJECTS), sample([])), True)
+    with torch.autocast(device, dtype):
+        total, _parts = model.parse_losses(model(**data, mode="loss"))
+    total.backward()
+    assert torch.isfinite(total)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    model.eval()
+    with torch.no_grad(), torch.autocast(device, dtype):
+        found = model.test_step(batch(sample([]), sample([])))
+    assert all(torch.isfinite(one.pred_instances.scores).all() for one in found)

@@ -1,15 +1,17 @@
 """Calls of ``mmcv.ops`` whose results are compared: by a compiled mmcv (goldens) and by ours.
 
-Inputs come from a numpy generator, so that they need not be stored.
+Inputs come from a numpy generator, so that they need not be stored, and lie on :data:`device`.
 """
 
 import numpy as np
 import torch
 from mmcv import ops
 
+device = "cpu"
 
-def _tensor(array):
-    return torch.tensor(np.asarray(array, dtype=np.float32))
+
+def _tensor(array, dtype=torch.float32):
+    return torch.tensor(np.asarray(array), dtype=dtype, device=device)
 
 
 def rotated_boxes(count, extent, seed, low=4.0, high=60.0):
@@ -102,7 +104,7 @@ def kept_cases():
     """Name -> function that returns a list of index tensors."""
     crowd, wide, odd = rotated_boxes(500, 200, 10), rotated_boxes(500, 1000, 11), degenerate_boxes()
     upright = upright_boxes(300, 150, 12)
-    labels = torch.arange(500) % 4
+    labels = _tensor(np.arange(500) % 4, torch.long)
     dets = torch.cat([upright, scores(300, 12)[:, None]], 1)
     rotated = dict(type="nms_rotated", iou_threshold=0.2)
     return {
@@ -143,7 +145,8 @@ def feature_cases():
             lambda x: ops.rotated_feature_align(x, boxes, 1 / 8, points), maps
         )
     rng = np.random.default_rng(22)
-    indices = torch.tensor(np.stack([rng.permutation(36) + 1 for _ in range(8)], 1).reshape(4, 3, 3, 8)).int()
+    turned = np.stack([rng.permutation(36) + 1 for _ in range(8)], 1).reshape(4, 3, 3, 8)
+    indices = _tensor(turned, torch.int)
     cases["active_rotated_filter"] = lambda: _with_gradients(
         lambda x: ops.active_rotated_filter(x, indices), normal(2, 3, 4, 3, 3, seed=23)
     )

@@ -1,10 +1,12 @@
-"""Our operators, through ``mmcv.ops``, against results of a compiled mmcv 2.3.6."""
+"""Our operators, through ``mmcv.ops``, against results of a compiled mmcv 2.3.6, on every device there is."""
 
 from pathlib import Path
 
 import numpy as np
+import op_cases
 import pytest
 import shapely
+import torch
 from op_cases import corners, degenerate_boxes, feature_cases, kept_cases, overlap_cases, rotated_boxes
 
 GOLDENS = np.load(Path(__file__).with_name("mmcv_ops.npz"))
@@ -14,9 +16,18 @@ JUDGED = {
     "iou_rotated_slivers": rotated_boxes(40, 60, 3, low=0.2, high=80),
 }
 
+CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+@pytest.fixture(autouse=True, params=["cpu", pytest.param("cuda", marks=CUDA)])
+def device(request, monkeypatch):
+    monkeypatch.setattr(op_cases, "device", request.param)
+
 
 def pairs(name, values):
-    values = [np.asarray(value) for value in values]
+    values = [
+        value.cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value) for value in values
+    ]
     expected = [GOLDENS[f"{name}/{index}"] for index in range(len(values))]
     assert f"{name}/{len(values)}" not in GOLDENS
     return zip(values, expected, strict=True)
