@@ -48,7 +48,7 @@ HOOKS = Registry(
     "hook",
     parent=_HOOKS,
     scope=_SCOPE,
-    locations=["rsfoundation.engine.hooks", "rsfoundation.engine.strategies"],
+    locations=["rsfoundation.engine.hooks", "rsfoundation.engine.strategies", *_TASK_PACKAGES],
 )
 STRATEGIES = Registry(
     "strategy", parent=_STRATEGIES, scope=_SCOPE, locations=["rsfoundation.engine.strategies"]

@@ -14,6 +14,7 @@ from rsfoundation.detection.loading import LoadImageFromFile
 from rsfoundation.detection.metric import DOTAMetric
 from rsfoundation.detection.oriented_rpn_head import OrientedRPNHead
 from rsfoundation.detection.sampler import NeighbourSampler
+from rsfoundation.detection.submission.hook import SubmissionCheckHook
 from rsfoundation.detection.task import OrientedDetection
 from rsfoundation.detection.transforms import RandomFlip, RandomRotate, Rotate
 
@@ -34,4 +35,5 @@ __all__ = [
     "RandomRotate",
     "Rotate",
     "SSDDDataset",
+    "SubmissionCheckHook",
 ]

@@ -25,6 +25,7 @@ def prepare_test(cfg: Config, request: TestRequest, merge_iou: float) -> None:
             images=str(request.images) if request.images else None,
             merge_iou=merge_iou,
         )
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="rsfoundation.SubmissionCheckHook")]
         _test_on_the_submitted_split(cfg)
     elif request.out or request.images:
         option = "--out" if request.out else "--images"

@@ -1,14 +1,26 @@
 """Finding, listing and reading configs, by path or by name."""
 
 import argparse
+import difflib
+import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
 from rsfoundation.errors import ConfigError, RSFError, nearest
+
+_OURS = {
+    "lora",
+    "predict",
+    "runner_type",
+    "submission",
+    "task",
+    "tta",
+}  # keys beside those of mmengine's runners
+_ALIKE = 0.8  # from this similarity on, a new key is taken for a misspelt one
 
 
 def config_root() -> Path:
@@ -90,7 +102,24 @@ def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--set", nargs="*", action=DictAction, default={})
     parsed: dict[str, Any] = parser.parse_args(["--set", *overrides]).set if overrides else {}
+    _refuse_misspelt(cfg, {key.partition(".")[0] for key in parsed})
     try:
         cfg.merge_from_dict(parsed)
     except (KeyError, TypeError, AssertionError, IndexError) as error:
         raise ConfigError(f"--cfg-options do not fit the config: {error}", where=cfg.filename) from error
+
+
+def _refuse_misspelt(cfg: Config, keys: Iterable[str]) -> None:
+    """Refuse new top-level keys called nearly like known ones: mmengine would set them, without effect."""
+    from mmengine.runner import FlexibleRunner, Runner  # imports torch
+
+    runner_keys = (inspect.signature(kind.__init__).parameters for kind in (Runner, FlexibleRunner))
+    known = {*cfg, *_OURS}.union(*runner_keys)
+    for key in keys:
+        alike = [] if key in known else difflib.get_close_matches(key.lower(), known, n=1, cutoff=_ALIKE)
+        if alike:
+            raise ConfigError(
+                f"the config has no {key!r}; did you mean {alike[0]!r}?",
+                where=f"--cfg-options {key}",
+                cure="correct the key; `rsf info config CONFIG` prints all of them",
+            )

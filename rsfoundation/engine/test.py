@@ -9,6 +9,7 @@ from rsfoundation.engine.checkpoint import find_checkpoint
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.fitting import FittingHook
 from rsfoundation.engine.hooks import PictureHook
+from rsfoundation.engine.option_errors import naming_options
 from rsfoundation.engine.options import RunOptions, apply_options
 from rsfoundation.engine.results import TestResult, unify_metrics
 from rsfoundation.engine.runner import build_runner
@@ -46,10 +47,11 @@ def test(
     cfg.load_from = str(find_checkpoint(checkpoint or cfg.work_dir))
     task = build_task(cfg)
     task.prepare_test(cfg, request)
-    runner = build_runner(cfg)
-    runner.register_hook(FittingHook())
-    runner.register_hook(PictureHook(task, count=pictures))
-    metrics, details = unify_metrics(task, runner.test())
+    with naming_options(cfg):
+        runner = build_runner(cfg)
+        runner.register_hook(FittingHook())
+        runner.register_hook(PictureHook(task, count=pictures))
+        metrics, details = unify_metrics(task, runner.test())
     folder = Path(cfg.work_dir)
     reports = task.write_reports(runner.test_evaluator.metrics, folder) if runner.rank == 0 else []
     result = TestResult(

@@ -9,7 +9,8 @@ from mmengine.dist import is_main_process
 from rsfoundation.checkpoints.newest import named_by_marker
 from rsfoundation.engine.checkpoint import best_checkpoint
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.hooks import PictureHook, ProgressHook, RunRecordHook
+from rsfoundation.engine.hooks import ClassCountHook, PictureHook, ProgressHook, RunRecordHook
+from rsfoundation.engine.option_errors import naming_options
 from rsfoundation.engine.options import RunOptions, apply_options
 from rsfoundation.engine.peers import watching_peers
 from rsfoundation.engine.results import TrainResult
@@ -38,15 +39,15 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
     task = build_task(cfg)
     keep_best_by_primary_metric(cfg, task)
     task.prepare_train(cfg)
-    runner = build_runner(cfg)
-    if start is not None:
-        runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint
-    record = RunRecordHook(task, interval=_log_interval(cfg))
-    runner.register_hook(ProgressHook())
-    runner.register_hook(record)
-    runner.register_hook(PictureHook(task, count=4))
-    with watching_peers():
-        runner.train()
+    with naming_options(cfg):
+        runner = build_runner(cfg)
+        if start is not None:
+            runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint
+        record = RunRecordHook(task, interval=_log_interval(cfg))
+        for hook in (ClassCountHook(), ProgressHook(), record, PictureHook(task, count=4)):
+            runner.register_hook(hook)
+        with watching_peers():
+            runner.train()
     work_dir = Path(cfg.work_dir)
     metrics = {
         key: value

@@ -35,6 +35,41 @@ def hrsc(tmp_path):
     return dict(data_root=str(tmp_path), split="demo")
 
 
+def fair1m(tmp_path):
+    """Images of 2 px, whose boxes of one pixel pass for the sake of the layout."""
+    return dict(
+        type="rsfoundation.FAIR1MDataset",
+        data_root=str(SAMPLES / "torchgeo_fake/fair1m"),
+        split="train",
+        preset=None,
+        min_side=0.5,
+    )
+
+
+def hrsid(tmp_path):
+    """Masks of instances instead of polygons: written as the json that the data set is distributed with."""
+    images, annotations = [], []
+    for number, file in enumerate(sorted((SAMPLES / "hrsid_sample/images").glob("*.png")), start=1):
+        images.append(dict(id=number, file_name=file.name, width=800, height=800))
+        mask = cv2.imread(str(SAMPLES / f"hrsid_sample/masks/{file.stem}_instance_id_RGB.png")).astype(
+            np.int64
+        )
+        identity = mask[..., 2] + 256 * mask[..., 1] + 65536 * mask[..., 0]
+        for value in np.unique(identity[identity > 0]):
+            outlines, _ = cv2.findContours(
+                (identity == value).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+            )
+            shapes = [outline.reshape(-1).tolist() for outline in outlines if len(outline) >= 3]
+            annotations.append(
+                dict(id=len(annotations) + 1, image_id=number, category_id=1, segmentation=shapes, iscrowd=0)
+            )
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").symlink_to(SAMPLES / "hrsid_sample/images")
+    record = dict(images=images, annotations=annotations, categories=[dict(id=1, name="ship")])
+    (tmp_path / "annotations/train2017.json").write_text(json.dumps(record))
+    return dict(data_root=str(tmp_path), split="train")
+
+
 def nwpu(tmp_path):
     """Masks of ten classes, in the reader of COCO files."""
     file = "annotations/NWPU_instances_train.json"
@@ -58,6 +93,8 @@ CASES = {
     "dota_devkit_example": ("dota_ss", dota("dota_devkit_example"), 2),
     "dior_mmrotate": ("dior_r", lambda _: dict(data_root=str(SAMPLES / "dior_mmrotate"), split="demo"), 1),
     "hrsc_mmrotate": ("hrsc2016", hrsc, 1),
+    "fair1m": ("fair1m_ms", fair1m, 4),
+    "hrsid": ("hrsid_rotated", hrsid, 2),
     "ssdd_rsprompter": (
         "ssdd_rotated",
         lambda _: dict(data_root=str(SAMPLES / "ssdd_rsprompter"), split=["train", "val"]),
@@ -84,7 +121,7 @@ def model(tmp_path_factory):
     path.write_text(
         f"_base_ = ['{BASE}/backbones/lsknet_t_scratch.py', '{BASE}/heads/oriented_rcnn_small.py']\n"
         "model = dict(backbone={{_base_.backbone}}, neck=dict(in_channels={{_base_.backbone_channels}}),\n"
-        "    roi_head=dict(bbox_head=dict(num_classes=20)))\n"
+        "    roi_head=dict(bbox_head=dict(num_classes=37)))\n"
     )
     cfg = Config.fromfile(path)
     drop_sync_bn(cfg)

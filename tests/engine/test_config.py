@@ -59,3 +59,17 @@ def test_overrides_are_parsed_like_cfg_options(tmp_path):
         load_config(file, ["a.b"])
     with pytest.raises(ConfigError, match="do not fit"):
         load_config(file, ["name.x=1"])
+
+
+def test_misspelt_top_level_keys_are_refused(tmp_path):
+    file = tmp_path / "c.py"
+    file.write_text("model = dict(a=1)\ntrain_cfg = dict(max_epochs=1)\n")
+    for wrong, right in (
+        ("modell.a=2", "model"),
+        ("train_cgf.max_epochs=2", "train_cfg"),
+        ("tTa.x=1", "tta"),
+    ):
+        with pytest.raises(ConfigError, match=f"did you mean '{right}'"):
+            load_config(file, [wrong])
+    cfg = load_config(file, ["model.b=2", "tta.scales=(1.0,)", "randomness.seed=3", "resume=True"])
+    assert (cfg.model.b, cfg.tta.scales, cfg.randomness.seed, cfg.resume) == (2, (1.0,), 3, True)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset
@@ -25,6 +25,7 @@ from rsfoundation.errors import ConfigError, DataError, nearest
 from rsfoundation.structures.dota_txt import Policy
 from rsfoundation.structures.quads import in_order, is_outside
 
+Small = Literal["drop", "ignore"]
 MIN_SIDE = 2.0  # pixels; mmrotate 0.x drops smaller rectangles when it loads labels
 _FLAT = 1e-3  # pixels; a side below it encodes to infinite regression targets
 _ELSEWHERE, _UNKNOWN = -1, -2
@@ -54,6 +55,7 @@ class OrientedDataset(BaseDetDataset):
         **kwargs: Passed to mmengine's ``BaseDataset``.
 
     Raises:
+        ConfigError: An option has a value that it does not know.
         DataError: A folder is missing, or no image is left; under ``fail``, a label or image is broken or
             missing.
     """
@@ -68,11 +70,13 @@ class OrientedDataset(BaseDetDataset):
         metainfo: Mapping[str, Any] | None = None,
         upright_classes: Sequence[str] = (),
         min_side: float = MIN_SIDE,
-        small: Literal["drop", "ignore"] = "drop",
+        small: Small = "drop",
         ignore_difficulty: int | None = None,
         on_error: Policy = "fail",
         **kwargs: Any,
     ) -> None:
+        _one_of("on_error", on_error, get_args(Policy))
+        _one_of("small", small, get_args(Small))
         self.min_side = min_side
         self.small = small
         self.ignore_difficulty = ignore_difficulty
@@ -248,6 +252,18 @@ class OrientedDataset(BaseDetDataset):
     def _described(self) -> str:
         """Return what the log calls the data set."""
         return str(self.data_root)
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a value that is none of the known ones.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if value not in known:
+        raise ConfigError(
+            f"{option} is {value!r}", where=f"{option} of the data set", cure=f"one of {', '.join(known)}"
+        )
 
 
 def _size_remarks(entries: Entries) -> list[str]:

@@ -33,7 +33,8 @@ def read_coco(path: Path, images: Path, policy: Policy, left_out: LeftOut) -> Sc
             image is missing.
     """
     record, kinds = _load(path)
-    objects: dict[Any, list[DotaObject]] = {item["id"]: [] for item in record["images"]}
+    listed = _once(record["images"], path, policy, left_out)
+    objects: dict[Any, list[DotaObject]] = {item["id"]: [] for item in listed}
     for item in record["annotations"]:
         try:
             quad = _quad(item)
@@ -45,10 +46,10 @@ def read_coco(path: Path, images: Path, policy: Policy, left_out: LeftOut) -> Sc
             where = f"{path}, annotation {item.get('id')}"
             problem = DataError(f"malformed annotation: {error!r}", where=where, cure="mend the file")
             note_or_raise(left_out, "malformed annotations", problem, path.name, policy)
-    pictures = [_picture(item, path, images) for item in record["images"]]
+    pictures = [_picture(item, path, images) for item in listed]
     present = [_is_there(picture, policy, left_out) for picture in pictures]
     rows = [row for row, there in enumerate(present) if there]
-    table = LabelTable.of([objects[record["images"][row]["id"]] for row in rows])
+    table = LabelTable.of([objects[listed[row]["id"]] for row in rows])
     return Scan(tuple(pictures[row] for row in rows), table, left_out)
 
 
@@ -64,6 +65,20 @@ def _load(path: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[int, str]]:
         raise DataError("label file not found", where=path, cure="check the annotation folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"label file is no COCO json: {error!r}", where=path, cure="replace it") from error
+
+
+def _once(
+    images: list[dict[str, Any]], path: Path, policy: Policy, left_out: LeftOut
+) -> list[dict[str, Any]]:
+    """Return the images with ids of their own: whose objects are the others'?"""
+    first: dict[Any, dict[str, Any]] = {}
+    for item in images:
+        earlier = first.setdefault(item["id"], item)
+        if earlier is not item:
+            what = f"{earlier['file_name']} and {item['file_name']} have the id {item['id']!r}"
+            error = DataError(what, where=path, cure="give every image an id of its own")
+            note_or_raise(left_out, "images with the id of an earlier one", error, path.name, policy)
+    return list(first.values())
 
 
 def _picture(item: dict[str, Any], path: Path, images: Path) -> Picture:

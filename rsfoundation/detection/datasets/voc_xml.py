@@ -128,7 +128,13 @@ def read_difficulty(node: Element) -> int:
 
 
 def quad_of_rbox(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the corners (8 numbers) of ``cx cy w h angle``, radians clockwise."""
+    """Return the corners (8 numbers) of ``cx cy w h angle``, radians clockwise.
+
+    Raises:
+        ValueError: A side is negative.
+    """
+    if min(values[2:4]) < 0:
+        raise ValueError(f"a side is negative: {values[2]:g} x {values[3]:g}")
     return tuple(rbox_to_quad([values]).reshape(-1).tolist())
 
 

@@ -10,21 +10,20 @@ from rsfoundation.visualization import palette
 
 _INK = "#181a1b"
 _BARS = {"AP50": "#4c9be8", "AP75": "#f2a541", "AP": "#5a6b7b"}
+_LEGEND_ROW = 0.18  # inches
 _ROOM_FOR_COUNTS = 22  # classes up to which a cell of the confusion matrix can hold its number
 
 
 def draw_curves(evaluation: Evaluation, path: Path) -> None:
     """Draw precision over recall at IoU 0.5, one line per class with objects, the best class first."""
     order = _by_ap(evaluation)
-    figure, axes = _figure(11, 6.5)
+    figure, axes = _figure(11, max(6.5, 1 + _LEGEND_ROW * len(order)))
     aps, colours = evaluation.aps()[:, 0], palette(len(evaluation.classes))
     for label in order:
         curve = evaluation.curves[label][0]
         start = curve.precision[:1] if len(curve.precision) else [0]  # objects, and not one detection
         recall, precision = np.r_[0, curve.recall], np.r_[start, curve.precision]
-        colour = (
-            np.array(colours[label]) / 255 * 0.8
-        )  # bright enough for aerial images is too bright for paper
+        colour = np.array(colours[label]) / 255 * 0.8  # for aerial images they are brighter than for paper
         axes.plot(
             recall,
             precision,
@@ -80,7 +79,9 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set(xlabel="detected as", ylabel="labelled as")
     axes.set_title(
-        f"score >= {CONFUSION_SCORE}, IoU >= 0.5; last column: missed, last row: nothing there", fontsize=9
+        f"score >= {CONFUSION_SCORE}, IoU >= 0.5; last column: missed, last row: nothing there\n"
+        f"{_protocol(evaluation)}",
+        fontsize=9,
     )
     if len(names) <= _ROOM_FOR_COUNTS:
         for row, column in zip(*np.nonzero(counts), strict=True):

@@ -1,5 +1,6 @@
 """Writing a submission in place of figures: for test sets whose labels only the server has."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +50,7 @@ class DetectionSubmission(RecordingMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.out = Path(out)
+        self.out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to shows before the test
         self.style = style
         self.images = list_images(Path(images)) if images is not None else None
         self.merge_iou = merge_iou
@@ -58,30 +60,27 @@ class DetectionSubmission(RecordingMetric):
         """Merge, write, check; the figures are counts."""
         records, names = self.sorted_records(results), tuple(self.dataset_meta["classes"])
         merged = merge_patches(records, self.merge_iou, _no_labels)
-        official = {official_name(name) for name in FAIR1M_CLASSES}
-        style = self.style
-        if style == "auto":
-            style = "fair1m" if {official_name(name) for name in names} == official else "dota"
         written = (
             write_fair1m(self.out, merged, names, self._size_of, self._suffix(records))
-            if style == "fair1m"
+            if self.is_fair1m()
             else write_dota(self.out, merged, names)
         )
         self.submissions = self._check(written, records, names)
         self._log(written)
         return {"images": float(written.images), "detections": float(written.detections)}
 
+    def is_fair1m(self) -> bool:
+        """Whether the archive is one for FAIR1M's server."""
+        if self.style != "auto":
+            return self.style == "fair1m"
+        names = {official_name(name) for name in self.dataset_meta["classes"]}
+        return names == {official_name(name) for name in FAIR1M_CLASSES}
+
     def _check(
         self, written: Written, records: list[ImageRecord], names: tuple[str, ...]
     ) -> tuple[Submission, ...]:
         tested = {place_of(record.name).image for record in records}
-        if self.images is not None and set(self.images) - tested:
-            absent = sorted(set(self.images) - tested)
-            raise DataError(
-                f"{len(absent)} of {len(self.images)} test images were not tested, first: {absent[0]}",
-                where=next(iter(self.images.values())).parent,
-                cure="cut all of them: `rsf prepare dota`, and test the whole split",
-            )
+        refuse_absent(self.images, tested, "were not tested")
         known = self.images if self.images is not None else tested
         submissions = tuple(check_submission(file, known, names) for file in written.files)
         for submission in submissions:
@@ -94,11 +93,7 @@ class DetectionSubmission(RecordingMetric):
             return record.size[1], record.size[0]
         file = (self.images or {}).get(record.name) or Path(record.path)
         if file.stem != record.name:
-            raise DataError(
-                f"the size of image {record.name!r} is not known: only patches of it were tested",
-                where=record.path,
-                cure="name the folder of the full test images: --images FOLDER",
-            )
+            raise unknown_size(record.name, record.path)
         return image_size(file)
 
     def _suffix(self, records: list[ImageRecord]) -> str:
@@ -113,6 +108,30 @@ class DetectionSubmission(RecordingMetric):
         logger.info("%d detections in %d images, checked: %s", written.detections, written.images, told)
         if written.flat:
             logger.warning("left out %d detections thinner than a hundredth of a pixel", written.flat)
+
+
+def refuse_absent(images: Mapping[str, Path] | None, tested: set[str], verb: str) -> None:
+    """Refuse a test of a part of the images; ``verb`` says what the others lack.
+
+    Raises:
+        DataError: Some of ``images`` are not in ``tested``.
+    """
+    absent = sorted(set(images or ()) - tested)
+    if images and absent:
+        raise DataError(
+            f"{len(absent)} of {len(images)} test images {verb}, first: {absent[0]}",
+            where=next(iter(images.values())).parent,
+            cure="cut all of them: `rsf prepare dota`, and test the whole split",
+        )
+
+
+def unknown_size(image: str, where: str) -> DataError:
+    """Return the error for an image whose size nothing tells."""
+    return DataError(
+        f"the size of image {image!r} is not known: only patches of it were tested",
+        where=where,
+        cure="name the folder of the full test images: --images FOLDER",
+    )
 
 
 def list_images(folder: Path) -> dict[str, Path]:

@@ -68,6 +68,13 @@ def test_missing_numbers_stop_or_are_counted(hrsc, write):
     assert read(hrsc, on_error="skip").left_out.files == {"malformed label lines": ["100000002.xml"]}
 
 
+def test_negative_sides_stop_or_are_counted(hrsc, write):
+    write(hrsc / "FullDataSet/Annotations/100000002.xml", xml(ship(box=(30, 20, -24, 8, 0))))
+    with pytest.raises(DataError, match="a side is negative: -24 x 8"):
+        read(hrsc)
+    assert read(hrsc, on_error="skip").left_out == {"malformed label lines": 1}
+
+
 def test_files_of_another_format_are_refused(hrsc, write):
     write(hrsc / "FullDataSet/Annotations/100000002.xml", "<annotation><object/></annotation>")
     with pytest.raises(DataError, match="no label file of HRSC2016") as caught:

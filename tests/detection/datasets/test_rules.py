@@ -112,6 +112,14 @@ def test_labels_of_another_version_are_remarked_on(dota, version, other, remark)
     assert remark in data.remarks
 
 
+@pytest.mark.parametrize("wrong", [dict(on_error="ignore"), dict(small="ignored")])
+def test_rules_that_do_not_exist_are_refused(dota, wrong):
+    (option,) = wrong
+    with pytest.raises(ConfigError, match=option) as caught:
+        read(dota({"a": SHIP}), **wrong)
+    assert caught.value.cure.startswith("one of ")
+
+
 def test_labels_of_their_own_version_are_not(dota):
     root = dota({"a": f"{SHIP}\n1 1 9 1 9 9 1 9 container-crane 0"})
     assert [remark[:12] for remark in read(root, version="1.5").remarks] == ["no object of"]

@@ -188,3 +188,16 @@ def test_hrsid_sample_from_its_instance_masks(samples, tmp_path, write):
             cv2.imread(entry["img_path"]), quads, [(255, 0, 0)] * len(quads), [""] * len(quads)
         )
         assert picture.shape == (800, 800, 3)
+
+
+def test_two_images_of_one_id_stop_or_the_first_stays(tmp_path, draw, write):
+    for name in ("a", "b"):
+        draw(tmp_path / f"imgs/{name}.jpg")
+    record = json.loads(coco(annotation([polygon()]), names=("a.jpg", "b.jpg")))
+    record["images"][1]["id"] = 0
+    write(tmp_path / "annotations/SSDD_instances_train.json", json.dumps(record))
+    with pytest.raises(DataError, match=r"a\.jpg and b\.jpg have the id 0"):
+        len(SSDDDataset(data_root=str(tmp_path)))
+    data = SSDDDataset(data_root=str(tmp_path), on_error="skip")
+    assert [data.get_data_info(row)["img_id"] for row in range(len(data))] == ["a"]
+    assert data.left_out == {"images with the id of an earlier one": 1}

@@ -45,6 +45,15 @@ def test_pictures_are_drawn(evaluation, tmp_path):
         assert min(picture.shape[:2]) > 200 and picture.std() > 10
 
 
+def test_pictures_grow_with_the_classes(make_record, tmp_path):
+    count = 60
+    record = make_record("a", [A] * count, [0.9] * count, range(count), [A] * count, range(count))
+    measured = evaluate(findings_of([record]), tuple(f"class {number}" for number in range(count)))
+    curves = cv2.imread(str(write_report(measured, tmp_path)[1]))
+    legend = curves[:, int(curves.shape[1] * 0.8) :].min(axis=2).min(axis=1) < 100
+    assert not legend[:5].any() and not legend[-5:].any()  # nothing runs over the edge
+
+
 @pytest.mark.parametrize("found", [0, 1])
 def test_nothing_to_measure(make_record, tmp_path, found):
     record = make_record("a", [A][:found], [0.9][:found], [0][:found])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rsfoundation.detection.classes import DOTA_V1, FAIR1M_CLASSES
+from rsfoundation.detection.submission.hook import check_split
 from rsfoundation.detection.submission.metric import DetectionSubmission, list_images
 from rsfoundation.errors import DataError
 
@@ -85,3 +86,35 @@ def test_every_test_image_must_have_been_tested_and_no_other(tmp_path, images):
 def test_a_folder_without_images(tmp_path):
     with pytest.raises(DataError, match="no image"):
         list_images(tmp_path)
+
+
+def check(tmp_path, files, classes=DOTA_V1, **kwargs):
+    metric = DetectionSubmission(str(tmp_path / "out"), **kwargs)
+    metric.dataset_meta = {"classes": classes}
+    check_split(metric, files, "ms/test")
+
+
+def test_a_wrong_split_is_told_before_the_test(tmp_path, images):
+    patches = {f"{name}__64__0___0": f"{name}__64__0___0.png" for name in ("P0001", "P0002")}
+    check(tmp_path, patches, images=str(images))
+    check(tmp_path, {**patches, "P0001": "P0001.tif"}, images=str(images))
+    with pytest.raises(
+        DataError, match="1 of 2 test images are not in the split that is tested, first: P0002"
+    ):
+        check(tmp_path, {"P0001__64__0___0": "x.png"}, images=str(images))
+    with pytest.raises(DataError, match="1 images of the split are no test images, first: P7") as caught:
+        check(tmp_path, {**patches, "P7__64__0___0": "x.png"}, images=str(images))
+    assert "ms/test" in caught.value.where and "submission.split" in caught.value.cure
+
+
+def test_sizes_that_will_be_missing_are_told_before_the_test(tmp_path):
+    with pytest.raises(DataError, match="size of image 'P1' is not known"):
+        check(tmp_path, {"P1__64__0___0": "P1__64__0___0.png"}, FAIR1M_CLASSES)
+    check(tmp_path, {"P1__64__0___0": "P1.tif"}, FAIR1M_CLASSES)  # virtual: cut when it is loaded
+    check(tmp_path, {"P1__64__0___0": "P1__64__0___0.png"})  # DOTA's archives hold no sizes
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_test(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(FileExistsError):
+        DetectionSubmission(str(tmp_path / "out"))
