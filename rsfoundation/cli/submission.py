@@ -29,7 +29,8 @@ def submission(
     """Check archives against the rules of the DOTA and FAIR1M servers before they are uploaded.
 
     Looks at layout, class files, columns, scores, corners, repeated boxes and image names, and says the file,
-    the line and the cure of what the server would refuse. Exit status 2 when something is wrong.
+    the line and the cure of what the server would refuse. Names of patches and names with the suffix of an
+    image are refused with and without --images. Exit status 2 when something is wrong.
 
     Example: rsf info submission work_dirs/RUN/submission/Task1.zip --images data/DOTA/test/images
     """
@@ -38,14 +39,14 @@ def submission(
 
     known = list_images(images) if images is not None else None
     checked = [check_submission(path, known, classes or None) for path in archives]
-    rows = [(one.kind, one.path, one.files, one.images, one.detections, len(one.faults)) for one in checked]
+    rows = [(one.kind, one.path, one.files, one.images, one.detections, one.fault_count) for one in checked]
     table("submissions", ("for", "archive", "files", "images", "detections", "faults"), rows)
     for one in checked:
         if len(one.faults) > 1:
             shown = [
                 (fault.where.removeprefix(f"{one.path}/"), fault.what, fault.cure) for fault in one.faults
             ]
-            title = f"{one.path}: the first {min(_SHOWN, len(shown))} of {len(shown)} faults"
+            title = f"{one.path}: the first {min(_SHOWN, len(shown))} of {one.fault_count} faults"
             table(title, ("where", "what", "cure"), shown[:_SHOWN])
     for one in checked:
         one.refuse()

@@ -1,15 +1,18 @@
 """Zip archives: written the same whenever and wherever, read with errors that say what is wrong."""
 
+import lzma
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
 from rsfoundation.errors import DataError
 
 _LARGEST = 4 << 30  # bytes of text; ten million detections take one
+LONGEST_LINE = 1000  # characters; ten fields take under 300
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal results give equal bytes
 
 
@@ -49,7 +52,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
             where=path,
             cure="the servers take .zip only, no .tar.gz, .rar or .7z: zip -j Task1.zip Task1_*.txt",
         ) from error
-    except zlib.error as error:
+    except (zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:  # the last: a file's name
         raise DataError(f"the archive is damaged: {error}", where=path, cure="zip it again") from error
     except (RuntimeError, NotImplementedError) as error:  # a password; a method that Python lacks
         raise DataError(
@@ -88,4 +91,30 @@ def read_text(archive: zipfile.ZipFile, name: str) -> str:
     try:
         return archive.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"the file is no UTF-8 text: {error}", where=f"{archive.filename}/{name}") from error
+        raise _no_text(archive, name, error) from error
+
+
+def read_lines(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
+    """Yield the lines of one file without their ends, however large it is, a few kilobytes at a time.
+
+    Of a line longer than ``LONGEST_LINE`` one character more than that comes; the rest is skipped.
+
+    Raises:
+        DataError: It is no UTF-8 text.
+    """
+    with archive.open(name) as unpacked, TextIOWrapper(unpacked, encoding="utf-8-sig") as text:
+        try:
+            while piece := text.readline(LONGEST_LINE + 1):
+                yield piece.removesuffix("\n")
+                while len(piece) > LONGEST_LINE and not piece.endswith("\n"):
+                    piece = text.readline(LONGEST_LINE + 1)
+        except UnicodeDecodeError as error:
+            raise _no_text(archive, name, error) from error
+
+
+def _no_text(archive: zipfile.ZipFile, name: str, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"the file is no UTF-8 text: {error.reason}",  # it counts bytes from the start of a piece
+        where=f"{archive.filename}/{name}",
+        cure="write it as UTF-8: `grep -naxv '.*' FILE` shows the lines that are not",
+    )

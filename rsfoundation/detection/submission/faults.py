@@ -2,11 +2,23 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from math import isfinite
-
-from rsfoundation.errors import DataError
+from typing import NamedTuple
 
 _MOST = 1000  # faults that are worth keeping
+
+
+class Finding(NamedTuple):
+    """Something wrong, wherever it stands.
+
+    Attributes:
+        kind: Equal for all of one sort.
+        what: What was found and what was expected.
+        cure: What mends it.
+    """
+
+    kind: str
+    what: str
+    cure: str
 
 
 @dataclass(frozen=True)
@@ -28,58 +40,18 @@ class Fault:
 
 @dataclass
 class Faults:
-    """The faults of one archive."""
+    """The faults of one archive.
+
+    Attributes:
+        found: The first thousand; one more tells nothing new.
+        counts: How many there are of each kind, those that were not kept among them.
+    """
 
     found: list[Fault] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, kind: str, where: str, what: str, cure: str) -> None:
-        """Note a fault; after a thousand, one more tells nothing new."""
+    def add(self, where: str, finding: Finding) -> None:
+        """Note a fault and its place: archive, file in it and line."""
+        self.counts[finding.kind] += 1
         if len(self.found) < _MOST:
-            self.found.append(Fault(where, what, cure, kind))
-
-    def refuse(self) -> None:
-        """Raise the first fault, with the number of others of each kind.
-
-        Raises:
-            DataError: There is a fault.
-        """
-        if not self.found:
-            return
-        first, others = self.found[0], Counter(fault.kind for fault in self.found[1:])
-        told = ", ".join(f"{count} x {kind}" for kind, count in others.items())
-        more = f"; further faults: {told}{' and more' if len(self.found) == _MOST else ''}" if others else ""
-        raise DataError(
-            f"the server would not accept this: {first.what}{more}", where=first.where, cure=first.cure
-        )
-
-
-def bad_score(text: str) -> str | None:
-    """Say what is wrong with a score, if anything is."""
-    try:
-        score = float(text)
-    except ValueError:
-        return f"the score {text!r} is no number"
-    return None if 0 <= score <= 1 else f"the score {text} is outside 0..1"
-
-
-def numbers(fields: list[str]) -> list[float] | None:
-    """Return finite numbers, or ``None`` where a field is none."""
-    try:
-        values = [float(text) for text in fields]
-    except ValueError:
-        return None
-    return values if all(map(isfinite, values)) else None
-
-
-def area(corners: list[float]) -> float:
-    """Return the area within ``x1 y1 x2 y2 x3 y3 x4 y4``; 0 for crossed or collinear ones."""
-    points = list(zip(corners[0::2], corners[1::2], strict=True))
-
-    def turn(a: int, b: int, c: int) -> float:
-        (ax, ay), (bx, by), (cx, cy) = points[a], points[b], points[c]
-        return (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-
-    halves, others = (turn(0, 1, 2), turn(0, 2, 3)), (turn(1, 2, 3), turn(1, 3, 0))
-    # each diagonal of a crossed one has both triangles on one side of it
-    crossed = halves[0] * halves[1] < 0 and others[0] * others[1] < 0
-    return 0.0 if crossed else abs(sum(halves)) / 2
+            self.found.append(Fault(where, finding.what, finding.cure, finding.kind))
