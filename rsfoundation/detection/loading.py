@@ -2,8 +2,9 @@
 
 from mmcv.transforms import BaseTransform
 
-from rsfoundation.detection.pixels import OpenImages, read_image, read_window
+from rsfoundation.detection.pixels import OpenImages, read_window
 from rsfoundation.registry import TRANSFORMS
+from rsfoundation.structures.image_file import decode_image
 
 
 @TRANSFORMS.register_module()
@@ -29,7 +30,7 @@ class LoadImageFromFile(BaseTransform):
         path, window = str(results["img_path"]), results.get("window")
         # a window is copied: what follows may write to the image
         image = (
-            read_image(path) if window is None else read_window(self._open_images.open(path), *window).copy()
+            decode_image(path) if window is None else read_window(self._open_images.open(path), *window).copy()
         )
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results

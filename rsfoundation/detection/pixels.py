@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from rsfoundation.errors import DataError
+from rsfoundation.structures.image_file import decode_image
 
 PADDING = (104, 116, 124)  # BGR; the value of DOTA's and mmrotate's tools
 _TIFF = (".tif", ".tiff")
@@ -29,26 +30,6 @@ class Pixels(Protocol):
     def read(self, x: int, y: int, side: int) -> NDArray[np.uint8]:
         """Return the part of a square that lies in the image, BGR ``(h, w, 3)``; any thread may ask."""
         ...
-
-
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Decode an image file to BGR ``uint8`` ``(H, W, 3)``.
-
-    Raises:
-        DataError: The file is missing or cannot be decoded.
-    """
-    try:
-        content = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    except OSError as error:
-        raise DataError(f"image cannot be read: {error.strerror}", where=path) from error
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if image is None:
-        raise DataError(
-            f"image cannot be decoded ({content.size} bytes)",
-            where=path,
-            cure="replace the file, or let the data set leave such images out with on_error='skip'",
-        )
-    return np.asarray(image, dtype=np.uint8)
 
 
 def open_pixels(path: Path) -> Pixels:
@@ -124,7 +105,7 @@ class OpenImages:
 
 class _Decoded:
     def __init__(self, path: Path) -> None:
-        self._image = read_image(path)
+        self._image = decode_image(path)
         self.height, self.width = self._image.shape[:2]
         self.held = self._image.nbytes
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from rsfoundation.errors import DataError
+from rsfoundation.structures.image_file import decode_image
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
@@ -17,12 +18,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
     file = Path(path)
     if not file.is_file():
         raise DataError("the image does not exist", where=file)
-    picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.stat().st_size else None
-    if picture is None:
-        raise DataError(
-            "the file is no readable image", where=file, cure="replace it, or take it out of the data set"
-        )
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(decode_image(file), cv2.COLOR_BGR2RGB)
 
 
 def write_rgb(path: Path, picture: np.ndarray) -> None:

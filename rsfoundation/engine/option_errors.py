@@ -72,7 +72,7 @@ def _options(node: dict[str, Any]) -> set[str]:
     names: set[str] = set()
     for one in classes:
         if one is not object:
-            names |= set(inspect.signature(one.__init__).parameters)
+            names |= set(inspect.signature(vars(one).get("__init__", one)).parameters)
     return names - {"self", "args", "kwargs"}
 
 

@@ -20,9 +20,10 @@ from rsfoundation.detection.datasets.scan import Scan, file_name
 from rsfoundation.detection.label_table import LabelTable
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.detection.metainfo import complete_metainfo
-from rsfoundation.detection.pixels import image_size, read_image
+from rsfoundation.detection.pixels import image_size
 from rsfoundation.errors import ConfigError, DataError, nearest
 from rsfoundation.structures.dota_txt import Policy
+from rsfoundation.structures.image_file import decode_image
 from rsfoundation.structures.quads import in_order, is_outside
 
 Small = Literal["drop", "ignore"]
@@ -295,7 +296,7 @@ def _sizes(scan: Scan) -> NDArray[np.float64]:
 
 def _is_whole(path: str) -> bool:
     try:
-        read_image(path)
+        decode_image(path)
     except DataError:
         return False
     return True

@@ -131,7 +131,7 @@ class DOTADataset(OrientedDataset):
         return []
 
     def _described(self) -> str:
-        return f"{self.data_root}/{'+'.join(self.splits)}"
+        return str(Path(self.data_root) / "+".join(self.splits))
 
 
 def _known_version(version: str | float) -> DotaVersion:

@@ -26,7 +26,9 @@ class ClassCountHook(Hook):
             ConfigError: They differ.
         """
         classes = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("classes")
-        odd = [] if classes is None else [one for one in _heads(runner.model) if one[1] != len(classes)]
+        if classes is None:
+            return
+        odd = [one for one in _heads(runner.model) if one[1] != len(classes)]
         if odd:
             name, count = odd[0]
             more = f" (and {len(odd) - 1} more heads)" if len(odd) > 1 else ""

@@ -1,0 +1,71 @@
+"""Decoding whole image files to 8-bit colour: by OpenCV, and by Pillow where OpenCV goes wrong.
+
+OpenCV reads TIFFs with a fourth band that is marked as transparency, as GDAL marks the near infrared of four
+bands, with the colours multiplied by it; and it refuses some tilings. Pillow does neither, and is slower.
+"""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from rsfoundation.errors import DataError
+
+_TIFF = (b"II*\0", b"MM\0*")
+_EXTRA_SAMPLES, _UNASSOCIATED = 338, 2  # tag, and its value for transparency that colours are free of
+_MODES = ("L", "LA", "RGB", "RGBA")  # what Pillow turns into colours without guessing
+
+
+def decode_image(path: str | Path) -> NDArray[np.uint8]:
+    """Decode an image file to BGR ``uint8`` ``(H, W, 3)``; of more bands the first three are taken.
+
+    Raises:
+        DataError: The file is missing or cannot be decoded.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"image cannot be read: {error.strerror}", where=path) from error
+    decoders = (_by_pillow, _by_opencv) if _has_free_transparency(content) else (_by_opencv, _by_pillow)
+    image = next((found for found in (decode(content) for decode in decoders) if found is not None), None)
+    if image is None:
+        raise DataError(
+            f"no readable image: it cannot be decoded ({len(content)} bytes)",
+            where=path,
+            cure="replace the file, or leave such images out with on_error='skip'; rasters of more bands or "
+            "other numbers need the extra `geo`",
+        )
+    return image
+
+
+def _has_free_transparency(content: bytes) -> bool:
+    """Say whether a file is a TIFF with a band of transparency that OpenCV would multiply the colours by."""
+    if content[:4] not in _TIFF:
+        return False
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            return _UNASSOCIATED in (opened.tag_v2.get(_EXTRA_SAMPLES) or ())
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return False
+
+
+def _by_opencv(content: bytes) -> NDArray[np.uint8] | None:
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    return None if image is None else np.asarray(image, dtype=np.uint8)
+
+
+def _by_pillow(content: bytes) -> NDArray[np.uint8] | None:
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            if opened.mode not in _MODES:
+                return None
+            bands = np.asarray(opened, dtype=np.uint8)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+        return None
+    if bands.ndim == 2 or bands.shape[2] < 3:
+        grey = bands if bands.ndim == 2 else bands[..., 0]
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.ascontiguousarray(bands[..., 2::-1])
