@@ -12,7 +12,7 @@ import typer
 from rsfoundation.cli.console import say, table
 
 if TYPE_CHECKING:
-    from rsfoundation.data.prepare.cutting import CutReport
+    from rsfoundation.data.prepare.report import CutReport
     from rsfoundation.detection.cuts import Cut, PresetName
 
 
@@ -57,10 +57,18 @@ Rates = Annotated[
 ]
 Virtual = Annotated[
     bool,
-    typer.Option("--virtual", help="Write an index only: training cuts the images when it loads them."),
+    typer.Option(
+        "--virtual",
+        help="Write an index only: training cuts the images when it loads them. "
+        "Broken images are found then, unless --on-error skip looks for them.",
+    ),
 ]
 OnErrorOption = Annotated[
-    OnError, typer.Option("--on-error", help="skip: leave broken images and labels out and count them.")
+    OnError,
+    typer.Option(
+        "--on-error",
+        help="skip: leave broken images and labels out and count them; every image is decoded to know them.",
+    ),
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Threads.", min=1)]
 
@@ -121,7 +129,9 @@ def dota(
     rates: Rates = None,
     version: Annotated[
         Version | None,
-        typer.Option("--version", help="Take labels from a folder that names it, as labelTxt-v1.5."),
+        typer.Option(
+            "--version", help="Take labels from a folder that names it, as labelTxt-v1.5, if there."
+        ),
     ] = None,
     virtual: Virtual = False,
     on_error: OnErrorOption = OnError.fail,
@@ -209,6 +219,14 @@ def labels(
         typer.Option("--to", help="dota: labelTxt/ and classes.txt. coco: annotations.json with polygons."),
     ],
     split: Annotated[list[str], typer.Option("--split", "-s", help="Split, repeatable, such as trainval.")],
+    version: Annotated[
+        Version | None,
+        typer.Option("--version", help="Of DOTA: its classes, and labels from a folder that names it."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="File with your own classes, one a line; looked for in ROOT first."),
+    ] = None,
     on_error: OnErrorOption = OnError.fail,
 ) -> None:
     """Write the oriented boxes of a data set as DOTA text files or as one COCO json, for other tools.
@@ -219,7 +237,16 @@ def labels(
 
     from rsfoundation.data.prepare.labels import convert_labels
 
-    report = convert_labels(kind, root, out, splits=split, form=form.value, on_error=on_error.value)
+    report = convert_labels(
+        kind,
+        root,
+        out,
+        splits=split,
+        form=form.value,
+        version=version.value if version else None,
+        classes=classes,
+        on_error=on_error.value,
+    )
     rows = [(what, count) for what, count in asdict(report).items() if isinstance(count, int)]
     table("labels", ("what", "count"), rows)
     say(f"folder: {report.out}")

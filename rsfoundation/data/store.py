@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
@@ -28,11 +28,40 @@ def refuse_foreign(folder: Path, maker: str) -> None:
         )
 
 
+def refuse_own_sources(folder: Path, files: Iterable[Path]) -> None:
+    """Check that none of the files which a folder is made from lies in it: they would go with the older one.
+
+    Raises:
+        DataError: One does.
+    """
+    home = folder.resolve()
+    for parent in dict.fromkeys(file.parent for file in files):
+        if parent.resolve().is_relative_to(home):
+            raise DataError(
+                f"the folder to make holds files that it is made from: those of {parent}",
+                where=folder,
+                cure="choose another folder for the result",
+            )
+
+
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Let one process at a time work below ``root``; others wait."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as handle:
+    """Let one process at a time work below ``root``; others wait.
+
+    Raises:
+        DataError: Nothing can be written there.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / ".lock").open("w")
+    except OSError as error:
+        problem = (error.strerror or str(error)).lower()
+        raise DataError(
+            f"nothing can be written to the folder: {problem}",
+            where=root,
+            cure="choose a folder that you may write to; no part of its path may be a file",
+        ) from error
+    with lock as handle:
         flock(handle, LOCK_EX)
         try:
             yield
@@ -40,14 +69,21 @@ def locked(root: Path) -> Iterator[None]:
             flock(handle, LOCK_UN)
 
 
-def stage(folder: Path) -> Path:
-    """Return an empty folder beside ``folder`` to make its content in; leftovers of a broken run go."""
+@contextmanager
+def stage(folder: Path) -> Iterator[Path]:
+    """Lend an empty folder beside ``folder`` to make its content in; it goes at the end unless published.
+
+    Leftovers of a run that was killed go first.
+    """
     staging = folder.with_name(f".{folder.name}.partial")
     for leftover in (staging, _outgoing(folder)):
         if leftover.exists():
             shutil.rmtree(leftover)
     staging.mkdir(parents=True)
-    return staging
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # an error here would stand before the one that matters
 
 
 def publish(staging: Path, folder: Path, manifest: Manifest) -> None:

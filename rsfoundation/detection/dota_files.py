@@ -10,11 +10,12 @@ from rsfoundation.errors import DataError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LABEL_FOLDERS = ("labelTxt", "annfiles")  # as distributed, and as tiled
 _LAYOUT = (
-    "expected <root>/<split>/images/*.png and <root>/<split>/labelTxt/*.txt (tiled data: annfiles/*.txt)"
+    "expected <root>/<split>/images/*.png and <root>/<split>/labelTxt/*.txt "
+    "(tiled data: annfiles/*.txt; FAIR1M: labelXml/*.xml)"
 )
 _CURE = (
-    "make the folder with `rsf prepare` (data/README.md has the command of each data set, "
-    "`rsf prepare toy` draws the toy scenes), or point data_root at yours"
+    "point at a folder of that layout: <root>/<split> for `rsf prepare`, data_root and split in a config "
+    "(data/README.md has the command that makes it for each data set; `rsf prepare toy` draws the toy scenes)"
 )
 
 
@@ -54,7 +55,7 @@ def find_split(
         if not needed.is_dir():
             raise DataError(f"data folder not found: {needed}; {_LAYOUT}", where=needed, cure=_CURE)
     images = list_images(folder / "images")
-    label_folder = _label_folder(folder, label_dir, version)
+    label_folder = find_label_folder(folder, label_dir, version)
     return pair_up(images, sorted(label_folder.glob("*.txt")) if label_folder else None)
 
 
@@ -69,7 +70,7 @@ def pair_up(images: Sequence[Path], labels: Sequence[Path] | None) -> SplitFiles
 
 def find_label(image: Path) -> Path | None:
     """Return the label file of ``<split>/images/<name>.<suffix>``, or ``None`` where there is none."""
-    folder = _label_folder(image.parent.parent, None)
+    folder = find_label_folder(image.parent.parent)
     label = folder / f"{image.stem}.txt" if folder and image.parent.name == "images" else None
     return label if label and label.is_file() else None
 
@@ -98,16 +99,33 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return tuple(images)
 
 
-def _label_folder(folder: Path, label_dir: str | None, version: str | None = None) -> Path | None:
+def find_label_folder(folder: Path, label_dir: str | None = None, version: str | None = None) -> Path | None:
+    """Return the label folder of a split, or ``None`` where there is none.
+
+    Args:
+        folder: Of the split.
+        label_dir: Its name below the split; found by the usual names when ``None``.
+        version: Of DOTA. A folder with this version in its name goes before the usual ones.
+
+    Raises:
+        DataError: There is no folder ``label_dir``.
+    """
     if label_dir is None:
-        names = [*_versioned(folder.name, version), *LABEL_FOLDERS] if version else LABEL_FOLDERS
-        return next((folder / name for name in names if (folder / name).is_dir()), None)
+        usual = [folder / name for name in LABEL_FOLDERS]
+        places = [*version_folders(folder, version), *usual] if version else usual
+        return next((place for place in places if place.is_dir()), None)
     if not (folder / label_dir).is_dir():
         raise DataError(f"label folder {label_dir!r} not found", where=folder / label_dir, cure=_CURE)
     return folder / label_dir
 
 
-def _versioned(split: str, version: str) -> list[str]:
-    """Return the names that folders with the labels of one version of DOTA have in the known mirrors."""
+def version_folders(folder: Path, version: str) -> list[Path]:
+    """Return where the known mirrors have the labels of one version of DOTA below a split."""
     outer = f"labelTxt-v{version}"
-    return [f"{outer}/labelTxt", f"{outer}/DOTA-v{version}_{split}", outer, f"annotations/version{version}"]
+    names = (
+        f"{outer}/labelTxt",
+        f"{outer}/DOTA-v{version}_{folder.name}",
+        outer,
+        f"annotations/version{version}",
+    )
+    return [folder / name for name in names]

@@ -14,6 +14,7 @@ from typing import Literal
 from rsfoundation.errors import DataError
 
 Policy = Literal["fail", "skip"]
+SKIPPING = "--on-error skip (on_error='skip' in a config)"  # how a user asks for the second, in cures
 
 _HEADER_KEYS = ("imagesource", "gsd", "acquisition dates")  # the last one: some files of version 2.0
 _EXPECTED = "expected 'x1 y1 x2 y2 x3 y3 x4 y4 class [difficulty]'"
@@ -83,7 +84,7 @@ def read_dota_txt(path: str | Path, policy: Policy = "fail") -> DotaLabel:
                 raise DataError(
                     f"malformed label line: {error}; {_EXPECTED}",
                     where=f"{path}:{number}",
-                    cure="mend the line, or let the data set leave such lines out with on_error='skip'",
+                    cure=f"mend the line, or leave such lines out with {SKIPPING}",
                 ) from None
             skipped.append(f"{path}:{number}: {error}")
     return DotaLabel(tuple(objects), header.get("imagesource"), _parse_gsd(header.get("gsd")), tuple(skipped))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from rsfoundation.errors import DataError
+from rsfoundation.structures.dota_txt import SKIPPING
 
 _TIFF = (b"II*\0", b"MM\0*")
 _EXTRA_SAMPLES, _UNASSOCIATED = 338, 2  # tag, and its value for transparency that colours are free of
@@ -35,7 +36,7 @@ def decode_image(path: str | Path) -> NDArray[np.uint8]:
         raise DataError(
             f"no readable image: it cannot be decoded ({len(content)} bytes)",
             where=path,
-            cure="replace the file, or leave such images out with on_error='skip'; rasters of more bands or "
+            cure=f"replace the file, or leave such images out with {SKIPPING}; rasters of more bands or "
             "other numbers need the extra `geo`",
         )
     return image

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from rsfoundation.data.store import locked, publish, refuse_foreign, stage
+from rsfoundation.data.store import locked, publish, refuse_foreign, refuse_own_sources, stage
 from rsfoundation.errors import DataError
 from rsfoundation.structures.manifest import MANIFEST, Manifest, read_manifest
 
@@ -13,9 +13,9 @@ OURS = Manifest("maker", {"seed": 1}, {"files": 1})
 
 
 def make(folder, text="new", manifest=OURS):
-    staging = stage(folder)
-    (staging / "file").write_text(text)
-    publish(staging, folder, manifest)
+    with stage(folder) as staging:
+        (staging / "file").write_text(text)
+        publish(staging, folder, manifest)
 
 
 def test_a_published_folder_carries_its_manifest(tmp_path):
@@ -38,6 +38,41 @@ def test_leftovers_of_a_broken_run_go(tmp_path, leftover):
     make(tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["file", MANIFEST]
+
+
+@pytest.mark.parametrize("error", [DataError("full"), KeyboardInterrupt])
+def test_a_run_that_stops_leaves_nothing_and_what_was_there_stays(tmp_path, error):
+    make(tmp_path / "set", "old")
+    with pytest.raises((DataError, KeyboardInterrupt)), stage(tmp_path / "set") as staging:
+        (staging / "images").mkdir()
+        (staging / "images/file").write_text("half")
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert (tmp_path / "set/file").read_text() == "old"
+
+
+def test_a_folder_that_is_not_published_goes(tmp_path):
+    with stage(tmp_path / "set") as staging:
+        (staging / "file").write_text("new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_a_folder_is_made_from_are_not_in_it(tmp_path):
+    (tmp_path / "set/images").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    for folder in ("set", "link", "set/images", "."):
+        with pytest.raises(DataError, match="holds files that it is made from"):
+            refuse_own_sources(tmp_path / folder, [tmp_path / "set/images/a.png"])
+    for folder in ("set/images/deeper", "se", "another"):
+        refuse_own_sources(tmp_path / folder, [tmp_path / "set/images/a.png"])
+
+
+@pytest.mark.parametrize("root", ["file", "file/deeper"])
+def test_a_place_that_takes_no_folder_is_named(tmp_path, root):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="nothing can be written") as caught, locked(tmp_path / root):
+        pass
+    assert caught.value.where == str(tmp_path / root) and caught.value.cure
 
 
 def test_foreign_folders_stay(tmp_path):

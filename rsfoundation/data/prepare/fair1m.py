@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsfoundation.data.prepare.cutting import CutReport, Options, cut_sources
-from rsfoundation.data.prepare.patches import Source
+from rsfoundation.data.prepare.cutting import Options, cut_sources
+from rsfoundation.data.prepare.report import CutReport
+from rsfoundation.data.prepare.sources import Sources
 from rsfoundation.detection.cuts import FAIR1M_CUTS, Cut
 from rsfoundation.detection.datasets.fair1m_xml import find_fair1m, image_names, read_fair1m_xml
+from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import Policy
 
 MAKER = "rsfoundation prepare fair1m"
@@ -35,14 +37,21 @@ def cut_fair1m(
         virtual: Write the index only; data sets cut the images when they load them.
 
     Raises:
-        DataError: A source is missing or broken, or ``out`` holds something else.
+        DataError: A source is missing or broken, or ``out`` lies in it or holds something else.
         ConfigError: The windows make no sense.
     """
+    for folder in sources:
+        _refuse_inside(Path(folder), Path(out))
     parts = [part for folder in sources for part in find_fair1m(Path(folder))]
-    names = image_names(parts)
-    jobs = [
-        Source(names[image], image, label, files.labelled, read_fair1m_xml)
-        for files in parts
-        for image, label in zip(files.images, files.labels, strict=True)
-    ]
-    return cut_sources(MAKER, jobs, out, Options(cut, on_error, workers, virtual))
+    material = Sources.of(parts, name=image_names(parts).__getitem__, read=read_fair1m_xml)
+    return cut_sources(MAKER, material, out, Options(cut, on_error, workers, virtual))
+
+
+def _refuse_inside(source: Path, out: Path) -> None:
+    """Refuse a result inside the source: folders with ``images/`` below it are read as its parts."""
+    if out.resolve().is_relative_to(source.resolve()):
+        raise DataError(
+            f"the folder to make lies in the source {source}, where it would be read as a part of it",
+            where=out,
+            cure="choose a folder elsewhere",
+        )

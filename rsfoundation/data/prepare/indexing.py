@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsfoundation.data.prepare.patches import Plan, Source
+from rsfoundation.data.prepare.patches import Plan
+from rsfoundation.data.prepare.sources import Source
 from rsfoundation.detection.datasets.reading import read_labels
 from rsfoundation.detection.dota_files import find_split
 from rsfoundation.detection.label_table import LabelTable
@@ -71,13 +72,7 @@ def part_of(plan: Plan) -> Part:
 
 
 def index_of_parts(folder: Path, parts: Sequence[Part]) -> PatchIndex:
-    """Make the index of a virtual folder, in the order that patch files would have.
-
-    Raises:
-        DataError: There is no part.
-    """
-    if not parts:
-        raise DataError("no image is left to cut", where=folder, cure="look at the broken ones")
+    """Make the index of a virtual folder of one part or more, in the order that patch files would have."""
     names = [name for part in parts for name in part.names]
     order = np.array(sorted(range(len(names)), key=lambda row: f"{names[row]}.png"))
     owners = np.repeat(np.arange(len(parts)), [len(part.names) for part in parts])[order]

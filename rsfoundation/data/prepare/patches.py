@@ -13,35 +13,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rsfoundation.data.prepare.sources import Source
 from rsfoundation.data.tiling import Placement, Tile, object_areas, place_objects, tiles_of
 from rsfoundation.detection.cuts import Cut
-from rsfoundation.detection.datasets.reading import LabelReader
 from rsfoundation.detection.label_table import LabelTable
 from rsfoundation.detection.patch_names import PatchName
 from rsfoundation.detection.pixels import Pixels, image_size, open_pixels, read_window
 from rsfoundation.errors import DataError
-from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy, read_dota_txt, write_dota_txt
+from rsfoundation.structures.dota_txt import SKIPPING, DotaLabel, DotaObject, Policy, write_dota_txt
+from rsfoundation.structures.quads import is_outside
 
 CUT_DIFFICULTY = 2
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image and its label file.
-
-    Attributes:
-        name: What its patches are called after.
-        image: Image file.
-        label: Label file, if it has one.
-        labelled: Whether its split has labels: tells a missing file from a split without.
-        read: Reads the label file.
-    """
-
-    name: str
-    image: Path
-    label: Path | None
-    labelled: bool
-    read: LabelReader = read_dota_txt
 
 
 @dataclass(frozen=True)
@@ -52,7 +34,7 @@ class Plan:
         source: The image.
         tiles: Its windows.
         table: Their objects, in pixels of each window.
-        counts: What the image adds to the figures of :class:`~.cutting.CutReport`.
+        counts: What the image adds to the figures of :class:`~.report.CutReport`.
     """
 
     source: Source
@@ -70,20 +52,18 @@ BROKEN = {"broken": 1}  # what an image that is left out adds to the figures
 
 
 def plan_image(cut: Cut, on_error: Policy, source: Source) -> Plan | None:
-    """Lay out the windows of one image by the head of its file.
+    """Lay out the windows of one image: by the head of its file under ``fail``, decoding it under ``skip``.
 
     Returns:
         The plan; ``None`` for a broken image or label file under ``skip``.
 
     Raises:
-        DataError: Under ``fail``, the image or its labels are broken.
+        DataError: Under ``fail``, the head of the image or its labels are broken.
     """
-    try:
-        return _plan(cut, source, _read_label(source, on_error), *image_size(source.image))
-    except DataError:
-        if on_error == "fail":
-            raise
-        return None
+    if on_error == "skip":
+        opened = _open(cut, on_error, source)
+        return opened[0] if opened else None
+    return _plan(cut, source, _read_label(source, on_error), *image_size(source.image))
 
 
 def cut_image(
@@ -99,30 +79,63 @@ def cut_image(
         source: What to cut.
 
     Returns:
-        What the image adds to the figures of :class:`~.dota.CutReport`.
+        What the image adds to the figures of :class:`~.report.CutReport`.
 
     Raises:
         DataError: Under ``fail``, the image or its labels are broken; a patch cannot be written.
     """
-    try:
-        label = _read_label(source, on_error)
-        pixels = open_pixels(source.image)
-    except DataError:
-        if on_error == "fail":
-            raise
+    opened = _open(cut, on_error, source)
+    if opened is None:
         return BROKEN
-    plan = _plan(cut, source, label, pixels.width, pixels.height)
+    plan, pixels = opened
     save = partial(_save_patch, folder, pixels, source.labelled)
     list(pool.map(save, plan.names, plan.tiles, plan.table.objects()))
     return plan.counts
 
 
+def _open(cut: Cut, on_error: Policy, source: Source) -> tuple[Plan, Pixels] | None:
+    """Open an image and lay out its windows; under ``skip`` each is read once, so that none fails later.
+
+    Returns:
+        Plan and image; ``None`` for a broken image or label file under ``skip``.
+
+    Raises:
+        DataError: Under ``fail``, the image or its labels are broken.
+    """
+    try:
+        label = _read_label(source, on_error)
+        pixels = open_pixels(source.image)
+        plan = _plan(cut, source, label, pixels.width, pixels.height)
+        if on_error == "skip":
+            for tile in plan.tiles:
+                pixels.read(tile.x, tile.y, tile.size)
+    except DataError:
+        if on_error == "fail":
+            raise
+        return None
+    return plan, pixels
+
+
 def _plan(cut: Cut, source: Source, label: DotaLabel, width: int, height: int) -> Plan:
     tiles = tiles_of(cut, width, height)
-    objects = LabelTable.of([label.objects])
+    kept, left_out = _kept(label, width, height)
+    objects = LabelTable.of([kept])
     placements = place_objects(objects.quads, tiles, cut.min_object_share)
-    table = _in_windows(objects, tiles, placements)
-    return Plan(source, tuple(tiles), table, _count(label, objects.quads, placements))
+    counts = {**left_out, **_count(len(kept), placements), "objects": len(label.objects)}
+    return Plan(source, tuple(tiles), _in_windows(objects, tiles, placements), counts)
+
+
+def _kept(label: DotaLabel, width: int, height: int) -> tuple[tuple[DotaObject, ...], dict[str, int]]:
+    """Return the objects that have an area within reach of the image; count what is left out.
+
+    The padding of a window larger than the image would hold the others: data sets leave them out, too.
+    """
+    quads = np.array([item.quad for item in label.objects], dtype=np.float64).reshape(-1, 8)
+    flat = object_areas(quads) == 0
+    outside = ~flat & is_outside(quads, (width, height))
+    kept = tuple(item for item, gone in zip(label.objects, flat | outside, strict=True) if not gone)
+    counts = {"degenerate": int(flat.sum()), "outside": int(outside.sum()), "malformed": len(label.skipped)}
+    return kept, counts
 
 
 def _read_label(source: Source, on_error: Policy) -> DotaLabel:
@@ -132,7 +145,8 @@ def _read_label(source: Source, on_error: Policy) -> DotaLabel:
         raise DataError(
             "the image has no label file",
             where=source.image,
-            cure="add an empty .txt for an image without objects, or skip such images with on_error='skip'",
+            cure="add the label file, with no object where the image shows none, or leave such images out "
+            f"with {SKIPPING}",
         )
     return DotaLabel(())
 
@@ -165,17 +179,12 @@ def _in_windows(objects: LabelTable, tiles: Sequence[Tile], placements: Sequence
     )
 
 
-def _count(label: DotaLabel, quads: np.ndarray, placements: Sequence[Placement]) -> dict[str, int]:
-    placed = {index for placement in placements for index in placement.index}
-    flat = set(np.flatnonzero(object_areas(quads) == 0).tolist())
+def _count(objects: int, placements: Sequence[Placement]) -> dict[str, int]:
     return {
         "images": 1,
         "patches": len(placements),
         "empty_patches": sum(not placement.index for placement in placements),
-        "objects": len(quads),
         "placed": sum(len(placement.index) for placement in placements),
         "cut": sum(sum(placement.cut) for placement in placements),
-        "lost": len(quads) - len(placed | flat),
-        "degenerate": len(flat),
-        "malformed": len(label.skipped),
+        "lost": objects - len({index for placement in placements for index in placement.index}),
     }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -126,12 +127,13 @@ def _is_complete(folder: Path, parameters: dict[str, Any]) -> bool:
 
 def _make(folders: dict[str, Path], jobs: Sequence[_Job], parameters: dict[str, Any], workers: int) -> None:
     MMLogger.get_current_instance().info(f"drawing {len(jobs)} toy scenes for {', '.join(folders)}")
-    staged = {task: stage(folder) for task, folder in folders.items()}
-    draw = partial(_draw, parameters["seed"], staged)
-    records = run_jobs(draw, jobs, workers=workers, title="drawing toy scenes")
-    for task, folder in folders.items():
-        mine = [(job.split, made[task]) for job, made in zip(jobs, records, strict=True)]
-        publish(staged[task], folder, Manifest(MAKER, parameters, _finish(task, staged[task], mine)))
+    with ExitStack() as stack:
+        staged = {task: stack.enter_context(stage(folder)) for task, folder in folders.items()}
+        draw = partial(_draw, parameters["seed"], staged)
+        records = run_jobs(draw, jobs, workers=workers, title="drawing toy scenes")
+        for task, folder in folders.items():
+            mine = [(job.split, made[task]) for job, made in zip(jobs, records, strict=True)]
+            publish(staged[task], folder, Manifest(MAKER, parameters, _finish(task, staged[task], mine)))
 
 
 def _draw(seed: int, folders: dict[str, Path], job: _Job) -> dict[str, Record]:

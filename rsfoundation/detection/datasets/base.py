@@ -22,7 +22,7 @@ from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.detection.metainfo import complete_metainfo
 from rsfoundation.detection.pixels import image_size
 from rsfoundation.errors import ConfigError, DataError, nearest
-from rsfoundation.structures.dota_txt import Policy
+from rsfoundation.structures.dota_txt import SKIPPING, Policy
 from rsfoundation.structures.image_file import decode_image
 from rsfoundation.structures.quads import in_order, is_outside
 
@@ -189,7 +189,8 @@ class OrientedDataset(BaseDetDataset):
             f"unknown class {name!r}{f'; {hint}' if hint else ''} "
             f"({len(unknown)} objects of unknown classes in {files} files)",
             where=f"{label}:{table.lines[first]}" if table.lines[first] else label,
-            cure="mend the label, list the class in metainfo=dict(classes=(...)), or set on_error='skip'",
+            cure="mend the label, list the class in metainfo=dict(classes=(...)) or in a file for --classes, "
+            f"or leave such objects out with {SKIPPING}",
         )
 
     def _checked(self, scan: Scan, labels: NDArray[np.int64]) -> Entries:
@@ -206,7 +207,8 @@ class OrientedDataset(BaseDetDataset):
         ends = np.concatenate([[0], np.cumsum(keep)])[table.ends]
         quads = table.quads[keep]
         quads[crossed[keep]] = in_order(quads[crossed[keep]])
-        return Entries.of(scan.pictures, ends, quads, labels[keep], self._ignored(table)[keep])
+        ignored, difficulties = self._ignored(table)[keep], table.difficulties[keep]
+        return Entries.of(scan.pictures, ends, quads, labels[keep], ignored, difficulties)
 
     def _small_kind(self) -> str:
         dropped = self.min_side >= _FLAT and self.small == "drop"

@@ -26,6 +26,7 @@ class Entries(Sequence[dict]):
         quads: Corners ``(M, 8)`` in pixels of the image.
         labels: Class of each object.
         ignored: 1 for objects that are neither trained on nor counted.
+        difficulties: Of each object, as labelled.
     """
 
     names: NDArray[np.str_]
@@ -36,6 +37,7 @@ class Entries(Sequence[dict]):
     quads: NDArray[np.float64]
     labels: NDArray[np.int64]
     ignored: NDArray[np.int64]
+    difficulties: NDArray[np.int32]
 
     @classmethod
     def of(
@@ -45,6 +47,7 @@ class Entries(Sequence[dict]):
         quads: NDArray[np.float64],
         labels: NDArray[np.int64],
         ignored: NDArray[np.int64],
+        difficulties: NDArray[np.int32],
     ) -> "Entries":
         """Put images and objects together."""
         return cls(
@@ -56,6 +59,7 @@ class Entries(Sequence[dict]):
             quads,
             labels,
             ignored,
+            difficulties,
         )
 
     def __len__(self) -> int:
@@ -102,6 +106,7 @@ class Entries(Sequence[dict]):
             quads=self.quads[objects],
             labels=self.labels[objects],
             ignored=self.ignored[objects],
+            difficulties=self.difficulties[objects],
         )
 
     def with_objects(self) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from rsfoundation.detection.datasets.voc_xml import parse_xml, read_objects, read_size, read_text
 from rsfoundation.detection.dota_files import SplitFiles, list_images, pair_up
 from rsfoundation.errors import DataError
-from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy
+from rsfoundation.structures.dota_txt import SKIPPING, DotaLabel, DotaObject, Policy
 
 LABEL_FOLDERS = ("labelXml", "labelXmls")
 _NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
@@ -34,7 +34,7 @@ def read_fair1m_xml(path: Path, policy: Policy = "fail") -> DotaLabel:
         raise DataError(
             "no label file of FAIR1M: there is no <objects>",
             where=path,
-            cure="replace it, or leave it out with on_error='skip'",
+            cure=f"replace it, or leave it out with {SKIPPING}",
         )
     objects, skipped = read_objects(root.findall("objects/object"), _object, path, policy)
     source = (root.findtext("source/origin") or "").strip() or None

@@ -8,7 +8,7 @@ from rsfoundation.detection.datasets.scan import Scan
 from rsfoundation.detection.dota_files import SplitFiles
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.errors import DataError
-from rsfoundation.structures.dota_txt import Policy
+from rsfoundation.structures.dota_txt import SKIPPING, Policy
 
 
 def read_folders(
@@ -53,7 +53,8 @@ def _check(files: SplitFiles, policy: Policy, left_out: LeftOut, needs_labels: b
             raise DataError(
                 f"{len(bare)} of {len(files.images)} images have no label file",
                 where=bare[0],
-                cure="add an empty .txt for an image without objects, or set on_error='skip'",
+                cure="add the label files, with no object where an image shows none, or leave such images "
+                f"out with {SKIPPING}",
             )
         left_out.note("images without a label file", [image.name for image in bare])
     left_out.note("label files without an image", [label.name for label in files.orphans])

@@ -22,7 +22,7 @@ from rsfoundation.detection.datasets.voc_xml import (
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.errors import DataError
 from rsfoundation.registry import DATASETS
-from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy
+from rsfoundation.structures.dota_txt import SKIPPING, DotaLabel, DotaObject, Policy
 
 _LISTS = ("ImageSets", "")
 _IMAGES = ("FullDataSet/AllImages", "AllImages")
@@ -94,7 +94,7 @@ def read_hrsc_xml(path: Path, policy: Policy = "fail", *, classwise: bool = Fals
         raise DataError(
             "no label file of HRSC2016: there is neither <HRSC_Objects> nor <Img_SizeWidth>",
             where=path,
-            cure="replace it, or leave it out with on_error='skip'",
+            cure=f"replace it, or leave it out with {SKIPPING}",
         )
     nodes = root.findall("HRSC_Objects/HRSC_Object")
     objects, skipped = read_objects(nodes, lambda node: _object(node, classwise), path, policy)

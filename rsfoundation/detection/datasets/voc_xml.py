@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from rsfoundation.errors import DataError
 from rsfoundation.structures.boxes import rbox_to_quad
-from rsfoundation.structures.dota_txt import DotaLabel, DotaObject, Policy
+from rsfoundation.structures.dota_txt import SKIPPING, DotaLabel, DotaObject, Policy
 
 BoxKind = Literal["oriented", "horizontal"]
 _ORDER = ("left_top", "right_top", "right_bottom", "left_bottom")
@@ -69,7 +69,7 @@ def read_objects(
         except ValueError as error:
             sentence = f"malformed object: {error}"
             if policy == "fail":
-                cure = "mend the object, or let the data set leave such objects out with on_error='skip'"
+                cure = f"mend the object, or leave such objects out with {SKIPPING}"
                 raise DataError(sentence, where=f"{path}, object {number}", cure=cure) from None
             skipped.append(f"{path}, object {number}: {error}")
     return tuple(objects), tuple(skipped)

@@ -134,3 +134,65 @@ def test_a_second_run_replaces_the_first(source, tmp_path):
     convert(source, tmp_path / "out", "dota")
     assert not (tmp_path / "out/annotations.json").exists()
     assert json.loads((tmp_path / "out/manifest.json").read_text())["parameters"]["form"] == "dota"
+
+
+def test_difficulties_come_out_as_they_were_labelled(source, tmp_path):
+    (source / "train/labelTxt/P1.txt").write_text(
+        "".join(f"{x} 10 {x + 8} 10 {x + 8} 20 {x} 20 ship {level}\n" for level, x in enumerate((5, 20, 35)))
+    )
+    report = convert(source, tmp_path / "coco", "coco")
+    assert (report.objects, report.difficult) == (5, 2)
+    record = json.loads((tmp_path / "coco/annotations.json").read_text())
+    assert [item["difficult"] for item in record["annotations"] if item["image_id"] == 1] == [0, 1, 2]
+    convert(source, tmp_path / "dota", "dota")
+    written = (tmp_path / "dota/labelTxt/P1.txt").read_text().splitlines()
+    assert [line.split()[-1] for line in written] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("version", "objects", "left_out"), [(None, 4, "helipad"), ("1.5", 5, "helipad"), ("2.0", 6, None)]
+)
+def test_versions_of_dota_have_their_classes(source, tmp_path, said, version, objects, left_out):
+    text = LABELS["P1"] + "".join(
+        f"{x} 25 {x + 9} 25 {x + 9} 40 {x} 40 {name} 0\n"
+        for x, name in ((5, "container-crane"), (20, "helipad"))
+    )
+    (source / "train/labelTxt/P1.txt").write_text(text)
+    assert convert(source, tmp_path / "out", "dota", version=version).objects == objects
+    assert left_out is None or f"1 objects of class {left_out}" in said.text
+    classes = (tmp_path / "out/classes.txt").read_text().splitlines()
+    assert len(classes) == {None: 15, "1.5": 16, "2.0": 18}[version]
+
+
+def test_a_version_takes_the_label_folder_that_names_it(source, tmp_path):
+    (source / "train/labelTxt-v1.5").mkdir()
+    for name in LABELS:
+        (source / f"train/labelTxt-v1.5/{name}.txt").write_text("5 5 20 5 20 15 5 15 container-crane 0\n")
+    assert convert(source, tmp_path / "out", "coco", version="1.5").objects == 3
+    with pytest.raises(ConfigError, match="there are no versions of dior"):
+        convert_labels("dior", source, tmp_path / "out", splits=["train"], form="dota", version="1.5")
+
+
+@pytest.mark.parametrize("place", ["DOTA", "elsewhere"])
+def test_classes_of_your_own(source, tmp_path, place):
+    (source / "train/labelTxt/P1.txt").write_text("5 5 20 5 20 15 5 15 barge 0\n")
+    with pytest.raises(DataError, match="unknown class 'barge'"):
+        convert(source, tmp_path / "out", "coco")
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "mine.txt").write_text("barge\nship\n")
+    classes = Path("mine.txt") if place == "DOTA" else tmp_path / place / "mine.txt"
+    report = convert(source, tmp_path / "out", "coco", classes=classes)
+    record = json.loads((tmp_path / "out/annotations.json").read_text())
+    assert [item["name"] for item in record["categories"]] == ["barge", "ship"]
+    assert report.objects == len(record["annotations"]) == 2
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["parameters"]["classes"] == ["barge", "ship"]
+    with pytest.raises(DataError, match="class list cannot be read"):
+        convert(source, tmp_path / "other", "coco", classes=Path("missing.txt"))
+
+
+def test_the_source_is_not_replaced_by_its_own_labels(source, tmp_path):
+    convert(source, tmp_path / "again/train", "dota")
+    with pytest.raises(DataError, match="holds files that it is made from"):
+        convert(tmp_path / "again", tmp_path / "again/train", "coco")
+    assert (tmp_path / "again/train/labelTxt/P1.txt").is_file()

@@ -120,8 +120,14 @@ def test_equal_input_is_used_again_and_changed_input_is_cut_anew(source, tmp_pat
 
 def test_foreign_folders_and_equal_names_are_refused(source, tmp_path):
     before = digests(source)
-    with pytest.raises(DataError, match="was not made by"):
-        cut_dota([source], source, cut=SMALL)
+    for mine, problem in (
+        (source, "holds files that it is made from"),
+        (tmp_path / "mine", "was not made by"),
+    ):
+        (mine / "notes").mkdir(parents=True)
+        with pytest.raises(DataError, match=problem):
+            cut_dota([source], mine, cut=SMALL)
+        assert (mine / "notes").is_dir()
     assert digests(source) == before
     with pytest.raises(DataError, match="two images are called P0001"):
         cut_dota([source, source], tmp_path / "out", cut=SMALL)
@@ -170,7 +176,7 @@ def test_real_images(tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["ss", "ms"])
-def test_every_object_is_in_a_window_or_counted_as_lost(tmp_path, preset):
+def test_every_object_is_in_a_window_or_counted(tmp_path, preset):
     """Objects are named one by one, so that each can be found again in the patches."""
     rng = np.random.default_rng(4)
     folder = tmp_path / "full"
@@ -186,5 +192,5 @@ def test_every_object_is_in_a_window_or_counted_as_lost(tmp_path, preset):
     report = cut_dota([folder], tmp_path / "out", cut=DOTA_CUTS[preset], virtual=True)
     table = read_index(tmp_path / "out").table
     found = {table.names[kind] for kind in table.kinds}
-    assert len(found) + report.lost == report.objects == 200
-    assert report.placed == len(table.kinds) and 0 < report.lost < 200
+    assert len(found) + report.lost + report.outside == report.objects == 200
+    assert report.placed == len(table.kinds) and 0 < report.outside < report.lost < 200
