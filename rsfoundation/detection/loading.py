@@ -30,7 +30,9 @@ class LoadImageFromFile(BaseTransform):
         path, window = str(results["img_path"]), results.get("window")
         # a window is copied: what follows may write to the image
         image = (
-            decode_image(path) if window is None else read_window(self._open_images.open(path), *window).copy()
+            decode_image(path)
+            if window is None
+            else read_window(self._open_images.open(path), *window).copy()
         )
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results

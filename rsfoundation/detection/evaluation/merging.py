@@ -1,15 +1,14 @@
 """From patches to full images: detections by rotated NMS, labels from their files or from the patches."""
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import numpy as np
 import torch
 from scipy.spatial import KDTree
 
+from rsfoundation.detection.evaluation.ahead import Ahead
 from rsfoundation.detection.evaluation.records import ImageRecord
 from rsfoundation.detection.patch_names import PatchName, parse_patch_name
 from rsfoundation.errors import DataError
@@ -47,8 +46,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: flo
 
 def merge_patches(
     records: Sequence[ImageRecord], iou: float = 0.1, read_truth: Callable[[str], Truth] | None = None
-) -> Iterator[ImageRecord]:
-    """Merge the patches of each full image; as many images are worked on at a time as torch has threads.
+) -> Ahead[ImageRecord]:
+    """Merge the patches of each full image; several images are worked on at a time.
 
     Args:
         records: Patches, sorted by name; full images among them pass through the same NMS.
@@ -61,15 +60,8 @@ def merge_patches(
     """
     placed = [(place_of(record.name), record) for record in records]
     placed.sort(key=lambda pair: pair[0].image)
-    threads = max(1, torch.get_num_threads())
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[ImageRecord]] = deque()
-        for name, group in groupby(placed, key=lambda pair: pair[0].image):
-            waiting.append(pool.submit(_merge_one, name, list(group), iou, read_truth))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    groups = ((name, list(group)) for name, group in groupby(placed, key=lambda pair: pair[0].image))
+    return Ahead(lambda group: _merge_one(group[0], group[1], iou, read_truth), groups)
 
 
 def place_of(name: str) -> PatchName:

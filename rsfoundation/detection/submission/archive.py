@@ -1,37 +1,17 @@
-"""Zip archives: written the same whenever and wherever, read with errors that say what is wrong."""
+"""Reading zip archives, with errors that say what is wrong."""
 
 import lzma
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO
 
 from rsfoundation.errors import DataError
 
 _LARGEST = 4 << 30  # bytes of text; ten million detections take one
 LONGEST_LINE = 1000  # characters; ten fields take under 300
-_NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal results give equal bytes
-
-
-def write_zip(path: Path, entries: Iterable[tuple[str, IO[bytes]]]) -> None:
-    """Write an archive of named files, whole or not at all.
-
-    Args:
-        path: The archive.
-        entries: Name in the archive and open file, read from where it stands.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(aside, "w") as archive:
-        for name, content in entries:
-            info = zipfile.ZipInfo(name, _NO_TIME)
-            info.external_attr = 0o644 << 16
-            # a tenth larger than at the usual level, and five times faster
-            archive.writestr(info, content.read(), zipfile.ZIP_DEFLATED, compresslevel=1)
-    aside.replace(path)
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:

@@ -6,6 +6,7 @@ import numpy as np
 
 from rsfoundation.ops.kernels.jit import kernel
 
+_SIGNIFICANT = 9  # digits that tell any two float32 apart
 _BLANK, _POINT, _MINUS, _ZERO, _NEWLINE = 32, 46, 45, 48, 10
 _MOST = 14  # characters of one number: blank, sign, nine digits, point, two digits
 
@@ -50,6 +51,46 @@ def _write(name: np.ndarray, scores: np.ndarray, hundredths: np.ndarray, out: np
         out[place] = _NEWLINE
         place += 1
     return place
+
+
+@kernel
+def _print(values: np.ndarray, out: np.ndarray) -> None:
+    """Write each of ``values`` (n,), not negative, to a row of ``out`` (n, w), zero bytes after it."""
+    for row in range(len(values)):
+        number, decimals = values[row], 0
+        while 0 < number < 10.0 ** (_SIGNIFICANT - 1):
+            number *= 10.0
+            decimals += 1
+        digits = np.int64(np.rint(number))
+        while decimals > 0 and digits % 10 == 0:  # of zero, too
+            digits //= 10
+            decimals -= 1
+        length, rest = 1, digits // 10
+        while rest > 0:
+            length += 1
+            rest //= 10
+        if decimals > 0:
+            length = max(length, decimals + 1) + 1  # a zero before the point, and the point
+        for position in range(length - 1, -1, -1):
+            if decimals > 0 and position == length - 1 - decimals:
+                out[row, position] = _POINT
+            else:
+                out[row, position] = _ZERO + digits % 10
+                digits //= 10
+
+
+def score_texts(scores: np.ndarray) -> np.ndarray:
+    """Return a text ``(n,)`` of each score that reads back as the same float32, without exponents.
+
+    Args:
+        scores: ``(n,)``, 0 to 10^9.
+    """
+    values = np.asarray(scores, dtype=np.float32).astype(np.float64)
+    least = values[values > 0].min(initial=1.0)
+    width = int(np.ceil(-np.log10(least))) + _SIGNIFICANT + 4
+    out = np.zeros((len(values), width), np.uint8)
+    _print(values, out)
+    return out.view(f"S{width}")[:, 0]
 
 
 def result_lines(name: str, scores: Sequence[str] | np.ndarray, table: np.ndarray) -> bytes:

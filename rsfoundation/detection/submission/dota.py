@@ -1,15 +1,16 @@
 """DOTA submissions: a flat zip with one text file per class; Task1 is oriented boxes, Task2 upright ones."""
 
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from rsfoundation.detection.evaluation.ahead import ahead_of
 from rsfoundation.detection.evaluation.records import ImageRecord
-from rsfoundation.detection.submission.archive import write_zip
+from rsfoundation.detection.submission.deflated import DeflatedFile, write_zip
 from rsfoundation.errors import DataError
 from rsfoundation.structures.boxes import rbox_to_quad
 
@@ -57,33 +58,20 @@ def write_dota(
         _refuse_blanks(name, "class")
     count = detections = flat = 0
     with ExitStack() as stack:
-        contents = {task: [_temporary(stack) for _ in classes] for task in tasks}
-        for record in images:
-            _refuse_blanks(record.name, "image")
+        files = {
+            task: [stack.enter_context(DeflatedFile(f"{task}_{name}.txt")) for name in classes]
+            for task in tasks
+        }
+        for image in ahead_of(images).then(partial(_lines_of, tasks=tasks)):
             count += 1
-            kept = _write_image(record, contents)
-            detections += kept
-            flat += len(record.scores) - kept
-        files = tuple(folder / f"{task}.zip" for task in tasks)
-        for file, (task, texts) in zip(files, contents.items(), strict=True):
-            for text in texts:
-                text.seek(0)
-            write_zip(file, zip([f"{task}_{name}.txt" for name in classes], texts, strict=True))
-    return Written(files, count, detections, flat)
-
-
-def _temporary(stack: ExitStack) -> IO[bytes]:
-    return stack.enter_context(tempfile.TemporaryFile())
-
-
-def score_texts(scores: np.ndarray) -> list[str]:
-    """Return a text of each score that reads back as the same float32, without exponents."""
-    numbers = scores.astype(np.float32).tolist()
-    texts = ("%.9g " * len(numbers) % tuple(numbers)).split()  # nine digits tell any two apart
-    for place, text in enumerate(texts):
-        if "e" in text:
-            texts[place] = np.format_float_positional(np.float32(scores[place]), trim="-")
-    return texts
+            detections += image.kept
+            flat += image.flat
+            for (task, label), lines in image.lines.items():
+                files[task][label].write(lines)
+        archives = {task: folder / f"{task}.zip" for task in tasks}
+        for task, path in archives.items():
+            write_zip(path, files[task])
+    return Written(tuple(archives.values()), count, detections, flat)
 
 
 def solid(corners: np.ndarray) -> np.ndarray:
@@ -94,19 +82,31 @@ def solid(corners: np.ndarray) -> np.ndarray:
     return np.abs(twice) > 1e-4
 
 
-def _write_image(record: ImageRecord, contents: Mapping[Task, Sequence[IO[bytes]]]) -> int:
-    """Add one image to the files of its classes; return how many detections were written."""
-    from rsfoundation.detection.submission.digits import result_lines  # loads numba
+class _ImageLines(NamedTuple):
+    """One image as text: its lines by task and label, and how many detections have lines, and have none."""
 
+    lines: dict[tuple[Task, int], bytes]
+    kept: int
+    flat: int
+
+
+def _lines_of(record: ImageRecord, tasks: Sequence[Task]) -> _ImageLines:
+    from rsfoundation.detection.submission.digits import result_lines, score_texts  # loads numba
+
+    _refuse_blanks(record.name, "image")
     corners = rbox_to_quad(record.boxes)
     keep = solid(corners)
-    texts = np.array(score_texts(record.scores), dtype="S")
-    for task, files in contents.items():
+    texts = score_texts(record.scores)
+    rows = {
+        int(label): np.flatnonzero(keep & (record.labels == label))
+        for label in np.unique(record.labels[keep])
+    }
+    lines: dict[tuple[Task, int], bytes] = {}
+    for task in tasks:
         table = corners.reshape(-1, 8) if task == "Task1" else _upright(corners)
-        for label in np.unique(record.labels[keep]):
-            mine = np.flatnonzero(keep & (record.labels == label))
-            files[label].write(result_lines(record.name, texts[mine], table[mine]))
-    return int(keep.sum())
+        for label, mine in rows.items():
+            lines[task, label] = result_lines(record.name, texts[mine], table[mine])
+    return _ImageLines(lines, int(keep.sum()), int((~keep).sum()))
 
 
 def _upright(corners: np.ndarray) -> np.ndarray:

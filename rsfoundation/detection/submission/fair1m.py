@@ -1,6 +1,5 @@
 """FAIR1M submissions: a zip with ``test/<image>.xml``, one file for every test image."""
 
-import io
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,8 +8,8 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from rsfoundation.detection.evaluation.records import ImageRecord
-from rsfoundation.detection.submission.archive import write_zip
-from rsfoundation.detection.submission.dota import Written, score_texts, solid
+from rsfoundation.detection.submission.deflated import DeflatedFile, write_zip
+from rsfoundation.detection.submission.dota import Written, solid
 from rsfoundation.structures.boxes import rbox_to_quad
 
 FOLDER = "test"
@@ -47,18 +46,19 @@ def write_fair1m(
     """
     counts = {"images": 0, "detections": 0, "flat": 0}
 
-    def entries() -> Iterator[tuple[str, io.BytesIO]]:
+    def files() -> Iterator[DeflatedFile]:
         for record in images:
             corners = rbox_to_quad(record.boxes)
             keep = solid(corners)
             counts["images"] += 1
             counts["detections"] += int(keep.sum())
             counts["flat"] += int((~keep).sum())
-            tree = _document(record, corners, keep, classes, size_of(record), suffix)
-            yield f"{FOLDER}/{record.name}.xml", io.BytesIO(tree)
+            with DeflatedFile(f"{FOLDER}/{record.name}.xml") as file:
+                file.write(_document(record, corners, keep, classes, size_of(record), suffix))
+                yield file
 
     path = folder / "test.zip"
-    write_zip(path, entries())
+    write_zip(path, files())
     return Written((path,), **counts)
 
 
@@ -70,12 +70,14 @@ def _document(
     size: tuple[int, int],
     suffix: str,
 ) -> bytes:
+    from rsfoundation.detection.submission.digits import score_texts  # loads numba
+
     root = Element("annotation")
     _fill(SubElement(root, "source"), {"filename": f"{record.name}{suffix}", "origin": "GF2/GF3"})
     _fill(SubElement(root, "research"), RESEARCH)
     _fill(SubElement(root, "size"), {"width": str(size[0]), "height": str(size[1]), "depth": "3"})
     objects = SubElement(root, "objects")
-    texts = score_texts(record.scores)
+    texts = score_texts(record.scores).astype(str).tolist()
     for place in np.flatnonzero(keep):
         node = SubElement(objects, "object")
         _fill(node, {"coordinate": "pixel", "type": "rectangle", "description": "None"})

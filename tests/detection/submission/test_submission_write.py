@@ -9,7 +9,7 @@ from full_images import record
 
 from rsfoundation.detection.classes import DOTA_V1
 from rsfoundation.detection.submission import check_submission, write_dota, write_fair1m
-from rsfoundation.detection.submission.dota import score_texts
+from rsfoundation.detection.submission.digits import score_texts
 from rsfoundation.errors import DataError
 
 
@@ -41,7 +41,7 @@ def test_what_is_written_passes_the_check_and_does_not_depend_on_the_day(tmp_pat
 
 def test_scores_keep_every_digit():
     scores = np.random.default_rng(0).random(2000).astype(np.float32) ** 8
-    texts = score_texts(scores)
+    texts = score_texts(scores).astype(str).tolist()
     assert all(np.float32(text) == score for text, score in zip(texts, scores, strict=True))
     assert not any("e" in text for text in texts)
 
