@@ -1,10 +1,11 @@
 """Loading images for detection, with errors that name the file."""
 
+from pathlib import Path
+
 from mmcv.transforms import BaseTransform
 
-from rsfoundation.detection.pixels import OpenImages, read_window
+from rsfoundation.detection.pixels import OpenImages, read_image, read_window
 from rsfoundation.registry import TRANSFORMS
-from rsfoundation.structures.image_file import decode_image
 
 
 @TRANSFORMS.register_module()
@@ -30,7 +31,7 @@ class LoadImageFromFile(BaseTransform):
         path, window = str(results["img_path"]), results.get("window")
         # a window is copied: what follows may write to the image
         image = (
-            decode_image(path)
+            read_image(Path(path))
             if window is None
             else read_window(self._open_images.open(path), *window).copy()
         )

@@ -43,6 +43,16 @@ def open_pixels(path: Path) -> Pixels:
     return _Decoded(path)
 
 
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Return a whole image, BGR ``(H, W, 3)``, by what :func:`open_pixels` opens it with.
+
+    Raises:
+        DataError: The file is missing or cannot be decoded.
+    """
+    pixels = open_pixels(path)
+    return pixels.read(0, 0, max(pixels.width, pixels.height))
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Return width and height in pixels, from the head of the file where that tells.
 

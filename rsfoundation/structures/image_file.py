@@ -36,8 +36,7 @@ def decode_image(path: str | Path) -> NDArray[np.uint8]:
         raise DataError(
             f"no readable image: it cannot be decoded ({len(content)} bytes)",
             where=path,
-            cure=f"replace the file, or leave such images out with {SKIPPING}; rasters of more bands or "
-            "other numbers need the extra `geo`",
+            cure=f"replace the file, convert it to 8-bit colours, or leave such images out with {SKIPPING}",
         )
     return image
 

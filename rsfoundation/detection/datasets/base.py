@@ -20,10 +20,9 @@ from rsfoundation.detection.datasets.scan import Scan, file_name
 from rsfoundation.detection.label_table import LabelTable
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.detection.metainfo import complete_metainfo
-from rsfoundation.detection.pixels import image_size
+from rsfoundation.detection.pixels import image_size, read_image
 from rsfoundation.errors import ConfigError, DataError, nearest
 from rsfoundation.structures.dota_txt import SKIPPING, Policy
-from rsfoundation.structures.image_file import decode_image
 from rsfoundation.structures.quads import in_order, is_outside
 
 Small = Literal["drop", "ignore"]
@@ -298,7 +297,7 @@ def _sizes(scan: Scan) -> NDArray[np.float64]:
 
 def _is_whole(path: str) -> bool:
     try:
-        decode_image(path)
+        read_image(Path(path))
     except DataError:
         return False
     return True
