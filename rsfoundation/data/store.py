@@ -73,9 +73,11 @@ def locked(root: Path) -> Iterator[None]:
 def stage(folder: Path) -> Iterator[Path]:
     """Lend an empty folder beside ``folder`` to make its content in; it goes at the end unless published.
 
-    Leftovers of a run that was killed go first.
+    Leftovers of a run that was killed go first; an older folder that it had moved away comes back.
     """
     staging = folder.with_name(f".{folder.name}.partial")
+    if not folder.exists() and read_manifest(_outgoing(folder)) is not None:
+        _outgoing(folder).rename(folder)
     for leftover in (staging, _outgoing(folder)):
         if leftover.exists():
             shutil.rmtree(leftover)

@@ -40,6 +40,15 @@ def test_leftovers_of_a_broken_run_go(tmp_path, leftover):
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["file", MANIFEST]
 
 
+def test_an_older_folder_that_a_killed_run_had_moved_away_comes_back(tmp_path):
+    make(tmp_path / "set", "old")
+    (tmp_path / "set").rename(tmp_path / ".set.old")
+    with pytest.raises(DataError), stage(tmp_path / "set"):
+        raise DataError("full")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert (tmp_path / "set/file").read_text() == "old"
+
+
 @pytest.mark.parametrize("error", [DataError("full"), KeyboardInterrupt])
 def test_a_run_that_stops_leaves_nothing_and_what_was_there_stays(tmp_path, error):
     make(tmp_path / "set", "old")
