@@ -12,14 +12,7 @@ from mmengine.config import Config, DictAction
 
 from rsfoundation.errors import ConfigError, RSFError, nearest
 
-_OURS = {
-    "lora",
-    "predict",
-    "runner_type",
-    "submission",
-    "task",
-    "tta",
-}  # keys beside those of mmengine's runners
+_OURS = {"lora", "predict", "runner_type", "submission", "task", "tta"}  # beside the keys of mmengine
 _ALIKE = 0.8  # from this similarity on, a new key is taken for a misspelt one
 
 

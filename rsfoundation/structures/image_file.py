@@ -5,19 +5,23 @@ bands, with the colours multiplied by it; and it refuses some tilings. Pillow do
 """
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from rsfoundation.errors import DataError
 from rsfoundation.structures.dota_txt import SKIPPING
 
 _TIFF = (b"II*\0", b"MM\0*")
-_EXTRA_SAMPLES, _UNASSOCIATED = 338, 2  # tag, and its value for transparency that colours are free of
+_BITS, _EXTRA_SAMPLES = 258, 338  # tags
+_UNASSOCIATED = 2  # transparency that the colours are free of
 _MODES = ("L", "LA", "RGB", "RGBA")  # what Pillow turns into colours without guessing
+_NO_IMAGE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError)
 
 
 def decode_image(path: str | Path) -> NDArray[np.uint8]:
@@ -30,7 +34,7 @@ def decode_image(path: str | Path) -> NDArray[np.uint8]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"image cannot be read: {error.strerror}", where=path) from error
-    decoders = (_by_pillow, _by_opencv) if _has_free_transparency(content) else (_by_opencv, _by_pillow)
+    decoders = (_by_pillow,) if _would_be_spoilt(content) else (_by_opencv, _by_pillow)
     image = next((found for found in (decode(content) for decode in decoders) if found is not None), None)
     if image is None:
         raise DataError(
@@ -41,19 +45,20 @@ def decode_image(path: str | Path) -> NDArray[np.uint8]:
     return image
 
 
-def _has_free_transparency(content: bytes) -> bool:
-    """Say whether a file is a TIFF with a band of transparency that OpenCV would multiply the colours by."""
+def _would_be_spoilt(content: bytes) -> bool:
+    """Say whether a file is a TIFF of 8 bit with a band that OpenCV would multiply the colours by."""
     if content[:4] not in _TIFF:
         return False
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            return _UNASSOCIATED in (opened.tag_v2.get(_EXTRA_SAMPLES) or ())
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        return False
+    with suppress(*_NO_IMAGE), TiffImageFile(io.BytesIO(content)) as opened:
+        extra, bits = (opened.tag_v2.get(tag) or () for tag in (_EXTRA_SAMPLES, _BITS))
+        return _UNASSOCIATED in extra and set(bits) == {8}
+    return False
 
 
 def _by_opencv(content: bytes) -> NDArray[np.uint8] | None:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    image = None
+    with suppress(cv2.error):  # nothing to decode, or more pixels than it takes
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     return None if image is None else np.asarray(image, dtype=np.uint8)
 
 
@@ -63,7 +68,7 @@ def _by_pillow(content: bytes) -> NDArray[np.uint8] | None:
             if opened.mode not in _MODES:
                 return None
             bands = np.asarray(opened, dtype=np.uint8)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
+    except _NO_IMAGE:
         return None
     if bands.ndim == 2 or bands.shape[2] < 3:
         grey = bands if bands.ndim == 2 else bands[..., 0]

@@ -36,6 +36,14 @@ def test_a_fourth_band_leaves_the_colours_alone(tmp_path, suffix):
     assert np.array_equal(two, np.repeat(RGBA[..., :1], 3, axis=2))
 
 
+def test_an_image_too_large_for_pillow_is_not_read_with_wrong_colours(tmp_path, monkeypatch):
+    four, three = save(tmp_path / "a.tif", RGBA), save(tmp_path / "b.tif", RGBA[..., :3])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="no readable image"):
+        decode_image(four)
+    assert np.array_equal(decode_image(three), RGBA[..., 2::-1])
+
+
 def test_sixteen_bits_are_cut_to_eight(tmp_path):
     wide = RGBA[..., :3].astype(np.uint16) * 257
     assert cv2.imwrite(str(tmp_path / "a.tif"), wide) and cv2.imwrite(str(tmp_path / "b.png"), wide)
