@@ -288,7 +288,7 @@ def measure(case: Case, compiled: Any, repeats: int) -> dict[str, Any]:
         expected = theirs()
         once = time.perf_counter() - start
         peers = [once] if once > SLOW else []
-        gap = _gap(result, expected)
+        gap = gap_of(result, expected)
         if gap > MOST_GAP:
             raise SystemExit(f"{case.name} {case.size}: results differ by {gap:.1e}")
     slow = bool(peers)
@@ -302,7 +302,7 @@ def measure(case: Case, compiled: Any, repeats: int) -> dict[str, Any]:
     return row | dict(least=case.least, most=case.most, spread=max(mine) / min(mine))
 
 
-def _gap(a: torch.Tensor, b: torch.Tensor) -> float:
+def gap_of(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return the largest difference relative to the largest value; 1 where index sets differ."""
     if a.dtype == torch.long:
         return 0.0 if a.shape == b.shape and bool((a == b).all()) else 1.0

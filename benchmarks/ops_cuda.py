@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from mmcv import ops
-from ops import rotated, scan_operands, scores, with_backward
+from ops import MOST_GAP, gap_of, rotated, scan_operands, scores, with_backward
 from torch import Tensor
 
 from rsfoundation.ops import selective_scan
@@ -91,13 +91,6 @@ def busy(call: Callable[[], Tensor]) -> float:
     return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
 
 
-def agree(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference relative to the largest value; infinite where index sets differ."""
-    if a.dtype == torch.long:
-        return 0.0 if torch.equal(a, b) else float("inf")
-    return float((a - b).abs().max() / b.abs().max())
-
-
 def main() -> None:
     """Compare, time and print a row per call."""
     parser = argparse.ArgumentParser(
@@ -114,9 +107,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name, make in cases().items():
         on_gpu, on_cpu = make("cuda"), make("cpu")
-        gap = agree(on_gpu().cpu(), on_cpu())
-        if gap > 1e-4:
-            print(f"{name}: results differ by {gap:.1e}")
+        gap = gap_of(on_gpu().cpu(), on_cpu())
+        if gap > MOST_GAP:
+            raise SystemExit(f"{name}: results differ by {gap:.1e}")
         gpu_s, kernel_s, cpu_s = seconds(on_gpu, args.repeats), busy(on_gpu), seconds(on_cpu, 3)
         rows.append(dict(name=name, gpu_s=gpu_s, kernel_s=kernel_s, cpu_s=cpu_s, gap=gap))
         times = " ".join(f"{value * 1e3:9.2f}" for value in (gpu_s, kernel_s, cpu_s))

@@ -19,13 +19,12 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 from mmrotate.structures.bbox import RotatedBoxes
 from torch import nn
 
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.norm import drop_sync_bn
+from rsfoundation.engine.networks import build_network
 
 CONFIGS = [
     "lsknet_s_oriented_rcnn_1x_dota_ms",
@@ -39,11 +38,9 @@ CONFIGS = [
 
 def build(cfg: Config, device: str) -> nn.Module:
     """Build the config's model without published weights."""
-    init_default_scope(cfg.default_scope)
-    drop_sync_bn(cfg)
     cfg.model.backbone.pop("init_cfg", None)
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
+    model = build_network(cfg)
     model.init_weights()
     return model.to(device).train()
 

@@ -48,6 +48,21 @@ class MissingOperatorError(RSFError, NotImplementedError):
     """An mmcv operator that the stand-in does not implement."""
 
 
+def refuse_unknown(option: str, value: object, known: Iterable[str], owner: str) -> None:
+    """Refuse an option's value that is none of the known ones; ``owner`` has the option.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    choices = list(known)
+    if value not in choices:
+        raise ConfigError(
+            f"there is no {option} {value!r}",
+            where=f"{option} of {owner}",
+            cure=f"one of {', '.join(choices)}",
+        )
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Say which known names are nearest to ``name``, as the tail of an error sentence.
 

@@ -15,7 +15,7 @@ from rsfoundation.detection.evaluation.labels import LabelFolder
 from rsfoundation.detection.evaluation.merging import merge_patches
 from rsfoundation.detection.evaluation.overlaps import Matching
 from rsfoundation.detection.evaluation.records import ImageRecord, findings_of, record_of, sorted_once
-from rsfoundation.errors import ConfigError
+from rsfoundation.errors import ConfigError, refuse_unknown
 from rsfoundation.registry import METRICS
 
 
@@ -96,12 +96,7 @@ class DOTAMetric(RecordingMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         for option, value, known in (("rule", rule, ApRule), ("matching", matching, Matching)):
-            if value not in get_args(known):
-                raise ConfigError(
-                    f"there is no {option} {value!r}",
-                    where=f"{option} of DOTAMetric",
-                    cure=f"one of {', '.join(get_args(known))}",
-                )
+            refuse_unknown(option, value, get_args(known), "DOTAMetric")
         self.rule: ApRule = rule
         self.matching: Matching = matching
         self.full_images = full_images or full_image_labels is not None

@@ -104,11 +104,14 @@ def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
 
 def _refuse_misspelt(cfg: Config, keys: Iterable[str]) -> None:
     """Refuse new top-level keys called nearly like known ones: mmengine would set them, without effect."""
+    new = [key for key in keys if key not in cfg and key not in _OURS]
+    if not new:
+        return
     from mmengine.runner import FlexibleRunner, Runner  # imports torch
 
     runner_keys = (inspect.signature(kind.__init__).parameters for kind in (Runner, FlexibleRunner))
     known = {*cfg, *_OURS}.union(*runner_keys)
-    for key in keys:
+    for key in new:
         alike = [] if key in known else difflib.get_close_matches(key.lower(), known, n=1, cutoff=_ALIKE)
         if alike:
             raise ConfigError(

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry, root
 from torch.utils.data import DataLoader
 
+from rsfoundation.engine.runner import dicts_of
 from rsfoundation.errors import ConfigError, nearest
 
 _UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
@@ -37,32 +38,19 @@ def option_error(error: TypeError, cfg: Config) -> ConfigError | None:
     unknown, missing = _UNKNOWN.search(str(error)), _MISSING.search(str(error))
     if unknown is not None:
         kind, option = unknown.groups()
-        place, node = _find_key(cfg.to_dict(), option)
-        if node is None:
+        found = next(((path, node) for path, node in dicts_of(cfg.to_dict()) if option in node), None)
+        if found is None:
             return None  # not from the config: a fault of the program
+        path, node = found
         return ConfigError(
             f"{node.get('type', kind)} takes no option {option!r}",
-            where=f"{cfg.filename}: {place}",
+            where=f"{cfg.filename}: {path}{option}",
             cure=nearest(option, _options(node)) or "take it out",
         )
     if missing is not None:
         kind, options = missing.groups()
         return ConfigError(f"{kind} needs {options}", where=cfg.filename, cure="set it in the config")
     return None
-
-
-def _find_key(node: Any, key: str, path: str = "") -> tuple[str, dict[str, Any] | None]:
-    """Return the dotted path of the first dict with this key, and the dict."""
-    if isinstance(node, dict):
-        if key in node:
-            return f"{path}.{key}".lstrip("."), node
-        items: Any = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    else:
-        return "", None
-    found = (_find_key(value, key, f"{path}.{name}") for name, value in items)
-    return next((hit for hit in found if hit[1] is not None), ("", None))
 
 
 def _options(node: dict[str, Any]) -> set[str]:

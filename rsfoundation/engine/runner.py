@@ -1,6 +1,7 @@
 """Building an mmengine runner from a config, with errors a user can act on."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
@@ -51,7 +52,8 @@ def unknown_type_error(error: KeyError, cfg: Config) -> Exception:
     if match is None:
         return error
     name, kind = match.group(1).strip("'\""), match.group(3)
-    place = _find_type(cfg.to_dict(), name)
+    found = dicts_of(cfg.to_dict())
+    place = next((f"{path}type" for path, node in found if node.get("type") == name), None)
     return ConfigError(
         f"the config asks for the {kind} '{name}', which is registered nowhere",
         where=f"{cfg.filename}: {place}" if place else cfg.filename,
@@ -71,15 +73,12 @@ def registered_names(kind: str) -> list[str]:
     return names
 
 
-def _find_type(node: Any, name: str, path: str = "") -> str | None:
-    """Return the dotted path of the first dict whose ``type`` is ``name``."""
+def dicts_of(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every dict of a config with the start of its keys' dotted path: empty, or ending with a dot."""
     if isinstance(node, dict):
-        if node.get("type") == name:
-            return f"{path}.type".lstrip(".")
+        yield path, node
         items: Any = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
     else:
-        return None
-    found = (_find_type(value, name, f"{path}.{key}") for key, value in items)
-    return next((place for place in found if place), None)
+        items = enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        yield from dicts_of(value, f"{path}{key}.")

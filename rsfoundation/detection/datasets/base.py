@@ -21,7 +21,7 @@ from rsfoundation.detection.label_table import LabelTable
 from rsfoundation.detection.left_out import LeftOut
 from rsfoundation.detection.metainfo import complete_metainfo
 from rsfoundation.detection.pixels import image_size, read_image
-from rsfoundation.errors import ConfigError, DataError, nearest
+from rsfoundation.errors import ConfigError, DataError, nearest, refuse_unknown
 from rsfoundation.structures.dota_txt import SKIPPING, Policy
 from rsfoundation.structures.quads import in_order, is_outside
 
@@ -75,8 +75,8 @@ class OrientedDataset(BaseDetDataset):
         on_error: Policy = "fail",
         **kwargs: Any,
     ) -> None:
-        _one_of("on_error", on_error, get_args(Policy))
-        _one_of("small", small, get_args(Small))
+        refuse_unknown("on_error", on_error, get_args(Policy), type(self).__name__)
+        refuse_unknown("small", small, get_args(Small), type(self).__name__)
         self.min_side = min_side
         self.small = small
         self.ignore_difficulty = ignore_difficulty
@@ -254,18 +254,6 @@ class OrientedDataset(BaseDetDataset):
     def _described(self) -> str:
         """Return what the log calls the data set."""
         return str(self.data_root)
-
-
-def _one_of(option: str, value: str, known: Sequence[str]) -> None:
-    """Refuse a value that is none of the known ones.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if value not in known:
-        raise ConfigError(
-            f"{option} is {value!r}", where=f"{option} of the data set", cure=f"one of {', '.join(known)}"
-        )
 
 
 def _size_remarks(entries: Entries) -> list[str]:
