@@ -4,11 +4,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rsfoundation.ops.kernels.jit import kernel
+from rsfoundation.ops.kernels.jit import inlined, kernel
 
 _SIGNIFICANT = 9  # digits that tell any two float32 apart
 _BLANK, _POINT, _MINUS, _ZERO, _NEWLINE = 32, 46, 45, 48, 10
 _MOST = 14  # characters of one number: blank, sign, nine digits, point, two digits
+
+
+@inlined
+def _put(out: np.ndarray, place: int, digits: int, decimals: int) -> int:
+    """Write ``digits`` with that many of them behind the point; return where they end."""
+    length, rest = 1, digits // 10
+    while rest > 0:
+        length += 1
+        rest //= 10
+    if decimals > 0:
+        length = max(length, decimals + 1) + 1  # a zero before the point, and the point
+    for position in range(length - 1, -1, -1):  # last first
+        if decimals > 0 and position == length - 1 - decimals:
+            out[place + position] = _POINT
+        else:
+            out[place + position] = _ZERO + digits % 10
+            digits //= 10
+    return place + length
 
 
 @kernel
@@ -37,17 +55,7 @@ def _write(name: np.ndarray, scores: np.ndarray, hundredths: np.ndarray, out: np
                 out[place] = _MINUS
                 place += 1
                 value = -value
-            length, rest = 3, value // 1000
-            while rest > 0:
-                length += 1
-                rest //= 10
-            for position in range(length, -1, -1):  # digits and the point, last first
-                if position == length - 2:
-                    out[place + position] = _POINT
-                else:
-                    out[place + position] = _ZERO + value % 10
-                    value //= 10
-            place += length + 1
+            place = _put(out, place, value, 2)
         out[place] = _NEWLINE
         place += 1
     return place
@@ -65,18 +73,7 @@ def _print(values: np.ndarray, out: np.ndarray) -> None:
         while decimals > 0 and digits % 10 == 0:  # of zero, too
             digits //= 10
             decimals -= 1
-        length, rest = 1, digits // 10
-        while rest > 0:
-            length += 1
-            rest //= 10
-        if decimals > 0:
-            length = max(length, decimals + 1) + 1  # a zero before the point, and the point
-        for position in range(length - 1, -1, -1):
-            if decimals > 0 and position == length - 1 - decimals:
-                out[row, position] = _POINT
-            else:
-                out[row, position] = _ZERO + digits % 10
-                digits //= 10
+        _put(out[row], 0, digits, decimals)
 
 
 def score_texts(scores: np.ndarray) -> np.ndarray:
