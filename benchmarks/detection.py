@@ -86,7 +86,7 @@ def distinct_scores(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def tested_images() -> list[Any]:
     """Return 200 images of 60 objects and 285 detections, 57 000 in all; two of three objects are found."""
-    from rsfoundation.detection.evaluation.records import ImageRecord
+    from rsfoundation.evaluation.oriented.records import ImageRecord
 
     rng = np.random.default_rng(0)
     scores = distinct_scores(rng, 57000).reshape(200, 285)
@@ -120,8 +120,8 @@ def bench_evaluation(repeats: int) -> list[Row]:
     """AP of 15 classes over 200 images; ours adds nine more thresholds and the confusion matrix."""
     from mmrotate.evaluation.functional import mean_ap
 
-    from rsfoundation.detection.evaluation.evaluate import evaluate
-    from rsfoundation.detection.evaluation.records import findings_of
+    from rsfoundation.evaluation.oriented.evaluate import evaluate
+    from rsfoundation.evaluation.oriented.records import findings_of
 
     records = tested_images()
     found = [
@@ -168,7 +168,7 @@ def bench_evaluation(repeats: int) -> list[Row]:
 
 def tested_patches() -> list[Any]:
     """Return 500 patches of 200 detections: 20 images cut as DOTA is, windows of 1024 px that share 200."""
-    from rsfoundation.detection.evaluation.records import ImageRecord
+    from rsfoundation.evaluation.oriented.records import ImageRecord
 
     rng = np.random.default_rng(1)
     scores = distinct_scores(rng, 100_000).reshape(500, 200)
@@ -193,8 +193,8 @@ def bench_merging(repeats: int) -> list[Row]:
     """Patches to the archive of Task1; ours with every digit of the scores."""
     from mmrotate.evaluation.metrics import DOTAMetric
 
-    from rsfoundation.detection.evaluation.merging import merge_patches
-    from rsfoundation.detection.submission import write_dota
+    from rsfoundation.evaluation.oriented.patch_merging import merge_patches
+    from rsfoundation.evaluation.submission.writing import write_dota
 
     records = tested_patches()
     results = [dict(img_id=r.name, labels=r.labels, bboxes=r.boxes, scores=r.scores) for r in records]
@@ -249,9 +249,9 @@ def read_archive(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def bench_dense(repeats: int) -> list[Row]:
     """One image with 32 000 detections of one class, and as many objects."""
-    from rsfoundation.detection.evaluation.evaluate import evaluate
-    from rsfoundation.detection.evaluation.merging import suppress
-    from rsfoundation.detection.evaluation.records import ImageRecord, findings_of
+    from rsfoundation.evaluation.oriented.evaluate import evaluate
+    from rsfoundation.evaluation.oriented.patch_merging import suppress
+    from rsfoundation.evaluation.oriented.records import ImageRecord, findings_of
 
     rng = np.random.default_rng(2)
     boxes, scores, labels = (
@@ -283,13 +283,13 @@ def bench_dense(repeats: int) -> list[Row]:
 def bench_loading(repeats: int) -> list[Row]:
     """A folder of 716 patches with 60 labels each: from its index, and from its label files."""
     from mmrotate.datasets import DOTADataset as Theirs
+    from rsfoundation.prepare.index import index_of_folder
 
-    from rsfoundation.data.prepare.indexing import index_of_folder
-    from rsfoundation.detection import DOTADataset
-    from rsfoundation.detection.classes import DOTA_V1
-    from rsfoundation.detection.patch_index import write_index
-    from rsfoundation.structures.boxes import rbox_to_quad
-    from rsfoundation.structures.dota_txt import DotaObject, write_dota_txt
+    from rsfoundation.datasets.oriented.classes import DOTA_V1
+    from rsfoundation.datasets.oriented.dota import DOTADataset
+    from rsfoundation.datasets.oriented.patch_index import write_index
+    from rsfoundation.geometry.boxes import rbox_to_quad
+    from rsfoundation.io.dota import DotaObject, write_dota_txt
 
     rng, root = np.random.default_rng(3), Path(tempfile.mkdtemp())
     for folder in ("images", "annfiles"):
@@ -341,10 +341,10 @@ def bench_tiling(repeats: int) -> list[Row]:
     """Virtual patches at three scales: an index is written, no pixel copied."""
     import cv2
 
-    from rsfoundation.data.prepare.dota import cut_dota
-    from rsfoundation.detection.cuts import DOTA_CUTS
-    from rsfoundation.structures.boxes import rbox_to_quad
-    from rsfoundation.structures.dota_txt import DotaObject, write_dota_txt
+    from rsfoundation.geometry.boxes import rbox_to_quad
+    from rsfoundation.geometry.tiling import DOTA_TILINGS
+    from rsfoundation.io.dota import DotaObject, write_dota_txt
+    from rsfoundation.prepare.dota import cut_dota
 
     rng, root = np.random.default_rng(4), Path(tempfile.mkdtemp())
     for folder in ("images", "labelTxt"):
@@ -362,7 +362,7 @@ def bench_tiling(repeats: int) -> list[Row]:
 
     def ours() -> Any:
         out = root / f"out{next(numbers)}"
-        return cut_dota([root / "scenes"], out, cut=DOTA_CUTS["ms"], virtual=True, workers=2)
+        return cut_dota([root / "scenes"], out, cut=DOTA_TILINGS["ms"], virtual=True, workers=2)
 
     report = ours()
     size = f"four images of 4000 px, 8000 labels, {report.patches} patches (ms)"
@@ -393,7 +393,7 @@ def main() -> None:
     import torch
 
     from rsfoundation import __version__
-    from rsfoundation.ops.backend import compiled_mmcv
+    from rsfoundation.ops.mmcv_ext import compiled_mmcv
 
     torch.set_num_threads(options.threads)
     conditions = dict(

@@ -27,10 +27,9 @@ import torch
 import torch.nn.functional as F
 from mmcv import ops
 
-from rsfoundation.backbones.tokens import WindowGrid, multi_head
+from rsfoundation.models.backbones.tokens import WindowGrid, multi_head
 from rsfoundation.ops import depthwise_conv2d, selective_scan, window_attention
-from rsfoundation.ops.backend import compiled_mmcv
-from rsfoundation.ops.ext import StandIn
+from rsfoundation.ops.mmcv_ext import StandIn, compiled_mmcv
 
 OURS = StandIn("mmcv._ext")
 SLOW = 5.0  # seconds: a call of the peer that takes longer is timed once

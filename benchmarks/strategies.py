@@ -22,9 +22,9 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor, BaseModel
 
-from rsfoundation.engine.device import use_device
-from rsfoundation.engine.distributed import init_distributed
-from rsfoundation.engine.strategies.switch import choose_accelerator, use_strategy
+from rsfoundation.engine.distributed.launch import choose_accelerator, init_distributed
+from rsfoundation.engine.environment import use_device
+from rsfoundation.engine.resolve_config import use_strategy
 from rsfoundation.registry import STRATEGIES
 
 # Bytes per parameter between steps with AdamW in float32, n ranks: weights, then moments and masters.

@@ -85,7 +85,7 @@ _OURS = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from rsfoundation.engine.zero_convert import convert_zero
+from rsfoundation.engine.checkpointing.zero_conversion import convert_zero
 convert_zero(Path({source!r}), Path({output!r}), {tag!r})
 """
 _THEIRS = """

@@ -1,7 +1,7 @@
 """Makes ``import mmcv.ops`` work where mmcv was installed without its compiled part.
 
 mmcv imports its operators from the extension module ``mmcv._ext``. A plain install has none, so a
-finder on ``sys.meta_path`` answers for that one name with :mod:`rsfoundation.ops.ext`. It comes first:
+finder on ``sys.meta_path`` answers for that one name with :mod:`rsfoundation.ops.mmcv_ext`. It comes first:
 where there is a compiled ``mmcv._ext``, the stand-in hands calls on to it as ``RSF_OPS`` says.
 """
 
@@ -16,11 +16,11 @@ _NAME = "mmcv._ext"
 
 
 class _StandInLoader(Loader):
-    """Fills the module ``mmcv._ext`` from ``rsfoundation.ops.ext``."""
+    """Fills the module ``mmcv._ext`` from ``rsfoundation.ops.mmcv_ext``."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Build the stand-in module; torch is imported here and not before."""
-        from rsfoundation.ops.ext import StandIn
+        from rsfoundation.ops.mmcv_ext import StandIn
 
         return StandIn(spec.name)
 
@@ -37,7 +37,7 @@ class _StandInFinder(MetaPathFinder):
         """Return the spec of the stand-in for ``mmcv._ext`` and ``None`` for any other name."""
         if fullname != _NAME:
             return None
-        return importlib.util.spec_from_loader(fullname, _StandInLoader(), origin="rsfoundation.ops.ext")
+        return importlib.util.spec_from_loader(fullname, _StandInLoader(), origin="rsfoundation.ops.mmcv_ext")
 
 
 def install() -> None:

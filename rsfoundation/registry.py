@@ -1,9 +1,11 @@
 """The registries of scope ``rsfoundation``: children of mmengine's roots, filled on first use.
 
-``locations`` name the packages that register modules when imported, so that a config needs no
-``custom_imports``. A config keeps the scope of the toolbox it leans on and names our parts with the
-prefix, as in ``type='rsfoundation.LSKNet'``.
+``locations`` name the modules that register parts when imported, so that a config needs no
+``custom_imports``. A new file in one of these packages is found without a list to extend. A config keeps
+the scope of the toolbox it builds on and names our parts with the prefix: ``type='rsfoundation.LSKNet'``.
 """
+
+from pathlib import Path
 
 from mmengine.registry import DATA_SAMPLERS as _DATA_SAMPLERS
 from mmengine.registry import DATASETS as _DATASETS
@@ -20,48 +22,54 @@ from mmengine.registry import VISBACKENDS as _VISBACKENDS
 from mmengine.registry import Registry
 
 _SCOPE = "rsfoundation"
-_TASK_PACKAGES = [
-    "rsfoundation.detection",
-    "rsfoundation.segmentation",
-    "rsfoundation.instance",
-    "rsfoundation.change",
-]
+_PACKAGE = Path(__file__).parent
+
+
+def _modules_of(package: str) -> list[str]:
+    """Return the module names of all files below a folder of this package; nothing is imported."""
+    files = sorted(file for file in (_PACKAGE / package).rglob("*.py") if file.name != "__init__.py")
+    return [".".join((_SCOPE, *file.relative_to(_PACKAGE).with_suffix("").parts)) for file in files]
+
 
 MODELS = Registry(
-    "model",
-    parent=_MODELS,
-    scope=_SCOPE,
-    locations=["rsfoundation.backbones", "rsfoundation.engine.peft", *_TASK_PACKAGES],
+    "model", parent=_MODELS, scope=_SCOPE, locations=[*_modules_of("models"), "rsfoundation.engine.peft"]
 )
-DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_TASK_PACKAGES)
+DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_modules_of("datasets"))
 DATA_SAMPLERS = Registry(
-    "data sampler", parent=_DATA_SAMPLERS, scope=_SCOPE, locations=["rsfoundation.detection"]
+    "data sampler", parent=_DATA_SAMPLERS, scope=_SCOPE, locations=["rsfoundation.datasets.samplers"]
 )
-TRANSFORMS = Registry("transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_TASK_PACKAGES)
-METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_TASK_PACKAGES)
-TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=_TASK_PACKAGES)
+TRANSFORMS = Registry(
+    "transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_modules_of("datasets/transforms")
+)
+METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_modules_of("evaluation"))
+TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=["rsfoundation.models.coders"])
 VISBACKENDS = Registry(
     "vis_backend", parent=_VISBACKENDS, scope=_SCOPE, locations=["rsfoundation.engine.tracking"]
 )
-LOOPS = Registry("loop", parent=_LOOPS, scope=_SCOPE, locations=["rsfoundation.engine.resume_loops"])
+LOOPS = Registry("loop", parent=_LOOPS, scope=_SCOPE, locations=["rsfoundation.engine.checkpointing.resume"])
 HOOKS = Registry(
     "hook",
     parent=_HOOKS,
     scope=_SCOPE,
-    locations=["rsfoundation.engine.hooks", "rsfoundation.engine.strategies", *_TASK_PACKAGES],
+    locations=[
+        *_modules_of("engine/hooks"),
+        "rsfoundation.engine.peft",
+        "rsfoundation.engine.distributed.ema",
+        "rsfoundation.evaluation.submission.metric",
+    ],
 )
 STRATEGIES = Registry(
-    "strategy", parent=_STRATEGIES, scope=_SCOPE, locations=["rsfoundation.engine.strategies"]
+    "strategy", parent=_STRATEGIES, scope=_SCOPE, locations=_modules_of("engine/distributed")
 )
 OPTIM_WRAPPERS = Registry(
-    "optim_wrapper", parent=_OPTIM_WRAPPERS, scope=_SCOPE, locations=["rsfoundation.engine.amp"]
+    "optim_wrapper", parent=_OPTIM_WRAPPERS, scope=_SCOPE, locations=["rsfoundation.engine.optim"]
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
     parent=_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=_SCOPE,
-    locations=["rsfoundation.engine.layer_decay"],
+    locations=["rsfoundation.engine.optim"],
 )
 
-# What a task family declares to engine, inference and console: see rsfoundation.task.
-TASKS = Registry("task", scope=_SCOPE, locations=_TASK_PACKAGES)
+# What a task family declares to engine, inference and console: see rsfoundation.core.task.
+TASKS = Registry("task", scope=_SCOPE, locations=_modules_of("tasks"))

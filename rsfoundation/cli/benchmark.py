@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsfoundation.cli.console import say, table
-from rsfoundation.cli.options import Device, Overrides
-from rsfoundation.cli.sizes import JsonFile, NetworkArgument, SizeOption, read_size, write_json
+from rsfoundation.cli.options import (
+    Device,
+    JsonFile,
+    NetworkArgument,
+    Overrides,
+    SizeOption,
+    read_size,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from rsfoundation.engine.benchmark import Benchmark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -12,8 +13,32 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rsfoundation.cli.system_errors import as_known
-from rsfoundation.errors import RSFError
+from rsfoundation.core.errors import RSFError
+
+_ROOM = "free some space or choose another folder; what was complete before is kept"
+_RIGHTS = "choose a folder that you may write to, or change its owner"
+_FILE = "choose another path: a file stands where a folder is needed, or the other way round"
+_FIXES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "raise the limit of file sizes: ulimit -f unlimited",
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EEXIST: _FILE,
+    errno.ENOTDIR: _FILE,
+    errno.EISDIR: _FILE,
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+}
+
+
+def as_known(error: BaseException) -> RSFError | None:
+    """Return the sentence for an error of the system; ``None`` for others."""
+    if not isinstance(error, OSError) or error.errno not in _FIXES:
+        return None
+    what = (error.strerror or "the system refused").lower()
+    return RSFError(what, where=error.filename, fix=_FIXES[error.errno])
+
 
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -66,7 +91,7 @@ def report_error(error: Exception) -> int:
     known = _known(error)
     if known is not None:
         _errors.print(f"[bold red]error:[/bold red] {escape(_without_worker_trace(known))}")
-        for label, text in (("where", known.where), ("cure", known.cure)):
+        for label, text in (("where", known.where), ("fix", known.fix)):
             if text:
                 _errors.print(f"  [bold]{label + ':':<6}[/bold] {escape(text)}")
         return 2
@@ -75,7 +100,7 @@ def report_error(error: Exception) -> int:
         f"[bold red]error:[/bold red] unforeseen {type(error).__name__}: {escape(str(error))[:2000]}"
     )
     _errors.print(
-        "  [bold]cure:[/bold]  `rsf doctor` finds a broken environment; a fault of rsfoundation is worth a "
+        "  [bold]fix:[/bold]  `rsf doctor` finds a broken environment; a fault of rsfoundation is worth a "
         f"report with {escape(str(file))}"
     )
     traceback.print_exception(error, limit=-4, file=sys.stderr)
@@ -97,7 +122,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _without_worker_trace(error: RSFError) -> str:
-    """Cut the traceback that torch puts into the message of a dataloader worker's error."""
+    """TilingSettings the traceback that torch puts into the message of a dataloader worker's error."""
     mark = f"{type(error).__name__}: "
     return error.what.rsplit(mark, 1)[-1].strip() if "Original Traceback" in error.what else error.what
 

@@ -10,8 +10,65 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from rsfoundation.cli.console import console, say
-from rsfoundation.cli.detector_0x import detector_0x
-from rsfoundation.cli.merge_lora import merge_lora
+
+
+def detector_0x(
+    source: Annotated[Path, typer.Argument(help="Checkpoint of a detector of mmrotate 0.x.")],
+    output: Annotated[Path, typer.Argument(help="A .pth or .safetensors file.")],
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="Config of the same detector, by path or name.")
+    ],
+) -> None:
+    """Make a detector of mmrotate 0.x, such as those of LSKNet's and LWGANet's authors, one of this package.
+
+    Weights are renamed and compared with the config's model, name by name and shape by shape.
+
+    Example: rsf convert detector-0x s2anet_0x.pth s2anet.pth -c lsknet_s_s2anet_1x_dota_ms
+    """
+    from rsfoundation.engine.checkpointing.detectors_0x import convert_detector
+
+    done = convert_detector(source, config, output)
+    say(f"{done.family}: {done.tensors} tensors, {done.renamed} renamed")
+    if done.dropped:
+        say(f"left out: {len(done.dropped)} buffers of weight averaging (the averages themselves are kept)")
+    for note in done.notes:
+        say(f"note: {note}")
+    say(f"written: {done.output}")
+
+
+def merge_lora(
+    source: Annotated[Path, typer.Argument(help="Checkpoint with adapters, or a run folder (its best).")],
+    output: Annotated[Path, typer.Argument(help="A .pth or .safetensors file.")],
+    config: Annotated[
+        str | None,
+        typer.Option("--config", "-c", help="Config; config.py beside the checkpoint when not given."),
+    ] = None,
+) -> None:
+    """Add LoRA's adapters to the weights: a checkpoint of the plain model, without the lora block.
+
+    Example: rsf convert merge-lora work_dirs/my_run merged.pth
+    """
+    import torch
+
+    from rsfoundation.core.errors import ConfigError
+    from rsfoundation.engine.checkpointing.find import read_saved
+    from rsfoundation.inference.model import WindowModel
+    from rsfoundation.io.checkpoints import published, write_safetensors
+
+    if output.suffix not in (".pth", ".safetensors"):
+        raise ConfigError(f"{output} is neither a .pth nor a .safetensors file")
+    model = WindowModel(source, config, "cpu")
+    if not model.merged:
+        raise ConfigError("the config has no lora block: there is nothing to merge", where=model.cfg.filename)
+    kept = read_saved(model.checkpoint).get("meta", {})
+    meta = {key: kept[key] for key in ("dataset_meta", "epoch", "iter") if key in kept}
+    state = model.network.state_dict()
+    if output.suffix == ".safetensors":
+        write_safetensors(state, output, meta)
+    else:
+        with published(output) as aside:
+            torch.save({"meta": meta, "state_dict": state}, aside)
+    say(f"merged {model.merged} adapters into {output}")
 
 
 class OnlyName(str, Enum):
@@ -87,7 +144,7 @@ def zero_to_fp32(
 
     Example: rsf convert zero-to-fp32 work_dirs/my_run my_model.pth -t epoch_12.pth
     """
-    from rsfoundation.engine.zero_convert import convert_zero
+    from rsfoundation.engine.checkpointing.zero_conversion import convert_zero
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:

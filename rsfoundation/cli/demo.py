@@ -29,14 +29,13 @@ def demo(
     cfg_options: Overrides = None,
 ) -> None:
     """From nothing to a trained model: draw toy scenes, train, test, predict a large scene."""
-    from rsfoundation.data.toy import make_toy_scenes
-    from rsfoundation.engine.config import load_config
-    from rsfoundation.engine.options import RunOptions
-    from rsfoundation.engine.quickstart import quickstart_config
-    from rsfoundation.engine.test import test
+    from rsfoundation.engine.config import load_config, quickstart_config
+    from rsfoundation.engine.evaluate import test
+    from rsfoundation.engine.resolve_config import RunOptions
     from rsfoundation.engine.train import train
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.predict import predict
+    from rsfoundation.prepare.toy.make import make_toy_scenes
 
     started = time.monotonic()
     cfg = load_config(quickstart_config(task), cfg_options or ())

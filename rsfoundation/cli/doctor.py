@@ -33,9 +33,9 @@ def doctor(
         console.print_json(data=[asdict(check) for check in checks])
     else:
         table("environment", ("check", "", "found"), [(c.name, _MARKS[c.status], c.found) for c in checks])
-        cures = [(check.name, _MARKS[check.status], check.cure) for check in checks if check.cure]
-        if cures:
-            table("what to do", ("check", "", "command"), cures)
+        fixes = [(check.name, _MARKS[check.status], check.fix) for check in checks if check.fix]
+        if fixes:
+            table("what to do", ("check", "", "command"), fixes)
         say(
             f"{len(broken)} of {len(checks)} checks failed"
             if broken

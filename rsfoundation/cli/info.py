@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsfoundation.cli.console import console, say, table
-from rsfoundation.cli.options import ConfigArgument, Overrides
-from rsfoundation.cli.sizes import JsonFile, NetworkArgument, SizeOption, read_size, write_json
-from rsfoundation.cli.submission import submission
+from rsfoundation.cli.options import (
+    ConfigArgument,
+    JsonFile,
+    NetworkArgument,
+    Overrides,
+    SizeOption,
+    read_size,
+    write_json,
+)
+
+_SHOWN = 20
+
+
+def submission(
+    archives: Annotated[list[Path], typer.Argument(help="Task1.zip, Task2.zip or FAIR1M's test.zip.")],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Folder of the full test images: unknown names are refused then."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="Class name, repeatable, for data of your own; those of DOTA or FAIR1M when not given.",
+        ),
+    ] = None,
+) -> None:
+    """Check archives against the rules of the DOTA and FAIR1M servers before they are uploaded.
+
+    Looks at layout, class files, columns, scores, corners, repeated boxes and image names, and says the file,
+    the line and the fix of what the server would refuse. Names of patches and names with the suffix of an
+    image are refused with and without --images. Exit status 2 when something is wrong.
+
+    Example: rsf info submission work_dirs/RUN/submission/Task1.zip --images data/DOTA/test/images
+    """
+    from rsfoundation.evaluation.submission.check import check_submission
+    from rsfoundation.evaluation.submission.metric import list_images
+
+    known = list_images(images) if images is not None else None
+    checked = [check_submission(path, known, classes or None) for path in archives]
+    rows = [(one.kind, one.path, one.files, one.images, one.detections, one.fault_count) for one in checked]
+    table("submissions", ("for", "archive", "files", "images", "detections", "faults"), rows)
+    for one in checked:
+        if len(one.faults) > 1:
+            shown = [
+                (fault.where.removeprefix(f"{one.path}/"), fault.what, fault.fix) for fault in one.faults
+            ]
+            title = f"{one.path}: the first {min(_SHOWN, len(shown))} of {one.fault_count} faults"
+            table(title, ("where", "what", "fix"), shown[:_SHOWN])
+    for one in checked:
+        one.refuse()
+    say("accepted: nothing that the servers are known to refuse was found")
+
 
 if TYPE_CHECKING:
-    from rsfoundation.backbones.complexity import Complexity, Part
+    from rsfoundation.engine.model_info import Complexity, Part
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +83,7 @@ def register(app: typer.Typer) -> None:
 def configs(text: Annotated[str, typer.Argument(help="Only names that contain this.")] = "") -> None:
     """List the shipped configs with the first line of their header."""
     from rsfoundation.engine.config import list_configs
-    from rsfoundation.engine.inspect import config_headline
+    from rsfoundation.engine.model_info import config_headline
 
     rows = [(name, config_headline(file)) for name, file in list_configs().items() if text in name]
     table("configs", ("name", "what it is"), rows)
@@ -40,8 +91,8 @@ def configs(text: Annotated[str, typer.Argument(help="Only names that contain th
 
 def models() -> None:
     """List the backbones, their shipped files, their published weights, and the tasks."""
-    from rsfoundation.engine.inspect import backbone_names, config_headline, task_names, weight_rows
-    from rsfoundation.engine.networks import list_backbones
+    from rsfoundation.engine.model_builder import list_backbones
+    from rsfoundation.engine.model_info import backbone_names, config_headline, task_names, weight_rows
 
     files = [(name, config_headline(file)) for name, file in list_backbones().items()]
     table("backbones (type='rsfoundation.NAME')", ("name", "what it is"), backbone_names().items())
@@ -68,7 +119,7 @@ def model(
 
     Example: rsf info model lsknet_s --size 512
     """
-    from rsfoundation.engine.inspect import count
+    from rsfoundation.engine.model_info import count
 
     counted = count(name, read_size(size), cfg_options or ())
     columns = ("part", "params", "trainable", "GMAC", "GFLOP", "Mact")

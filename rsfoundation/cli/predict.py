@@ -63,10 +63,10 @@ def predict(
 
     Example: rsf predict scene.png --model work_dirs/detection_toy_lsknet_t -o out --score 0.5
     """
-    from rsfoundation.checkpoints import trusting
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.predict import PredictOptions
     from rsfoundation.inference.predict import predict as run
+    from rsfoundation.io.checkpoints import trusting
 
     options = PredictOptions(window, overlap, batch_size, score, tuple(formats or ()), picture)
     with trusting(trust_checkpoint):

@@ -12,8 +12,8 @@ import typer
 from rsfoundation.cli.console import say, table
 
 if TYPE_CHECKING:
-    from rsfoundation.data.prepare.report import CutReport
-    from rsfoundation.detection.cuts import Cut, PresetName
+    from rsfoundation.geometry.tiling import PresetName, TilingSettings
+    from rsfoundation.prepare.tiling import TilingReport
 
 
 class Preset(str, Enum):
@@ -102,7 +102,7 @@ def toy(
 
     Example: rsf prepare toy data/toy --size 512 --train 400
     """
-    from rsfoundation.data.toy import TASKS, make_toy_scenes
+    from rsfoundation.prepare.toy.make import TASKS, make_toy_scenes
 
     counts = {"train": train, "val": val, "test": test}
     report = make_toy_scenes(
@@ -137,17 +137,17 @@ def dota(
     on_error: OnErrorOption = OnError.fail,
     workers: Workers = 2,
 ) -> None:
-    """Cut large images with DOTA labels into patches for training.
+    """TilingSettings large images with DOTA labels into patches for training.
 
     Example: rsf prepare dota data/DOTA/train data/DOTA/val -o data/dota/ms/trainval --preset ms
     """
-    from rsfoundation.data.prepare.dota import cut_dota
-    from rsfoundation.detection.cuts import DOTA_CUTS
+    from rsfoundation.geometry.tiling import DOTA_TILINGS
+    from rsfoundation.prepare.dota import cut_dota
 
     report = cut_dota(
         sources,
         out,
-        cut=_cut(DOTA_CUTS, preset, window, gap, rates),
+        cut=_cut(DOTA_TILINGS, preset, window, gap, rates),
         version=version.value if version else None,
         on_error=on_error.value,
         workers=workers,
@@ -174,17 +174,17 @@ def fair1m(
     on_error: OnErrorOption = OnError.fail,
     workers: Workers = 2,
 ) -> None:
-    """Cut FAIR1M's images into patches with DOTA label files; blanks in class names become _.
+    """TilingSettings FAIR1M's images into patches with DOTA label files; blanks in class names become _.
 
     Example: rsf prepare fair1m data/FAIR1M/train -o data/fair1m/ms/train
     """
-    from rsfoundation.data.prepare.fair1m import cut_fair1m
-    from rsfoundation.detection.cuts import FAIR1M_CUTS
+    from rsfoundation.geometry.tiling import FAIR1M_TILINGS
+    from rsfoundation.prepare.dota import cut_fair1m
 
     report = cut_fair1m(
         sources,
         out,
-        cut=_cut(FAIR1M_CUTS, preset, window, gap, rates),
+        cut=_cut(FAIR1M_TILINGS, preset, window, gap, rates),
         on_error=on_error.value,
         workers=workers,
         virtual=virtual,
@@ -201,8 +201,8 @@ def index(
 
     Example: rsf prepare index data/dota/ss/trainval
     """
-    from rsfoundation.data.prepare.indexing import index_of_folder
-    from rsfoundation.detection.patch_index import write_index
+    from rsfoundation.datasets.oriented.patch_index import write_index
+    from rsfoundation.prepare.tiling import index_of_folder
 
     for folder in folders:
         made = index_of_folder(folder)
@@ -235,7 +235,7 @@ def labels(
     """
     from dataclasses import asdict
 
-    from rsfoundation.data.prepare.labels import convert_labels
+    from rsfoundation.prepare.labels import convert_labels
 
     report = convert_labels(
         kind,
@@ -253,12 +253,12 @@ def labels(
 
 
 def _cut(
-    presets: Mapping[PresetName, Cut],
+    presets: Mapping[PresetName, TilingSettings],
     preset: Preset,
     window: int | None,
     gap: int | None,
     rates: list[float] | None,
-) -> Cut:
+) -> TilingSettings:
     """Return the preset's cut with what was given in its place."""
     from dataclasses import replace
 
@@ -271,7 +271,7 @@ def _cut(
     )
 
 
-def _show(report: CutReport) -> None:
+def _show(report: TilingReport) -> None:
     from dataclasses import asdict
 
     rows = [(key.replace("_", " "), value) for key, value in asdict(report).items() if isinstance(value, int)]

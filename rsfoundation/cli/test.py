@@ -93,14 +93,14 @@ def test(
 
     For the server: rsf test CONFIG --format-only --images data/DOTA/test/images
     """
-    from rsfoundation.checkpoints import trusting
-    from rsfoundation.engine.options import RunOptions
-    from rsfoundation.engine.test import test as run
-    from rsfoundation.task import TestRequest
+    from rsfoundation.core.task import RunRequest
+    from rsfoundation.engine.evaluate import test as run
+    from rsfoundation.engine.resolve_config import RunOptions
+    from rsfoundation.io.checkpoints import trusting
 
     options = RunOptions(work_dir, None, amp, device, seed, launcher.value, tuple(cfg_options or ()))
     with trusting(trust_checkpoint):
-        result = run(config, checkpoint, options, pictures, TestRequest(format_only, out, images, tta))
+        result = run(config, checkpoint, options, pictures, RunRequest("test", format_only, out, images, tta))
     metrics_table(f"{result.task}: {result.checkpoint}", result.metrics or result.details)
     for file in result.reports:
         say(f"written: {file}")

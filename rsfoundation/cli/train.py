@@ -56,9 +56,9 @@ def train(
 
     Example: rsf train quickstart/detection_toy_lsknet_t --device cpu
     """
-    from rsfoundation.checkpoints import trusting
-    from rsfoundation.engine.options import RunOptions
+    from rsfoundation.engine.resolve_config import RunOptions
     from rsfoundation.engine.train import train as run
+    from rsfoundation.io.checkpoints import trusting
 
     options = RunOptions(
         work_dir,

@@ -1,1 +1,1 @@
-"""Running things: configs, options, devices, ranks, runners, run records and checks."""
+"""Training and testing: config, runner, checkpoints, distribution."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
-from rsfoundation.backbones.latency import Latency, measure_latency
-from rsfoundation.engine.device import use_device
-from rsfoundation.engine.environment import installed_version
-from rsfoundation.engine.networks import (
+from rsfoundation.engine.environment import installed_version, use_device
+from rsfoundation.engine.model_builder import (
     CastBackbone,
     Prediction,
     bands_of,
@@ -20,6 +23,114 @@ from rsfoundation.engine.networks import (
     is_whole_model,
     network_config,
 )
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Timings of one model's forward in evaluation mode.
+
+    Attributes:
+        p50_ms: Median milliseconds of a batch; by the device's events on a GPU.
+        p95_ms: 95th percentile.
+        images_per_s: Images per second at the median.
+        peak_memory_mib: Most memory held during the timing: the device's allocator on a GPU; on a CPU the
+            resident size of the whole process, its peak so far.
+        input_shape: ``(N, bands, H, W)``.
+        dtype: Of weights and input.
+        memory_format: ``'channels_last'`` or ``'contiguous'``.
+        device: Name of the device.
+        compiled: Whether the model went through ``torch.compile``.
+        threads: CPU threads of one operation.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    images_per_s: float
+    peak_memory_mib: float
+    input_shape: tuple[int, ...]
+    dtype: str
+    memory_format: str
+    device: str
+    compiled: bool
+    threads: int
+
+
+def measure_latency(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    dtype: torch.dtype | None = torch.float32,
+    channels_last: bool = True,
+    device: str = "cpu",
+    compiled: bool = False,
+    repeats: int = 20,
+) -> Latency:
+    """Time a model's forward on random input.
+
+    Args:
+        model: A backbone, or any module whose ``forward`` takes one tensor; it is moved to ``device`` and
+            ``dtype`` and put in evaluation mode.
+        input_shape: ``(N, bands, H, W)``.
+        dtype: Of weights and input; ``None`` leaves the weights as they are and takes float32 input.
+        channels_last: Memory layout of weights and input.
+        device: Where to run.
+        compiled: Run through ``torch.compile``.
+        repeats: Timed calls, after three untimed ones.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = model.eval().to(device=device, dtype=dtype)
+    dtype = dtype or torch.float32
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]  # missing in torch's stubs
+    x = torch.randn(input_shape).to(device=device, dtype=dtype, memory_format=layout)
+    run = torch.compile(model) if compiled else model
+    with torch.no_grad():
+        for _ in range(_WARM_UP):
+            run(x)
+        _reset_peak(x.device)
+        times = sorted(_timed(run, x) for _ in range(repeats))
+    median = statistics.median(times)
+    return Latency(
+        p50_ms=median * 1e3,
+        p95_ms=times[min(len(times) - 1, round(0.95 * len(times)))] * 1e3,
+        images_per_s=len(x) / median,
+        peak_memory_mib=_peak_bytes(x.device) / 2**20,
+        input_shape=tuple(input_shape),
+        dtype=str(dtype).removeprefix("torch."),
+        memory_format="channels_last" if channels_last else "contiguous",
+        device=torch.cuda.get_device_name(x.device) if x.is_cuda else device,
+        compiled=compiled,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _timed(run: Callable[[torch.Tensor], object], x: torch.Tensor) -> float:
+    """Return the seconds of one call: the device's own clock on a GPU, an idle one at the start."""
+    if x.is_cuda:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(x.device)
+        start.record()
+        run(x)
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+    begin = time.perf_counter()
+    run(x)
+    return time.perf_counter() - begin
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kibibytes everywhere else
+
 
 _VERSIONS = ("rsfoundation", "torch", "onedl-mmcv", "onedl-mmdetection", "onedl-mmsegmentation")
 

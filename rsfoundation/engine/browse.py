@@ -10,10 +10,11 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
-from rsfoundation.engine.images import write_rgb
-from rsfoundation.engine.runner import unknown_type_error
-from rsfoundation.engine.tasks import build_task, classes_of
-from rsfoundation.errors import ConfigError
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.task import Draws, require
+from rsfoundation.engine.config_errors import unknown_type_error
+from rsfoundation.engine.runner import build_task, classes_of
+from rsfoundation.io.images import write_rgb
 
 
 def browse(cfg: Config, split: str, count: int, out: Path, start: int = 0) -> list[Path]:
@@ -36,7 +37,7 @@ def browse(cfg: Config, split: str, count: int, out: Path, start: int = 0) -> li
     if loader is None:
         raise ConfigError(f"the config has no {split}_dataloader", where=cfg.filename)
     init_default_scope(cfg.get("default_scope", "mmengine"))
-    task = build_task(cfg)
+    task = require(build_task(cfg), Draws, "rsf browse")
     try:
         dataset = DATASETS.build(loader.dataset)
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""Finding, listing and reading configs, by path or by name."""
+"""The quickstart config of each task."""
 
 import argparse
 import difflib
@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from rsfoundation.errors import ConfigError, RSFError, nearest
+from rsfoundation.core.errors import ConfigError, RSFError, nearest
 
 _OURS = {"lora", "predict", "runner_type", "submission", "task", "tta"}  # beside the keys of mmengine
 _ALIKE = 0.8  # from this similarity on, a new key is taken for a misspelt one
@@ -49,13 +49,13 @@ def find_config(name: str | Path) -> Path:
         return known[hits[0]]
     if hits:
         raise ConfigError(
-            f"the config name '{name}' is ambiguous: {', '.join(hits)}", cure="give the full name"
+            f"the config name '{name}' is ambiguous: {', '.join(hits)}", fix="give the full name"
         )
     hint = nearest(wanted, known) or nearest(wanted, [full.rsplit("/", 1)[-1] for full in known])
     raise ConfigError(
         f"no config file and no shipped config is called '{name}'",
         where=config_root(),
-        cure=f"{hint} `rsf info configs` lists them all".strip(),
+        fix=f"{hint} `rsf info configs` lists them all".strip(),
     )
 
 
@@ -90,7 +90,7 @@ def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
     if bad:
         raise ConfigError(
             f"--cfg-options takes key=value, got '{bad[0]}'",
-            cure="write for example --cfg-options train_dataloader.batch_size=4 randomness.seed=1",
+            fix="write for example --cfg-options train_dataloader.batch_size=4 randomness.seed=1",
         )
     parser = argparse.ArgumentParser()
     parser.add_argument("--set", nargs="*", action=DictAction, default={})
@@ -117,5 +117,24 @@ def _refuse_misspelt(cfg: Config, keys: Iterable[str]) -> None:
             raise ConfigError(
                 f"the config has no {key!r}; did you mean {alike[0]!r}?",
                 where=f"--cfg-options {key}",
-                cure="correct the key; `rsf info config CONFIG` prints all of them",
+                fix="correct the key; `rsf info config CONFIG` prints all of them",
             )
+
+
+def quickstart_config(task: str) -> Path:
+    """Return ``configs/quickstart/<task>_toy_*.py``.
+
+    Raises:
+        ConfigError: No quickstart config is called after that task.
+    """
+    start = "quickstart/"
+    known = {
+        name: file for name, file in list_configs().items() if name.startswith(start) and "_toy_" in name
+    }
+    for name, file in known.items():
+        if name.startswith(f"{start}{task}_toy_"):
+            return file
+    tasks = sorted({name.removeprefix(start).split("_toy_")[0] for name in known})
+    raise ConfigError(
+        f"there is no demo called '{task}'", fix=nearest(task, tasks) or f"one of: {', '.join(tasks)}"
+    )

@@ -25,13 +25,13 @@ class Check:
         name: What was looked at.
         status: ``error`` stops programs, ``warning`` may, ``note`` is for knowledge.
         found: What there is.
-        cure: The command that mends it; empty when nothing is wrong.
+        fix: The command that mends it; empty when nothing is wrong.
     """
 
     name: str
     status: Status
     found: str
-    cure: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Check]:
@@ -49,8 +49,8 @@ def examine() -> list[Check]:
 def _python() -> Iterator[Check]:
     version = platform.python_version_tuple()
     fits = (3, 10) <= (int(version[0]), int(version[1])) < (3, 14)
-    cure = "" if fits else "make a new environment with Python 3.10 to 3.13"
-    yield Check("Python", "ok" if fits else "error", platform.python_version(), cure)
+    fix = "" if fits else "make a new environment with Python 3.10 to 3.13"
+    yield Check("Python", "ok" if fits else "error", platform.python_version(), fix)
 
 
 def _requirements() -> Iterator[Check]:
@@ -66,8 +66,8 @@ def _requirements() -> Iterator[Check]:
             continue
         if found is None and extra:
             group = extra.split("==")[-1].strip(" '\"")
-            cure = f"uv pip install 'rsfoundation[{group}]'"
-            yield Check(wanted.name, "note", f"not installed (extra '{group}')", cure)
+            fix = f"uv pip install 'rsfoundation[{group}]'"
+            yield Check(wanted.name, "note", f"not installed (extra '{group}')", fix)
         elif found is None:
             yield Check(wanted.name, "error", "not installed", install)
         elif not wanted.specifier.contains(found, prereleases=True):
@@ -150,8 +150,8 @@ def _original_toolboxes() -> Iterator[Check]:
     ):
         found = installed_version(original)
         if found:
-            cure = f"uv pip uninstall {original} && uv pip install --reinstall {fork}"
-            yield Check(original, "error", f"{found}, in the way of {fork}: both own the same folder", cure)
+            fix = f"uv pip uninstall {original} && uv pip install --reinstall {fork}"
+            yield Check(original, "error", f"{found}, in the way of {fork}: both own the same folder", fix)
 
 
 def _imgaug() -> Iterator[Check]:
@@ -176,20 +176,20 @@ def _opencv() -> Iterator[Check]:
     if len(found) < 2:
         return
     others = " ".join(name for name in found if name != "opencv-python-headless")
-    cure = f"uv pip uninstall {others} opencv-python-headless && uv pip install opencv-python-headless"
+    fix = f"uv pip uninstall {others} opencv-python-headless && uv pip install opencv-python-headless"
     listing = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(set(found.values())) > 1:
-        yield Check("OpenCV", "error", f"several builds of different versions in one folder: {listing}", cure)
+        yield Check("OpenCV", "error", f"several builds of different versions in one folder: {listing}", fix)
     else:
-        yield Check("OpenCV", "note", f"several builds of one version share a folder: {listing}", cure)
+        yield Check("OpenCV", "note", f"several builds of one version share a folder: {listing}", fix)
 
 
 def _configs() -> Iterator[Check]:
     from rsfoundation.engine.config import list_configs
 
     count = len(list_configs())
-    cure = "" if count else "uv pip install --reinstall rsfoundation"
-    yield Check("shipped configs", "ok" if count else "error", f"{count} found", cure)
+    fix = "" if count else "uv pip install --reinstall rsfoundation"
+    yield Check("shipped configs", "ok" if count else "error", f"{count} found", fix)
 
 
 _PROBES: tuple[Callable[[], Iterator[Check]], ...] = (

@@ -1,8 +1,4 @@
-"""LoRA by one config block: adapters of the ``peft`` package in a backbone whose own weights stay frozen.
-
-``lora = dict(rank=8, target=[...])`` at the top of a config is all; names and values are those of
-:func:`with_lora`.
-"""
+"""What a run with LoRA adapters needs: a small optimiser, small checkpoints, adapters that are in use."""
 
 from __future__ import annotations
 
@@ -15,19 +11,37 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS as _ROOT
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
-from rsfoundation.engine.parts import find_part
-from rsfoundation.errors import CheckpointError, ConfigError
-from rsfoundation.registry import MODELS
+from rsfoundation.core.errors import CheckpointError, ConfigError, nearest
+from rsfoundation.registry import HOOKS, MODELS
 
 
-def model_config(cfg: Config) -> Any:
-    """Return what to build for ``cfg.model``: with adapters where the config has a ``lora`` block."""
-    options = {key: value for key, value in (cfg.get("lora") or {}).items() if key != "adapters_only"}
-    return dict(type="rsfoundation.with_lora", model=cfg.model, **options) if cfg.get("lora") else cfg.model
+def find_part(model: nn.Module, name: str, where: str) -> nn.Module:
+    """Return a submodule by its dotted name.
+
+    Args:
+        model: The whole model.
+        name: Such as ``backbone``.
+        where: The key of the config that names it, for the error.
+
+    Raises:
+        ConfigError: The model has no such part.
+    """
+    part = dict(model.named_modules()).get(name)
+    if part is None:
+        known = [child for child, _ in model.named_children()]
+        raise ConfigError(
+            f"the model has no part '{name}'",
+            where=where,
+            fix=nearest(name, known) or f"one of: {', '.join(known)}",
+        )
+    return part
 
 
 @MODELS.register_module()
@@ -56,7 +70,7 @@ def with_lora(
         ConfigError: ``peft`` is missing, or nothing in the part is called so.
     """
     if find_spec("peft") is None:
-        raise ConfigError("lora needs peft, which is not installed", cure="pip install 'rsfoundation[peft]'")
+        raise ConfigError("lora needs peft, which is not installed", fix="pip install 'rsfoundation[peft]'")
     from peft import LoraConfig, inject_adapter_in_model
 
     if data_preprocessor is not None:
@@ -83,7 +97,7 @@ def _targets(part: nn.Module, target: str | Sequence[str]) -> list[str]:
         raise ConfigError(
             f"no layer of {type(part).__name__} matches {target!r}",
             where="lora.target",
-            cure=f"its layers end in: {', '.join(ends)}",
+            fix=f"its layers end in: {', '.join(ends)}",
         )
     return names
 
@@ -177,7 +191,7 @@ def check_base(found: str, wanted: str) -> None:
         raise CheckpointError(
             "the checkpoint holds adapters alone, which were trained on other weights than the config names",
             where="init_cfg of the backbone",
-            cure="name the same checkpoint there as in training",
+            fix="name the same checkpoint there as in training",
         )
 
 
@@ -193,3 +207,117 @@ def merge_adapters(network: nn.Module) -> int:
         _put(network, name, layer.base_layer)
     vars(network).pop("init_weights", None)
     return len(layers)
+
+
+@HOOKS.register_module()
+class LoRAHook(Hook):
+    """Added to every run whose config has a ``lora`` block.
+
+    Args:
+        adapters_only: Leave frozen parameters out of checkpoints. They must come from the backbone's
+            ``init_cfg``; their SHA-256 is kept and compared when the adapters are loaded.
+    """
+
+    priority = "LOW"  # after EMAHook
+
+    def __init__(self, adapters_only: bool = False) -> None:
+        self.adapters_only = adapters_only
+        self._calls: dict[str, int] = {}
+        self._base: str | None = None  # of the frozen weights, where a strategy shards them
+
+    def before_sharding(self, runner: Runner, model: nn.Module) -> None:
+        """Take the fingerprint of the frozen weights while they are whole."""
+        if self.adapters_only:
+            _check_base(runner, model)
+        self._base = fingerprint(model)
+
+    def before_run(self, runner: Runner) -> None:
+        """Take frozen parameters out of the optimiser; watch that adapters are called."""
+        network = _network(runner)
+        if self.adapters_only and self._base is None:
+            _check_base(runner, network)
+        wrapper = getattr(runner, "optim_wrapper", None)  # a config still while testing
+        if isinstance(wrapper, OptimWrapper) and not isinstance(runner, FlexibleRunner):
+            for group in wrapper.optimizer.param_groups:
+                group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
+        for name, layer in adapters(network).items():
+            layer.register_forward_pre_hook(self._counter(name))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Check the first iteration."""
+        self._check(runner, "training")
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Check the first iteration."""
+        self._check(runner, "evaluation")
+
+    after_test_iter = after_val_iter
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Count again: a layer may be called in training and read in evaluation."""
+        self._calls.clear()
+
+    before_test_epoch = before_val_epoch
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Note what the adapters belong to; leave out what is frozen if the user wants that."""
+        network = _network(runner)
+        if self.adapters_only:
+            for name in frozen_names(network) if "state_dict" in checkpoint else ():
+                checkpoint["state_dict"].pop(name, None)
+            self._base = self._base or fingerprint(network)
+        if self._base is not None:
+            checkpoint["meta"]["lora_base"] = self._base
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Make a checkpoint fit, whether it was saved with adapters or without."""
+        if not isinstance(runner, FlexibleRunner):
+            adapt_state(_network(runner), checkpoint)
+            return
+        adapt_names(_network(runner), checkpoint.get("state_dict", {}))
+        saved = checkpoint["meta"].get("lora_base")
+        if self.adapters_only and saved is not None:
+            check_base(str(self._base), saved)
+        self._base = saved or self._base
+
+    def _counter(self, name: str) -> Any:
+        def count(_module: nn.Module, _inputs: Any) -> None:
+            self._calls[name] = 1
+
+        return count
+
+    def _check(self, runner: Runner, stage: str) -> None:
+        if len(self._calls) == len(names := list(adapters(_network(runner)))):
+            return
+        unused = [name for name in names if name not in self._calls]
+        raise ConfigError(
+            f"the adapter of {unused[0]} has no effect in {stage}: that layer's weight is read, not called",
+            where="lora.target",
+            fix=f"leave it out of the target (as are {len(unused)} of {len(names)})",
+        )
+
+
+def _network(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _check_base(runner: Runner, network: nn.Module) -> None:
+    if any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        raise ConfigError(
+            "adapters alone cannot be kept beside moving averages",
+            where="lora.adapters_only",
+            fix="leave out adapters_only or EMAHook",
+        )
+    scope = (runner.cfg.lora or {}).get("scope", "backbone")
+    wanted = getattr(network.get_submodule(scope), "init_cfg", None) or []
+    parts = [wanted] if isinstance(wanted, dict) else wanted
+    if not any(part.get("type") == "Pretrained" for part in parts):
+        raise ConfigError(
+            f"adapters alone are of no use: the {scope} starts from weights that no file holds",
+            where="lora.adapters_only",
+            fix=f"give the {scope} init_cfg=dict(type='Pretrained', checkpoint=...)",
+        )

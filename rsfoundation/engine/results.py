@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rsfoundation.task import Task
+from rsfoundation.core.task import Evaluates
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,19 @@ class TestResult:
         write_json(path, asdict(self))
 
 
-def unify_metrics(task: Task, raw: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+def unify_metrics(task: object, raw: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     """Split evaluator output into unified metrics and the rest.
 
     Args:
-        task: Declares which evaluator key has which unified name.
+        task: Declares which evaluator key has which unified name; without capability all are details.
         raw: What mmengine's evaluator returned.
 
     Returns:
         ``(metrics, details)``.
     """
-    metrics = {name: float(raw[key]) for key, name in task.metric_names.items() if key in raw}
-    details = {key: plain_value(value) for key, value in raw.items() if key not in task.metric_names}
+    names = task.metric_names if isinstance(task, Evaluates) else {}
+    metrics = {name: float(raw[key]) for key, name in names.items() if key in raw}
+    details = {key: plain_value(value) for key, value in raw.items() if key not in names}
     return metrics, details
 
 

@@ -1,84 +1,95 @@
-"""Building an mmengine runner from a config, with errors a user can act on."""
+"""From a resolved config to the runner that trains or tests it, and to the task it declares."""
 
-import re
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import RUNNERS, Registry, root
+from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
-from rsfoundation.engine.checkpoint import install_safe_loader
-from rsfoundation.engine.hooks.lora import LoRAHook
-from rsfoundation.engine.peft import model_config
-from rsfoundation.engine.safety import use_safe_parts
-from rsfoundation.engine.strategies.runner import StrategyRunner
-from rsfoundation.engine.strategies.switch import adapt_to_strategy
-from rsfoundation.errors import ConfigError, nearest
+from rsfoundation.core.errors import ConfigError, nearest
+from rsfoundation.core.task import Classes, Task
+from rsfoundation.engine.checkpointing.find import install_safe_loader
+from rsfoundation.engine.config_errors import unknown_type_error
+from rsfoundation.engine.distributed.runner import StrategyRunner
+from rsfoundation.engine.model_builder import model_config
+from rsfoundation.engine.peft import LoRAHook
+from rsfoundation.registry import TASKS
+from rsfoundation.visualization import palette
 
-_UNKNOWN = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")
 
-
-def build_runner(cfg: Config) -> Runner | FlexibleRunner:
-    """Build the runner that the config alone asks for.
-
-    ``runner_type`` names it where given; otherwise a config with a ``strategy`` runs in
-    :class:`StrategyRunner` and any other in ``Runner``.
+def build_task(cfg: Config) -> Task:
+    """Build the task named by the config key ``task``.
 
     Raises:
-        ConfigError: A type of the config is registered nowhere; the nearest names are told.
+        ConfigError: The key is missing or names no registered task.
+    """
+    declared = cfg.get("task")
+    TASKS.import_from_location()
+    names = sorted(TASKS.module_dict)
+    if declared is None:
+        raise ConfigError(
+            "the config says no task",
+            where=cfg.filename,
+            fix=f"add task = dict(type='rsfoundation.NAME') with one of: {', '.join(names)}",
+        )
+    kind = str(declared["type"])
+    short = kind.removeprefix("rsfoundation.")
+    if short not in TASKS.module_dict:
+        raise ConfigError(
+            f"no task is registered as '{kind}'",
+            where=cfg.filename,
+            fix=nearest(short, names) or f"known tasks: {', '.join(names)}",
+        )
+    arguments = {key: value for key, value in declared.items() if key != "type"}
+    return TASKS.module_dict[short](**arguments)
+
+
+def classes_of(meta: dict[str, Any]) -> Classes:
+    """Read class names and colours from a dataset's or a checkpoint's metainfo.
+
+    Raises:
+        ConfigError: The metainfo names no classes.
+    """
+    names = meta.get("classes") or meta.get("CLASSES")
+    if not names:
+        raise ConfigError("the data set's metainfo names no classes", fix="set metainfo=dict(classes=(...))")
+    names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+    declared = meta.get("palette") or meta.get("PALETTE") or []
+    colours = [tuple(int(value) for value in colour) for colour in declared if not isinstance(colour, str)]
+    colours += palette(len(names))[len(colours) :]
+    return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
+
+
+class PlainRunner(Runner):
+    """mmengine's ``Runner`` whose model is built in its chain of wrappers; its ``cfg`` stays as resolved."""
+
+    def __init__(self, model: Any, *args: Any, **options: Any) -> None:
+        super().__init__(model_config(options["cfg"]), *args, **options)
+
+
+def build_runner(cfg: Config, start: Path | None = None) -> Runner | FlexibleRunner:
+    """Build the runner for a resolved config.
+
+    ``runner_type`` names it where given; otherwise a config with a ``strategy`` runs in
+    :class:`StrategyRunner` and any other in :class:`PlainRunner`.
+
+    Args:
+        cfg: The resolved config; it is not changed.
+        start: The checkpoint that ``--resume auto`` found.
+
+    Raises:
+        ConfigError: A type of the config is registered nowhere; the message names the nearest.
     """
     install_safe_loader()
-    use_safe_parts(cfg)
     try:
-        if cfg.get("env_cfg") is None:
-            cfg.env_cfg = {}  # FlexibleRunner unpacks it
         if "runner_type" in cfg:
             return RUNNERS.build(cfg)
-        adapt_to_strategy(cfg)
-        plain, cfg.model = cfg.model, model_config(cfg)
-        runner = (StrategyRunner if cfg.get("strategy") else Runner).from_cfg(cfg)
-        cfg.model = runner.cfg.model = plain  # config.py keeps the lora block apart, as the user wrote it
-        if cfg.get("lora"):
-            runner.register_hook(LoRAHook(cfg.lora.get("adapters_only", False)))
-        return runner
+        runner = (StrategyRunner if cfg.get("strategy") else PlainRunner).from_cfg(cfg)
     except KeyError as error:
         raise unknown_type_error(error, cfg) from error
-
-
-def unknown_type_error(error: KeyError, cfg: Config) -> Exception:
-    """Turn mmengine's ``KeyError`` for an unregistered type into one that names the nearest types."""
-    match = _UNKNOWN.search(str(error))
-    if match is None:
-        return error
-    name, kind = match.group(1).strip("'\""), match.group(3)
-    found = dicts_of(cfg.to_dict())
-    place = next((f"{path}type" for path, node in found if node.get("type") == name), None)
-    return ConfigError(
-        f"the config asks for the {kind} '{name}', which is registered nowhere",
-        where=f"{cfg.filename}: {place}" if place else cfg.filename,
-        cure=nearest(name, registered_names(kind)) or "`rsf info models` lists what there is",
-    )
-
-
-def registered_names(kind: str) -> list[str]:
-    """Return every name that a config may use for ``kind`` (``model``, ``dataset``, ...), with scopes."""
-    roots = [item for item in vars(root).values() if isinstance(item, Registry) and item.name == kind]
-    names: list[str] = []
-    for registry in roots:
-        names += list(registry.module_dict)
-        for scope, child in registry.children.items():
-            child.import_from_location()
-            names += [f"{scope}.{name}" for name in child.module_dict]
-    return names
-
-
-def dicts_of(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every dict of a config with the start of its keys' dotted path: empty, or ending with a dot."""
-    if isinstance(node, dict):
-        yield path, node
-        items: Any = node.items()
-    else:
-        items = enumerate(node) if isinstance(node, (list, tuple)) else ()
-    for key, value in items:
-        yield from dicts_of(value, f"{path}{key}.")
+    if cfg.get("lora"):
+        runner.register_hook(LoRAHook(cfg.lora.get("adapters_only", False)))
+    if start is not None and not cfg.get("load_from"):
+        runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint
+    return runner

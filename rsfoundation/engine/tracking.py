@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.visualization import LocalVisBackend
 from mmengine.visualization import WandbVisBackend as _WandbVisBackend
 
-from rsfoundation.errors import ConfigError
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.registry import VISBACKENDS
 
 TRACKERS = ("tensorboard", "wandb")
@@ -44,11 +44,11 @@ def use_trackers(cfg: Config, names: tuple[str, ...]) -> None:
     backends = list(visualizer.get("vis_backends") or cfg.get("vis_backends") or local)
     for name in names:
         if name not in TRACKERS:
-            raise ConfigError(f"there is no tracker '{name}'", cure=f"--track {' or '.join(TRACKERS)}")
+            raise ConfigError(f"there is no tracker '{name}'", fix=f"--track {' or '.join(TRACKERS)}")
         if find_spec(name) is None:
             raise ConfigError(
                 f"--track {name} needs {name}, which is not installed",
-                cure=f"pip install 'rsfoundation[{name}]'",
+                fix=f"pip install 'rsfoundation[{name}]'",
             )
         backends.append(_backend(name, cfg))
     cfg.visualizer = {**visualizer, "vis_backends": backends}

@@ -12,16 +12,14 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from rsfoundation.engine.checkpoint import find_checkpoint, read_saved
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.task import Classes, PredictsScenes, RunRequest, Task, require
+from rsfoundation.engine.checkpointing.find import find_checkpoint, read_saved
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.device import use_device
-from rsfoundation.engine.fitting import check_fit
-from rsfoundation.engine.norm import drop_sync_bn
-from rsfoundation.engine.peft import adapt_state, merge_adapters, model_config
-from rsfoundation.engine.runner import unknown_type_error
-from rsfoundation.engine.tasks import build_task, classes_of
-from rsfoundation.errors import ConfigError
-from rsfoundation.task import Classes, Task, TestRequest
+from rsfoundation.engine.environment import use_device
+from rsfoundation.engine.model_builder import inference_model, with_test_time_augmentation
+from rsfoundation.engine.resolve_config import RunOptions, resolve_config
+from rsfoundation.engine.runner import build_task, classes_of
 
 
 class WindowModel:
@@ -49,15 +47,18 @@ class WindowModel:
     ) -> None:
         self.device = use_device(device)
         self.checkpoint = find_checkpoint(model)
-        self.cfg = load_config(config or _config_beside(self.checkpoint), overrides)
-        drop_sync_bn(self.cfg)
-        init_default_scope(self.cfg.get("default_scope", "mmengine"))
-        self.task: Task = build_task(self.cfg)
+        cfg = load_config(config or _config_of_run(self.checkpoint), overrides)
+        self.task: Task = build_task(cfg)
+        self.scenes = require(self.task, PredictsScenes, "rsf predict")
         content = read_saved(self.checkpoint)
+        request = RunRequest("predict", tta=tta)
+        self.cfg = resolve_config(cfg, RunOptions(), self.task, request, device=self.device).cfg
+        init_default_scope(self.cfg.get("default_scope", "mmengine"))
         self.classes: Classes = classes_of(content.get("meta", {}).get("dataset_meta") or {})
-        self.network = self._build(content)
+        network, self.merged = inference_model(self.cfg, content, self.checkpoint)
         if tta:
-            self.network = self._in_several_forms()
+            network = MODELS.build(with_test_time_augmentation(self.cfg, network)).eval()
+        self.network = network.to(self.device)
         self.pipeline = Compose(_without_loading(self.cfg.test_dataloader.dataset))
 
     def predict(self, windows: Sequence[Sequence[np.ndarray]]) -> list[BaseDataElement]:
@@ -69,37 +70,19 @@ class WindowModel:
         Returns:
             One data sample per window, coordinates in pixels of that window.
         """
-        packed = [self.pipeline(self.task.window_input(crops)) for crops in windows]
+        packed = [self.pipeline(self.scenes.window_input(crops)) for crops in windows]
         with torch.inference_mode():
             return self.network.test_step(pseudo_collate(packed))  # type: ignore[operator]  # mmengine BaseModel
 
-    def _in_several_forms(self) -> torch.nn.Module:
-        """Wrap the network as the task does for a test, and take over that test's pipeline."""
-        self.cfg.pop("lora", None)  # adapters are part of the weights by now
-        self.task.prepare_test(self.cfg, TestRequest(tta=True))
-        return MODELS.build({**self.cfg.model, "module": self.network}).eval()
 
-    def _build(self, content: dict[str, Any]) -> torch.nn.Module:
-        try:
-            network = MODELS.build(model_config(self.cfg))
-        except KeyError as error:
-            raise unknown_type_error(error, self.cfg) from error
-        adapt_state(network, content)
-        check_fit(network, content, self.checkpoint)
-        state = content.get("state_dict", content)
-        network.load_state_dict({key.removeprefix("module."): state[key] for key in state}, strict=False)
-        self.merged = merge_adapters(network)
-        return network.to(self.device).eval()
-
-
-def _config_beside(checkpoint: Path) -> Path:
+def _config_of_run(checkpoint: Path) -> Path:
     """Return the run folder's own config. The text stored in the checkpoint is never executed."""
     beside = checkpoint.parent / "config.py"
     if not beside.is_file():
         raise ConfigError(
             "no config.py lies beside the checkpoint",
             where=checkpoint,
-            cure="say which config it belongs to: --config",
+            fix="say which config it belongs to: --config",
         )
     return beside
 

@@ -6,15 +6,111 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rsfoundation.engine.images import write_rgb
-from rsfoundation.errors import ConfigError
+from rsfoundation.core.errors import ConfigError, DataError
+from rsfoundation.core.task import Draws, SceneResult, Window
+from rsfoundation.geometry.windows import window_grid
 from rsfoundation.inference.model import WindowModel
-from rsfoundation.inference.scene import Scene, list_scenes, open_scene
-from rsfoundation.inference.windows import window_grid
-from rsfoundation.task import SceneResult, Window
+from rsfoundation.io.images import read_rgb, write_rgb
 from rsfoundation.visualization import side_by_side
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image or, for two dates, several of equal size.
+
+    Attributes:
+        paths: The files.
+        images: RGB ``uint8`` arrays ``(H, W, 3)``, one per file.
+    """
+
+    paths: tuple[Path, ...]
+    images: tuple[np.ndarray, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the scene: the stem of its first file."""
+        return self.paths[0].stem
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.images[0].shape[:2]
+        return height, width
+
+    def crops(self, window: Window) -> list[np.ndarray]:
+        """Return the BGR crop of every image, contiguous, as loading steps of mm pipelines leave it."""
+        rows = slice(window.top, window.top + window.height)
+        columns = slice(window.left, window.left + window.width)
+        return [cv2.cvtColor(image[rows, columns], cv2.COLOR_RGB2BGR) for image in self.images]
+
+
+def open_scene(paths: tuple[Path, ...]) -> Scene:
+    """Open the file(s) of one scene.
+
+    Raises:
+        DataError: A file is unreadable, or the files differ in size.
+    """
+    images = tuple(read_rgb(path) for path in paths)
+    sizes = {image.shape[:2] for image in images}
+    if len(sizes) > 1:
+        raise DataError(
+            f"the images of one scene differ in size: {', '.join(f'{w}x{h}' for h, w in sorted(sizes))}",
+            where=" and ".join(str(path) for path in paths),
+            fix="bring both dates onto one pixel grid first",
+        )
+    return Scene(paths, images)
+
+
+def list_scenes(inputs: list[Path], images_per_scene: int) -> list[tuple[Path, ...]]:
+    """Group input files into scenes.
+
+    Args:
+        inputs: Files, or folders whose images are taken in name order. For two images per scene: pairs of
+            files, or two folders whose images pair by name.
+        images_per_scene: How many images make one scene.
+
+    Raises:
+        DataError: An input does not exist, holds no image, or the images do not pair up.
+    """
+    for path in inputs:
+        if not path.exists():
+            raise DataError("the input does not exist", where=path)
+    if images_per_scene == 1:
+        return [(file,) for path in inputs for file in _images_in(path)]
+    if all(path.is_dir() for path in inputs) and len(inputs) == images_per_scene:
+        return _pair_folders(inputs)
+    if len(inputs) % images_per_scene or any(path.is_dir() for path in inputs):
+        raise DataError(
+            f"this model needs {images_per_scene} images per scene, got {len(inputs)} inputs",
+            fix="give pairs (BEFORE.png AFTER.png ...) or two folders whose images have equal names",
+        )
+    return [tuple(inputs[i : i + images_per_scene]) for i in range(0, len(inputs), images_per_scene)]
+
+
+def _images_in(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError("the folder holds no image", where=path, fix=f"known suffixes: {', '.join(SUFFIXES)}")
+    return files
+
+
+def _pair_folders(folders: list[Path]) -> list[tuple[Path, ...]]:
+    by_name = [{file.name: file for file in _images_in(folder)} for folder in folders]
+    every = {name for names in by_name for name in names}
+    odd = sorted(name for name in every if any(name not in names for names in by_name))
+    if odd:
+        raise DataError(
+            f"{len(odd)} images have no partner of the same name, first: {odd[0]}", where=folders[0]
+        )
+    return [tuple(names[name] for names in by_name) for name in by_name[0]]
 
 
 @dataclass(frozen=True)
@@ -69,14 +165,14 @@ def predict(
     Raises:
         RSFError: An input is unreadable or an option does not fit.
     """
-    unknown = [suffix for suffix in options.formats if suffix not in model.task.writers]
+    unknown = [suffix for suffix in options.formats if suffix not in model.scenes.writers]
     if unknown:
         raise ConfigError(
             f"{model.task.name} results cannot be written as '{unknown[0]}'",
             where="--format",
-            cure=f"choose among {', '.join(model.task.writers)}",
+            fix=f"choose among {', '.join(model.scenes.writers)}",
         )
-    scenes = list_scenes(inputs, model.task.images_per_scene)
+    scenes = list_scenes(inputs, model.scenes.images_per_scene)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         return [_predict_one(model, open_scene(paths), out, options, progress) for paths in scenes]
@@ -88,7 +184,7 @@ def predict_scene(
     """Predict one scene window by window and merge in scene pixels."""
     height, width = scene.size
     windows = _grid(model, scene, options)
-    accumulator = model.task.accumulator(height, width, model.classes, options.score_threshold)
+    accumulator = model.scenes.accumulator(height, width, model.classes, options.score_threshold)
     bar = progress.add_task(scene.name, total=len(windows)) if progress else None
     for start in range(0, len(windows), options.batch_size):
         batch = windows[start : start + options.batch_size]
@@ -108,9 +204,9 @@ def _predict_one(
     result = predict_scene(model, scene, options, progress)
     out.mkdir(parents=True, exist_ok=True)
     files = []
-    for suffix in options.formats or tuple(model.task.writers):
+    for suffix in options.formats or tuple(model.scenes.writers):
         file = out / f"{scene.name}.{suffix}"
-        model.task.writers[suffix](result, file)
+        model.scenes.writers[suffix](result, file)
         files.append(file)
     if options.picture:
         files += _draw(model, scene, result, out)
@@ -119,7 +215,7 @@ def _predict_one(
 
 
 def _grid(model: WindowModel, scene: Scene, options: PredictOptions) -> list[Window]:
-    """Cut the scene as the options say, else as the model's config says."""
+    """TilingSettings the scene as the options say, else as the model's config says."""
     declared = model.cfg.get("predict", {})
     size = options.window or declared.get("window", 1024)
     overlap = options.overlap if options.overlap is not None else declared.get("overlap", size // 5)
@@ -129,16 +225,18 @@ def _grid(model: WindowModel, scene: Scene, options: PredictOptions) -> list[Win
 def _draw(model: WindowModel, scene: Scene, result: SceneResult, out: Path) -> list[Path]:
     """Draw the overlay and, where ground truth lies beside the scene, both side by side."""
     images = list(scene.images)
-    drawn = model.task.draw_result(images, result, model.classes)
+    drawn = model.scenes.draw_result(images, result, model.classes)
     overlay = out / f"{scene.name}_overlay.png"
     write_rgb(overlay, drawn)
-    truth = model.task.find_truth(scene.paths, model.classes)
+    truth = model.scenes.find_truth(scene.paths, model.classes)
     if truth is None:
         return [overlay]
-    compared = model.task.draw_scene_comparison(images, truth, result, model.classes)
-    if compared is None:
+    compared = model.scenes.draw_scene_comparison(images, truth, result, model.classes)
+    if compared is None and isinstance(model.task, Draws):
         expected = model.task.draw_truth(images, truth, model.classes)
         compared = side_by_side([("ground truth", expected), ("prediction", drawn)])
+    if compared is None:
+        return [overlay]
     comparison = out / f"{scene.name}_comparison.png"
     write_rgb(comparison, compared)
     return [overlay, comparison]

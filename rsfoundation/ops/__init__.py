@@ -1,12 +1,9 @@
 """Operators without a build step: on their own here, and behind ``mmcv.ops`` through ``ops.ext``."""
 
-from rsfoundation.ops.box_iou import box_iou
-from rsfoundation.ops.carafe import carafe
-from rsfoundation.ops.deform_attention import deform_attention
 from rsfoundation.ops.depthwise import depthwise_conv2d
+from rsfoundation.ops.feature_ops import carafe, deform_attention, rotated_feature_align
 from rsfoundation.ops.focal_loss import sigmoid_focal, sigmoid_focal_slope, softmax_focal, softmax_focal_slope
-from rsfoundation.ops.nms import nms
-from rsfoundation.ops.nms_rotated import nms_rotated
+from rsfoundation.ops.nms import nms, nms_match, nms_rotated, soft_nms
 from rsfoundation.ops.polygons import (
     box_iou_quadri,
     convex_giou,
@@ -15,13 +12,10 @@ from rsfoundation.ops.polygons import (
     nms_quadri,
     points_in_polygons,
 )
-from rsfoundation.ops.roi_align import roi_align_average, roi_align_max
+from rsfoundation.ops.roi_align import RoiGrid, roi_align_average, roi_align_max
 from rsfoundation.ops.roi_align_rotated import roi_align_rotated
-from rsfoundation.ops.roi_sampling import RoiGrid
-from rsfoundation.ops.rotated_feature_align import rotated_feature_align
-from rsfoundation.ops.rotated_iou import box_iou_rotated, rotated_overlap
+from rsfoundation.ops.rotated_iou import box_iou, box_iou_rotated, rotated_overlap
 from rsfoundation.ops.selective_scan import scan_both_ways, scan_with_state, selective_scan
-from rsfoundation.ops.soft_nms import nms_match, soft_nms
 from rsfoundation.ops.window_attention import window_attention
 
 __all__ = [

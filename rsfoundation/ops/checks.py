@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rsfoundation.errors import RSFError
+from rsfoundation.core.errors import RSFError
 
 
 class OperatorInputError(RSFError, ValueError):
@@ -23,5 +23,5 @@ def check_finite(name: str, tensor: Tensor) -> None:
         row = int((~finite).reshape(len(tensor), -1).any(1).nonzero()[0])
         raise OperatorInputError(
             f"{name}: row {row} holds NaN or infinity: {tensor[row].tolist()}",
-            cure="look for a diverged loss or a division by zero before this operator",
+            fix="look for a diverged loss or a division by zero before this operator",
         )

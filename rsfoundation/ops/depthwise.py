@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from rsfoundation.ops.kernels import DEPTHWISE_LANES
 from rsfoundation.ops.kernels.threads import run_chunks
 
-LANES = 16  # channels that the kernel computes side by side
 _GRAIN = 1 << 18  # fewest multiplications worth a thread
 
 
@@ -40,7 +40,7 @@ def _ours(x: Tensor, weight: Tensor) -> bool:
         and weight.requires_grad
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and x.shape[1] % LANES == 0
+        and x.shape[1] % DEPTHWISE_LANES == 0
         and x.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -79,15 +79,15 @@ def _weight_gradient(x: Tensor, slopes: Tensor, weight: Tensor) -> Tensor:
 
     def scratch() -> tuple[np.ndarray, ...]:
         lengths = taps, height * (width + columns - 1), height * width
-        return tuple(np.zeros((length, LANES), np.float32) for length in lengths)
+        return tuple(np.zeros((length, DEPTHWISE_LANES), np.float32) for length in lengths)
 
     run_chunks(
         weight_gradient,
-        channels // LANES,
+        channels // DEPTHWISE_LANES,
         *(part.permute(0, 2, 3, 1).reshape(-1, channels).numpy() for part in (x, slopes)),
         (images, height, width, rows, columns),
         out.numpy(),
-        grain=_GRAIN // max(1, images * height * width * LANES * taps) + 1,
+        grain=_GRAIN // max(1, images * height * width * DEPTHWISE_LANES * taps) + 1,
         scratch=scratch,
     )
     return out.t().reshape(weight.shape)

@@ -1,10 +1,48 @@
 """Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients."""
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rsfoundation.ops.kernels.runtime import convert, exp, fused_kernel, larger, log1p, straight, where
 from rsfoundation.ops.kernels.threads import run_chunks
+
+
+@straight
+def _write(i: Any, values: Any, sigmoid: Any, rate: Any, loss: Any, slope: Any, gamma: Any) -> None:
+    x = values[i]
+    plain, own, spread = (convert(factor, x.kind) for factor in (loss, slope, slope * gamma))
+    small = exp(-abs(x))
+    share = 1.0 / (small + 1.0)
+    rest = small * share
+    q, rest = where(x > 0.0, share, rest), where(x > 0.0, rest, share)
+    softplus = larger(x, 0.0) + log1p(small)
+    sigmoid[i] = where(x == x, q, x)
+    rate[i] = softplus * (plain + spread * rest) + own * q
+
+
+@fused_kernel
+def sigmoid_and_rate(
+    values: np.ndarray,
+    sigmoid: np.ndarray,
+    rate: np.ndarray,
+    loss: float,
+    slope: float,
+    gamma: float,
+    start: int,
+    stop: int,
+) -> None:
+    """Write ``q = 1 / (1 + e^-x)`` and ``s (loss + slope gamma (1 - q)) + slope q``, ``s = log(1 + e^x)``.
+
+    Arrays are flat; items ``start..stop`` are done. ``loss`` and ``slope`` are 1 and 0, or 0 and 1: a sum
+    with zeros costs less than a branch, or a second kernel to compile.
+    """
+    for i in range(start, stop):
+        _write(i, values, sigmoid, rate, loss, slope, gamma)
+
 
 _GRAIN = 131072  # fewest elements worth a thread
 _LINEAR = 40  # above this the softplus is its argument, in float64 too
@@ -59,8 +97,6 @@ def _miss(x: Tensor, gamma: float, factor: float, slope: bool) -> Tensor:
         q, rate = torch.sigmoid(x), F.softplus(x, threshold=_LINEAR)
         rate = torch.exp(-rate).mul_(rate).mul_(gamma).add_(q) if slope else rate
     else:
-        from rsfoundation.ops.kernels.focal import sigmoid_and_rate
-
         q, rate = torch.empty_like(x), torch.empty_like(x)
         arrays, kind = (x.numpy(), q.numpy(), rate.numpy()), (float(not slope), float(slope))
         run_chunks(sigmoid_and_rate, len(x), *arrays, *kind, float(gamma), grain=_GRAIN)

@@ -4,15 +4,123 @@ A polygon counts as the convex hull of its corners, in whatever order they come.
 the CPU in float64; tensors of other devices travel there and back.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
-from rsfoundation.ops.convex_giou import generalized_iou
-from rsfoundation.ops.hulls import MIN_AREA, Hulls, common_areas, hulls_of
+from rsfoundation.ops.kernels import MIN_AREA
+
+
+class Hulls(NamedTuple):
+    """Convex polygons of up to ``k`` corners, in float64; unused places repeat the first corner.
+
+    Attributes:
+        chosen: ``(n, k)``, which of the given points each corner is.
+        corners: ``(n, k, 2)``.
+        sizes: ``(n,)``; fewer than three where the points are collinear.
+        areas: ``(n,)``.
+        bounds: ``(n, 4)``: x1, y1, x2, y2.
+    """
+
+    chosen: np.ndarray
+    corners: np.ndarray
+    sizes: np.ndarray
+    areas: np.ndarray
+    bounds: np.ndarray
+
+
+def hulls_of(points: np.ndarray) -> Hulls:
+    """Return the hulls of point sets ``(n, k, 2)``."""
+    from rsfoundation.ops.kernels import polygon  # loads numba
+
+    count, width = points.shape[:2]
+    order = np.lexsort((points[..., 1], points[..., 0]), axis=-1)
+    chain, sizes = np.zeros((count, 2 * width), np.int64), np.zeros(count, np.int64)
+    polygon.hulls(points, np.concatenate([order, order[:, -2::-1]], 1), chain, sizes)
+    sizes = np.maximum(sizes - 1, 1)
+    chosen = np.where(np.arange(width) < sizes[:, None], chain[:, :width], chain[:, :1])
+    corners = np.take_along_axis(points, chosen[..., None], 1)
+    spokes = corners[:, 1:] - corners[:, :1]
+    x, y = spokes[..., 0], spokes[..., 1]
+    areas = (x[:, :-1] * y[:, 1:] - y[:, :-1] * x[:, 1:]).sum(1) / 2
+    return Hulls(chosen, corners, sizes, areas, np.concatenate([corners.min(1), corners.max(1)], 1))
+
+
+def common_areas(a: Hulls, b: Hulls, aligned: bool) -> np.ndarray:
+    """Return the areas common to all pairs ``(n, m)``, or to pairs of equal index ``(n, 1)``."""
+    from rsfoundation.ops.kernels import polygon
+    from rsfoundation.ops.kernels.threads import run_chunks
+
+    out = np.zeros((len(a.sizes), 1 if aligned else len(b.sizes)))
+    pair = (a.corners, a.sizes, a.bounds, b.corners, b.sizes, b.bounds)
+    args = (*pair, aligned, out)
+    run_chunks(polygon.common_rows, len(out), *args, grain=64, pieces=4, scratch=polygon.scratch)
+    return out
+
+
+def generalized_iou(points: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``I / U + U / C - 1`` of overlap I, union U and common hull C, and its gradient.
+
+    Args:
+        points: ``(n, k, 2)``; they count as their hull.
+        targets: ``(n, m, 2)``.
+
+    Returns:
+        ``(n,)``, and ``(n, k, 2)`` for the points. Both are zero where there is no area.
+    """
+    own, other = hulls_of(points), hulls_of(targets)
+    around = hulls_of(np.concatenate([points, targets], 1))
+    common = common_areas(own, other, aligned=True)[:, 0]
+    union = own.areas + other.areas - common
+    solid = union >= MIN_AREA
+    base, whole = np.where(solid, union, 1.0), np.where(solid, around.areas, 1.0)
+    by_union = 1.0 / whole - common / base**2
+    both = solid & (own.sizes > 2) & (other.sizes > 2)
+    grad = np.zeros_like(points)
+    _add(grad, own, np.where(solid & (own.sizes > 2), by_union, 0.0)[:, None] * _edges_inside(own, None))
+    _add(grad, own, np.where(both, 1.0 / base - by_union, 0.0)[:, None] * _edges_inside(own, other))
+    _add(grad, around, np.where(solid, -base / whole**2, 0.0)[:, None] * _edges_inside(around, None))
+    return np.where(solid, common / base + base / whole - 1.0, 0.0), grad
+
+
+def _edges_inside(hull: Hulls, within: Hulls | None) -> np.ndarray:
+    """Return the gradient of an area for the corners, ``(2, n, k)``.
+
+    The area changes where the boundary moves: an edge contributes its outward normal times how far its
+    points move, over the part of it that lies in ``within``. Without ``within`` the area is that of the
+    polygon itself, else that of the overlap.
+    """
+    p = hull.corners
+    q = np.roll(p, -1, 1)
+    low, high = (0.0, 1.0) if within is None else _span_inside(p, q, within.corners)
+    of_q = (high * high - low * low) / 2
+    of_p = (high - low) - of_q
+    normal = np.stack([q[..., 1] - p[..., 1], p[..., 0] - q[..., 0]])
+    return normal * of_p + np.roll(normal * of_q, 1, 2)
+
+
+def _span_inside(p: np.ndarray, q: np.ndarray, polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of each segment ``p`` to ``q`` (n, k, 2) that lies in a convex polygon (n, m, 2)."""
+    start, along = polygon[:, None], (np.roll(polygon, -1, 1) - polygon)[:, None]
+    at_p, at_q = (
+        along[..., 0] * (x[:, :, None, 1] - start[..., 1])
+        - along[..., 1] * (x[:, :, None, 0] - start[..., 0])
+        for x in (p, q)
+    )
+    crossing = at_p / np.where(at_p == at_q, 1.0, at_p - at_q)
+    low = np.where((at_p < 0) & (at_q >= 0), crossing, 0.0).max(-1)
+    high = np.where((at_p >= 0) & (at_q < 0), crossing, 1.0).min(-1)
+    outside = ((at_p < 0) & (at_q < 0)).any(-1)
+    return np.where(outside, 0.0, low), np.where(outside, 0.0, np.maximum(low, high))
+
+
+def _add(grad: np.ndarray, hull: Hulls, corners: np.ndarray) -> None:
+    """Add what belongs to corners ``(2, n, k)`` to the points they are; targets get nothing."""
+    rows, places = np.nonzero(hull.chosen < grad.shape[1])
+    np.add.at(grad, (rows, hull.chosen[rows, places]), corners[:, rows, places].T)
 
 
 def _points(name: str, tensor: Tensor, width: int) -> np.ndarray:

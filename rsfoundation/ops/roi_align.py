@@ -1,5 +1,6 @@
 """RoIAlign over upright regions ``(x1, y1, x2, y2)``: average by torchvision, maximum by torch."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,130 @@ import torchvision
 from torch import Tensor
 
 from rsfoundation.ops.checks import check_finite, check_last_dim
-from rsfoundation.ops.roi_sampling import RoiGrid, bilinear_taps
+
+_VALUES_AT_ONCE = 1 << 26  # gathered values held at once: 256 MB of float32
+
+
+class RoiGrid(NamedTuple):
+    """How regions are sampled.
+
+    Attributes:
+        spatial_scale: Feature pixels per input pixel.
+        sampling_ratio: Samples per bin along each side; 0 for one per feature pixel, rounded up.
+        aligned: Pixel centres lie at half integers and small regions keep their size.
+        clockwise: Positive angles turn clockwise in image axes.
+    """
+
+    spatial_scale: float
+    sampling_ratio: int = 0
+    aligned: bool = True
+    clockwise: bool = True
+
+
+class _Taps(NamedTuple):
+    """Bilinear taps: flat pixel ``(s, 4)``, weight ``(s, 4)``, output bin ``(s,)``."""
+
+    pixel: Tensor
+    weight: Tensor
+    bin: Tensor
+
+
+def pool_samples(features: Tensor, rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> Tensor:
+    """Average samples of rotated regions ``(n, 6)``; see ``pool_rotated``."""
+    batch, channels, height, width = features.shape
+    flat = features.permute(0, 2, 3, 1).reshape(-1, channels)
+    out = flat.new_zeros(len(rois) * size[0] * size[1], channels)
+    for taps in _tap_blocks(rois, size, grid, (batch, height, width), channels):
+        for corner in range(4):
+            values = flat[taps.pixel[:, corner]] * taps.weight[:, corner, None].to(flat)
+            out.index_add_(0, taps.bin, values)
+    return out.view(len(rois), *size, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def spread_samples(grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: RoiGrid) -> Tensor:
+    """Return the gradient of ``pool_samples`` for the features."""
+    batch, channels, height, width = feature_shape
+    size = (int(grad.shape[2]), int(grad.shape[3]))
+    flat = grad.permute(0, 2, 3, 1).reshape(-1, channels)
+    out = flat.new_zeros(batch * height * width, channels)
+    for taps in _tap_blocks(rois, size, grid, (batch, height, width), channels):
+        for corner in range(4):
+            out.index_add_(0, taps.pixel[:, corner], flat[taps.bin] * taps.weight[:, corner, None].to(flat))
+    return out.view(batch, height, width, channels).permute(0, 3, 1, 2).contiguous()
+
+
+def _tap_blocks(
+    rois: Tensor, size: tuple[int, int], grid: RoiGrid, shape: tuple[int, int, int], channels: int
+) -> list[_Taps]:
+    """Split regions so that the samples of one block times the channels fit the memory bound."""
+    if not len(rois):
+        return []
+    counts = grid_sizes(rois, size, grid).prod(1) * (size[0] * size[1])
+    blocks = (counts.cumsum(0) * channels // _VALUES_AT_ONCE).tolist()
+    starts = [0] + [i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1]] + [len(blocks)]
+    return [_taps(rois, start, stop, size, grid, shape) for start, stop in pairwise(starts)]
+
+
+def _extents(rois: Tensor, grid: RoiGrid) -> Tensor:
+    """Return height and width ``(n, 2)`` in feature pixels."""
+    extents = rois[:, [4, 3]] * grid.spatial_scale
+    return extents if grid.aligned else extents.clamp(min=1.0)
+
+
+def grid_sizes(rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> Tensor:
+    """Return samples per bin along height and width, ``(n, 2)``."""
+    if grid.sampling_ratio > 0:
+        return torch.full((len(rois), 2), grid.sampling_ratio, device=rois.device)
+    bins = rois.new_tensor(size)
+    return (_extents(rois, grid) / bins).float().ceil().long()
+
+
+def _taps(
+    rois: Tensor, start: int, stop: int, size: tuple[int, int], grid: RoiGrid, shape: tuple[int, int, int]
+) -> _Taps:
+    """List the taps of regions ``start..stop``; bins are numbered over all regions."""
+    part = rois[start:stop]
+    grids = grid_sizes(part, size, grid)
+    per_bin = grids.prod(1)
+    owner = torch.repeat_interleave(
+        torch.arange(len(part), device=rois.device), per_bin * (size[0] * size[1])
+    )
+    first = (per_bin * (size[0] * size[1])).cumsum(0) - per_bin * (size[0] * size[1])
+    rank = torch.arange(len(owner), device=rois.device) - first[owner]
+    cell, sample = rank // per_bin[owner], rank % per_bin[owner]
+    row, column = cell // size[1], cell % size[1]
+    iy, ix = sample // grids[owner, 1], sample % grids[owner, 1]
+
+    extents = _extents(part, grid)
+    steps = extents / rois.new_tensor(size)
+    v = -extents[owner, 0] / 2 + row * steps[owner, 0] + (iy + 0.5) * steps[owner, 0] / grids[owner, 0]
+    u = -extents[owner, 1] / 2 + column * steps[owner, 1] + (ix + 0.5) * steps[owner, 1] / grids[owner, 1]
+    theta = (-part[:, 5] if grid.clockwise else part[:, 5])[owner]
+    shift = 0.5 if grid.aligned else 0.0
+    y = v * theta.cos() - u * theta.sin() + part[owner, 2] * grid.spatial_scale - shift
+    x = v * theta.sin() + u * theta.cos() + part[owner, 1] * grid.spatial_scale - shift
+    pixel, weight = bilinear_taps(y, x, shape[1], shape[2])
+    pixel = pixel + (part[owner, 0].long() * shape[1] * shape[2])[:, None]
+    bins = (owner + start) * (size[0] * size[1]) + cell
+    return _Taps(pixel, weight / per_bin[owner, None], bins)
+
+
+def bilinear_taps(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return the flat pixels ``(s, 4)`` and weights ``(s, 4)`` of bilinear samples.
+
+    Samples beyond one pixel outside the map weigh nothing; others are clamped to it.
+    """
+    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    y_low, x_low = y.floor(), x.floor()
+    down, right = y - y_low, x - x_low
+    top, left = y_low.long(), x_low.long()
+    bottom, far = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
+    pixel = torch.stack(
+        [top * width + left, top * width + far, bottom * width + left, bottom * width + far], 1
+    )
+    weight = torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], 1)
+    return pixel, weight * inside[:, None]
 
 
 class MaxPooled(NamedTuple):

@@ -7,8 +7,36 @@ import torch
 from torch import Tensor
 
 from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
+from rsfoundation.ops.kernels import MIN_AREA
 
-_MIN_AREA = 1e-14  # mmcv: a smaller box overlaps nothing
+
+def box_iou(
+    boxes1: Tensor,
+    boxes2: Tensor,
+    mode: Literal["iou", "iof"] = "iou",
+    aligned: bool = False,
+    offset: int = 0,
+) -> Tensor:
+    """Return intersection over union, or over the area of the first box (``iof``).
+
+    Args:
+        boxes1: ``(n, 4)``.
+        boxes2: ``(m, 4)``; with ``aligned`` ``(n, 4)``.
+        mode: ``iou`` or ``iof``.
+        aligned: Compare boxes of equal index only.
+        offset: 1 when a box includes its last pixel.
+
+    Returns:
+        ``(n, m)``, or ``(n,)`` with ``aligned``.
+    """
+    a, b = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
+    extent = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2]) + offset
+    common = extent.clamp(min=0).prod(-1)
+    area_a, area_b = ((box[..., 2:] - box[..., :2] + offset).prod(-1) for box in (a, b))
+    base = area_a.expand_as(common) if mode == "iof" else area_a + area_b - common
+    return common / base.clamp(min=max(offset, torch.finfo(base.dtype).tiny))
+
+
 _PAIRS_AT_ONCE = 1 << 21  # bounds the memory of the torch path to some 500 MB
 _SLACK = 1 + 1e-9  # rounding may not part circles that touch
 
@@ -46,7 +74,7 @@ def box_iou_rotated(
 
 
 def _iou_numba(boxes1: Tensor, boxes2: Tensor, foreground: bool, aligned: bool) -> Tensor:
-    from rsfoundation.ops.kernels import rotated_rect
+    from rsfoundation.ops.kernels import rotated_boxes as rotated_rect
     from rsfoundation.ops.kernels.threads import run_chunks
 
     a, b = (rotated_rect.describe(boxes.double().numpy()) for boxes in (boxes1, boxes2))
@@ -85,7 +113,7 @@ def _pair_ratio(a: Tensor, b: Tensor, foreground: bool) -> Tensor:
     area_a, area_b = a[..., 2] * a[..., 3], b[..., 2] * b[..., 3]
     common = torch.minimum(rotated_overlap(a, b), torch.minimum(area_a, area_b))
     base = area_a if foreground else area_a + area_b - common
-    solid = (area_a >= _MIN_AREA) & (area_b >= _MIN_AREA)
+    solid = (area_a >= MIN_AREA) & (area_b >= MIN_AREA)
     return torch.where(solid, common / torch.where(solid, base, torch.ones_like(base)), 0.0)
 
 

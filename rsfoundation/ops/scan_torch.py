@@ -54,7 +54,7 @@ def _chunk_grads(
 
 
 def _chunks(length: int, reverse: bool) -> list[slice]:
-    """Cut the tokens in the order of the scan; the last chunk may be short."""
+    """TilingSettings the tokens in the order of the scan; the last chunk may be short."""
     starts = range(0, length, CHUNK)
     if reverse:
         return [slice(max(length - start - CHUNK, 0), length - start) for start in starts]

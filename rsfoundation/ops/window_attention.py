@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsfoundation.ops.kernels import ATTENTION_WINDOW as WINDOW
 from rsfoundation.ops.kernels.threads import run_chunks
 
-WINDOW = 7  # tokens along a side
 MASKED = -100.0  # added to scores of tokens that meet in a window only because of the shift, as published
 _GRAIN = 8  # fewest pairs of a window and a head worth a thread
 

@@ -1,10 +1,8 @@
 """One picture style for every task: plain functions from RGB ``uint8`` arrays to RGB ``uint8`` arrays."""
 
-from rsfoundation.visualization.boxes import draw_boxes
-from rsfoundation.visualization.overlays import overlay_classes, overlay_masks
+from rsfoundation.visualization.overlays import draw_boxes, overlay_classes, overlay_masks
 from rsfoundation.visualization.palette import Colour, palette
-from rsfoundation.visualization.panels import add_legend, magnification, magnify, side_by_side
-from rsfoundation.visualization.text import draw_tags
+from rsfoundation.visualization.panels import add_legend, draw_tags, magnification, magnify, side_by_side
 
 __all__ = [
     "Colour",

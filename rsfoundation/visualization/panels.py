@@ -1,12 +1,89 @@
 """Putting pictures together: captioned panels in a row, and a legend below."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from rsfoundation.visualization.palette import Colour
-from rsfoundation.visualization.text import INK, PAPER, draw_text, text_size
+
+Plate = tuple[int, int, int, int]  # left, top, right, bottom
+
+INK: Colour = (24, 26, 27)
+PAPER: Colour = (250, 250, 248)
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font at ``size`` pixels."""
+    return ImageFont.load_default(size=size)
+
+
+def text_size(text: str, size: int) -> tuple[int, int]:
+    """Return width and line height of ``text`` in pixels."""
+    left, _, right, _ = font(size).getbbox(text)
+    return int(np.ceil(right - left)), round(1.35 * size)
+
+
+def draw_text(
+    picture: np.ndarray, text: str, position: tuple[int, int], size: int, colour: Colour = INK
+) -> np.ndarray:
+    """Return a copy with ``text``, its left edge and vertical middle at ``position``."""
+    canvas = Image.fromarray(picture)
+    ImageDraw.Draw(canvas).text(position, text, fill=colour, font=font(size), anchor="lm")
+    return np.asarray(canvas).copy()
+
+
+def draw_tags(
+    picture: np.ndarray,
+    texts: Sequence[str],
+    positions: np.ndarray,
+    colours: Sequence[Colour],
+    size: int = 13,
+) -> np.ndarray:
+    """Return a copy with a small plate of each text above its position, kept inside the picture.
+
+    Args:
+        picture: RGB ``uint8`` ``(H, W, 3)``.
+        texts: One text per position, the most important first: a plate that would cover an earlier one
+            is left out.
+        positions: ``(N, 2)`` x, y in pixels; the plate's lower left corner.
+        colours: Plate colours.
+        size: Font height in pixels.
+    """
+    canvas = Image.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    placed: list[Plate] = []
+    for text, position, colour in zip(texts, positions, colours, strict=True):
+        plate = _plate(text, position, size, picture.shape)
+        if any(_overlap(plate, other) for other in placed):
+            continue
+        placed.append(plate)
+        pen.rectangle((*plate[:2], plate[2] - 1, plate[3] - 1), fill=colour)
+        middle = (plate[0] + 3, (plate[1] + plate[3]) / 2)
+        pen.text(middle, text, fill=_readable_on(colour), font=font(size), anchor="lm")
+    return np.asarray(canvas).copy()
+
+
+def _plate(text: str, position: np.ndarray, size: int, shape: tuple[int, ...]) -> Plate:
+    """Return the plate of a text, pulled inside a picture of this shape."""
+    wide, high = text_size(text, size)
+    left = int(np.clip(position[0], 0, max(0, shape[1] - wide - 6)))
+    top = int(np.clip(position[1] - high, 0, max(0, shape[0] - high)))
+    return left, top, left + wide + 6, top + high
+
+
+def _overlap(a: Plate, b: Plate) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _readable_on(colour: Colour) -> Colour:
+    """Choose dark or light text by the plate's luma (ITU-R BT.601)."""
+    red, green, blue = colour
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else PAPER
+
 
 _FONT = 16
 _CAPTION = 30  # height of the caption bar

@@ -10,7 +10,7 @@ import pytest
 from rsfoundation.cli import main
 from rsfoundation.cli.console import report_error
 from rsfoundation.cli.options import complete_resume, expand_overrides
-from rsfoundation.errors import DataError
+from rsfoundation.core.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_known_errors_are_sentences_without_a_traceback(capsys):
         main(["train", "no_such_config"])
     printed = capsys.readouterr().err
     assert stop.value.code == 2
-    assert "no_such_config" in printed and "cure:" in printed and "Traceback" not in printed
+    assert "no_such_config" in printed and "fix:" in printed and "Traceback" not in printed
 
 
 def test_unforeseen_errors_say_a_sentence_first(capsys, monkeypatch):
@@ -80,7 +80,7 @@ def test_errors_of_the_system_are_sentences_too(capsys, number):
     assert report_error(error) == 2
     told = capsys.readouterr().err
     assert os.strerror(number).lower() in told and "epoch_1.pth" in told
-    assert "cure:" in told and "Traceback" not in told
+    assert "fix:" in told and "Traceback" not in told
 
 
 def test_errors_of_dataloader_workers_lose_their_traceback():
@@ -89,7 +89,7 @@ def test_errors_of_dataloader_workers_lose_their_traceback():
     inner = DataError("the image is broken", where="a.png")
     outer = DataError(
         f"Caught DataError in worker 0.\nOriginal Traceback (most recent call last):\n  x\n"
-        f"rsfoundation.errors.DataError: {inner}\n"
+        f"rsfoundation.core.errors.DataError: {inner}\n"
     )
     assert _without_worker_trace(outer) == str(inner)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rsfoundation.cli import cpu
+from rsfoundation.cli import app as cpu
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_threads_spin_less_only_beside_other_programs(monkeypatch, running, set_
     monkeypatch.setattr(os, "environ", {"GOMP_SPINCOUNT": set_before} if set_before else {})
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(Path, "read_text", lambda path: f"0.5 0.4 0.3 {running}/100 1234")
-    cpu.spin_less_on_shared_cores()
+    cpu.reduce_spin_waiting()
     assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
@@ -27,7 +27,7 @@ def test_systems_without_the_count_are_left_alone(monkeypatch):
         raise FileNotFoundError(path)
 
     monkeypatch.setattr(Path, "read_text", missing)
-    cpu.spin_less_on_shared_cores()
+    cpu.reduce_spin_waiting()
     assert "GOMP_SPINCOUNT" not in os.environ
 
 
@@ -35,7 +35,7 @@ def test_systems_without_the_count_are_left_alone(monkeypatch):
 def test_freed_memory_is_used_again():
     code = (
         "import resource, numpy as np\n"
-        "from rsfoundation.cli.cpu import keep_freed_memory\n"
+        "from rsfoundation.cli.app import keep_freed_memory\n"
         "keep_freed_memory()\n"
         "use = lambda: [np.ones(5 << 18) for _ in range(20)]\n"  # 200 MiB in blocks of 10
         "use()\n"

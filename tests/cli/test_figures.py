@@ -5,8 +5,8 @@ import json
 import pytest
 
 from rsfoundation.cli import main
-from rsfoundation.cli.sizes import read_size
-from rsfoundation.errors import ConfigError
+from rsfoundation.cli.options import read_size
+from rsfoundation.core.errors import ConfigError
 
 
 def run(*words):

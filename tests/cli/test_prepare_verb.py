@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rsfoundation.cli import main
-from rsfoundation.structures.manifest import read_manifest
+from rsfoundation.core.files import read_manifest
 
 SHIP = "10 10 30 10 30 20 10 20 ship 0\n"
 

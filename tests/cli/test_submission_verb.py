@@ -5,9 +5,9 @@ import zipfile
 import pytest
 
 from rsfoundation.cli import main
-from rsfoundation.detection.classes import DOTA_V1
-from rsfoundation.errors import ConfigError
-from rsfoundation.task import TestRequest
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.task import RunRequest
+from rsfoundation.datasets.oriented.classes import DOTA_V1
 
 GOOD = "P0001 0.9 10 10 20 10 20 20 10 20\n"
 
@@ -35,7 +35,7 @@ def test_a_good_archive(tmp_path, capsys):
 def test_a_bad_archive_is_refused_with_place_and_cure(tmp_path, capsys):
     code, said = run([archive(tmp_path, GOOD + GOOD + "x\n")], capsys)
     assert code == 2
-    assert "line 1 already" in said and "Task1_ship.txt:2" in said and "cure:" in said
+    assert "line 1 already" in said and "Task1_ship.txt:2" in said and "fix:" in said
     assert "2 faults" in said and "1 x wrong columns" in said
 
 
@@ -56,8 +56,8 @@ def test_classes_of_one_s_own(tmp_path, capsys):
 
 @pytest.mark.parametrize("asked", [dict(format_only=True), dict(tta=True)])
 def test_what_a_task_cannot_do_is_refused_before_anything_runs(asked):
-    from rsfoundation.segmentation.task import SemanticSegmentation
+    from rsfoundation.tasks.segmentation import SemanticSegmentation
 
     with pytest.raises(ConfigError, match="has no --"):
-        SemanticSegmentation().prepare_test({}, TestRequest(**asked))
-    SemanticSegmentation().prepare_test({}, TestRequest())
+        SemanticSegmentation().prepare_config({}, RunRequest("test", **asked))
+    SemanticSegmentation().prepare_config({}, RunRequest("test"))

@@ -2,8 +2,8 @@
 
 import pytest
 
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.config import find_config, list_configs, load_config
-from rsfoundation.errors import ConfigError
 
 
 def test_shipped_configs_are_listed_and_all_parse():
@@ -28,7 +28,7 @@ def test_an_unknown_config_names_the_nearest():
     name = next(iter(list_configs()))
     with pytest.raises(ConfigError) as caught:
         find_config(name[:-2] + "zz")
-    assert name in caught.value.cure
+    assert name in caught.value.fix
 
 
 def test_a_broken_config_is_named(tmp_path):

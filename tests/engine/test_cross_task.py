@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from rsfoundation.data.toy import make_toy_scenes
 from rsfoundation.engine.config import find_config, load_config
-from rsfoundation.engine.options import RunOptions
+from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
+from rsfoundation.prepare.toy.make import make_toy_scenes
 from rsfoundation.registry import MODELS
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rsfoundation.engine.device import use_device
-from rsfoundation.errors import ConfigError
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.engine.environment import use_device
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:1", "cuda:x", ""])

@@ -1,4 +1,4 @@
-"""The doctor finds what is broken and names the cure; it never fails itself."""
+"""The doctor finds what is broken and names the fix; it never fails itself."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def versions(monkeypatch):
 def test_versions_outside_the_bounds_and_missing_packages(versions):
     versions.update({"onedl-mmcv": "2.1.0", "shapely": None})
     found = {check.name: check for check in doctor._requirements()}
-    assert found["onedl-mmcv"].status == "error" and "2.3.6" in found["onedl-mmcv"].cure
+    assert found["onedl-mmcv"].status == "error" and "2.3.6" in found["onedl-mmcv"].fix
     assert found["shapely"].status == "error" and found["shapely"].found == "not installed"
     assert found["numpy"].status == "ok"
 
@@ -33,9 +33,9 @@ def test_versions_outside_the_bounds_and_missing_packages(versions):
 def test_original_toolboxes_and_imgaug_are_in_the_way(versions):
     versions.update({"mmcv": "2.1.0", "imgaug": "0.4.0"})
     (mmcv,) = doctor._original_toolboxes()
-    assert mmcv.status == "error" and "onedl-mmcv" in mmcv.cure
+    assert mmcv.status == "error" and "onedl-mmcv" in mmcv.fix
     (imgaug,) = doctor._imgaug()
-    assert "uninstall imgaug" in imgaug.cure
+    assert "uninstall imgaug" in imgaug.fix
 
 
 @pytest.mark.parametrize(("other", "status"), [("4.5.0", "error"), ("same", "note")])
@@ -43,7 +43,7 @@ def test_opencv_duplicates(versions, other, status):
     headless = doctor.installed_version("opencv-python-headless")
     versions["opencv-python"] = headless if other == "same" else other
     (check,) = doctor._opencv()
-    assert check.status == status and "uninstall opencv-python" in check.cure
+    assert check.status == status and "uninstall opencv-python" in check.fix
 
 
 def test_a_torchvision_built_apart_is_told(monkeypatch):
@@ -54,7 +54,7 @@ def test_a_torchvision_built_apart_is_told(monkeypatch):
 
     monkeypatch.setattr(torchvision.ops, "nms", fail)
     (check,) = doctor._torch_pair()
-    assert check.status == "error" and "torchvision::nms" in check.found and "torchvision" in check.cure
+    assert check.status == "error" and "torchvision::nms" in check.found and "torchvision" in check.fix
 
 
 def test_a_failing_check_does_not_hide_the_others(monkeypatch):

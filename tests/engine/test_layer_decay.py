@@ -5,9 +5,9 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from rsfoundation.engine.layer_decay import _BLOCK, layer_numbers
-from rsfoundation.engine.strategies.deepspeed_config import tidy_groups
-from rsfoundation.errors import ConfigError
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.engine.distributed.deepspeed import tidy_groups
+from rsfoundation.engine.optim import _BLOCK, layer_numbers
 from rsfoundation.registry import MODELS
 
 BACKBONES = {  # number of blocks; downsampling layers with a number of their own count

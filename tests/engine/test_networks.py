@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.benchmark import BenchmarkOptions, benchmark
-from rsfoundation.engine.inspect import count, weight_rows
-from rsfoundation.engine.networks import bands_of, build_network, list_backbones, network_config
-from rsfoundation.errors import ConfigError
+from rsfoundation.engine.model_builder import bands_of, build_network, list_backbones, network_config
+from rsfoundation.engine.model_info import count, weight_rows
 
 
 def parts(name, size=(128, 128), overrides=()):
@@ -22,7 +22,7 @@ def test_a_shipped_backbone_goes_by_the_name_of_its_file():
 def test_an_unknown_name_gets_the_nearest_backbone(tmp_path):
     with pytest.raises(ConfigError, match="neither a config nor a backbone") as caught:
         network_config("lsknet_tt")
-    assert "did you mean 'lsknet_t'" in caught.value.cure
+    assert "did you mean 'lsknet_t'" in caught.value.fix
     (tmp_path / "data.py").write_text("data_root = 'data'\n")
     with pytest.raises(ConfigError, match="neither `model` nor `backbone`"):
         network_config(str(tmp_path / "data.py"))

@@ -5,8 +5,8 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import DataLoader
 
-from rsfoundation.engine.option_errors import naming_options
-from rsfoundation.errors import ConfigError
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.engine.config_errors import explained_option_errors
 from rsfoundation.registry import DATASETS, MODELS
 
 
@@ -23,31 +23,31 @@ def cfg(tmp_path):
 def test_a_misspelt_option_of_a_data_set(cfg):
     with (
         pytest.raises(ConfigError, match=r"rsfoundation\.DOTADataset takes no option 'presett'") as caught,
-        naming_options(cfg),
+        explained_option_errors(cfg),
     ):
         DATASETS.build(cfg.train_dataloader.dataset)
     assert caught.value.where.endswith(("run.py: data.presett", "run.py: train_dataloader.dataset.presett"))
-    assert "'preset'" in caught.value.cure
+    assert "'preset'" in caught.value.fix
 
 
 def test_a_misspelt_option_of_a_model_and_of_a_loader(cfg):
-    with pytest.raises(ConfigError, match="'archh'") as caught, naming_options(cfg):
+    with pytest.raises(ConfigError, match="'archh'") as caught, explained_option_errors(cfg):
         MODELS.build(cfg.model)
-    assert "'arch'" in caught.value.cure
+    assert "'arch'" in caught.value.fix
     with (
         pytest.raises(ConfigError, match="DataLoader takes no option 'batchsize'") as caught,
-        naming_options(cfg),
+        explained_option_errors(cfg),
     ):
         DataLoader([1], batchsize=2)
-    assert "'batch_size'" in caught.value.cure
+    assert "'batch_size'" in caught.value.fix
 
 
 def test_an_option_that_is_missing(cfg):
-    with pytest.raises(ConfigError, match="needs 'arch'"), naming_options(cfg):
+    with pytest.raises(ConfigError, match="needs 'arch'"), explained_option_errors(cfg):
         MODELS.build(dict(type="rsfoundation.LSKNet"))
 
 
 def test_other_errors_pass_unchanged(cfg):
     for fault in (lambda: nn.Linear(2, 2, biass=True), lambda: 1 + "a"):
-        with pytest.raises(TypeError), naming_options(cfg):
+        with pytest.raises(TypeError), explained_option_errors(cfg):
             fault()

@@ -5,12 +5,12 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
-from rsfoundation.checkpoints import read_checkpoint
-from rsfoundation.engine.options import RunOptions
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.engine.evaluate import test as run_test
 from rsfoundation.engine.peft import adapters, frozen_names, merge_adapters, with_lora
-from rsfoundation.engine.test import test as run_test
+from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
-from rsfoundation.errors import ConfigError
+from rsfoundation.io.checkpoints import read_checkpoint
 from rsfoundation.registry import MODELS
 
 BACKBONES = {
@@ -90,7 +90,7 @@ def _check_adapters(name):
 def test_wrong_names_say_what_there_is(options, text):
     with pytest.raises(ConfigError, match=text) as caught:
         with_lora(holder("rsmamba"), **options)
-    assert "in_proj" in caught.value.cure or "'backbone'" in caught.value.cure
+    assert "in_proj" in caught.value.fix or "'backbone'" in caught.value.fix
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_adapters_alone_come_back_on_their_weights(tiny_config):
     more = RunOptions(folder / "run", "auto", device="cpu", seed=1, overrides=("train_cfg.max_epochs=3",))
     assert train(config, more).last_checkpoint.name == "epoch_3.pth"
     torch.save(MODELS.build(BACKBONES["rsmamba"]).state_dict(), folder / "base.pth")
-    from rsfoundation.errors import CheckpointError
+    from rsfoundation.core.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match="other weights"):
         run_test(config, None, options, pictures=0)

@@ -3,7 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from rsfoundation.engine.tasks import build_task, keep_best_by_primary_metric
+from rsfoundation.engine.resolve_config import RunOptions, resolve_config
+from rsfoundation.engine.runner import build_task
 
 
 @pytest.mark.parametrize(
@@ -21,5 +22,5 @@ def test_the_best_checkpoint_is_the_one_of_the_primary_metric(task, asked, kept)
             default_hooks=dict(checkpoint=dict(type="CheckpointHook", save_best=asked)),
         )
     )
-    keep_best_by_primary_metric(cfg, build_task(cfg))
-    assert cfg.default_hooks.checkpoint.save_best == kept
+    resolved = resolve_config(cfg, RunOptions(), build_task(cfg)).cfg
+    assert resolved.default_hooks.checkpoint.save_best == kept

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine import tracking
-from rsfoundation.engine.options import RunOptions
+from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
-from rsfoundation.errors import ConfigError
 
 
 def test_both_trackers_hold_metrics_config_and_pictures(tiny_config, monkeypatch):

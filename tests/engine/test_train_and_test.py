@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 
-from rsfoundation.engine.options import RunOptions
-from rsfoundation.engine.test import test as run_test
+from rsfoundation.core.errors import CheckpointError, ConfigError, DataError
+from rsfoundation.engine.evaluate import test as run_test
+from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
-from rsfoundation.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_training_without_a_batch_is_refused(tiny_config):
     more = ("train_dataloader.batch_size=1000", "train_dataloader.drop_last=True")
     with pytest.raises(DataError, match="fill no batch of 1000") as caught:
         train(tiny_config, RunOptions(work_dir=tiny_config.parent / "run", device="cpu", overrides=more))
-    assert "drop_last=False" in caught.value.cure
+    assert "drop_last=False" in caught.value.fix
 
 
 def test_flexible_runner_is_picked_from_the_config_alone(tiny_config):
@@ -123,7 +123,7 @@ def test_an_unknown_type_names_the_nearest(tiny_config):
     config.write_text(tiny_config.read_text().replace("TinyNet", "TinyNett"))
     with pytest.raises(ConfigError) as caught:
         train(config, RunOptions(tiny_config.parent / "x", device="cpu"))
-    assert "rsfoundation.TinyNet" in caught.value.cure and "model.type" in caught.value.where
+    assert "rsfoundation.TinyNet" in caught.value.fix and "model.type" in caught.value.where
 
 
 def test_an_unknown_task_names_the_known(tiny_config):

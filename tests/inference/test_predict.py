@@ -1,21 +1,16 @@
 """Prediction of whole scenes on the tiny task: windows, files, bad inputs."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rsfoundation.engine.images import write_rgb
-from rsfoundation.engine.options import RunOptions
+from rsfoundation.core.errors import CheckpointError, ConfigError, DataError
+from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
-from rsfoundation.errors import CheckpointError, ConfigError, DataError
 from rsfoundation.inference.model import WindowModel
-from rsfoundation.inference.predict import PredictOptions, predict
-from rsfoundation.inference.scene import list_scenes, open_scene
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "engine"))
+from rsfoundation.inference.predict import PredictOptions, list_scenes, open_scene, predict
+from rsfoundation.io.images import write_rgb
 
 
 @pytest.fixture(scope="module")

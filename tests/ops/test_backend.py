@@ -3,9 +3,9 @@ import types
 import pytest
 import torch
 
-from rsfoundation.errors import ConfigError, MissingOperatorError
-from rsfoundation.ops import backend
-from rsfoundation.ops.ext import StandIn
+from rsfoundation.core.errors import ConfigError, MissingOperatorError
+from rsfoundation.ops import mmcv_ext as backend
+from rsfoundation.ops.mmcv_ext import StandIn
 
 
 def ours(*args):

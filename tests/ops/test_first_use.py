@@ -53,31 +53,31 @@ def convolve():
 
 
 USES = {
-    "rotated_rect.iou_rows": lambda: box_iou_rotated(BOXES, BOXES),
-    "rotated_rect.iou_aligned": lambda: box_iou_rotated(BOXES, BOXES, aligned=True),
-    "rotated_nms.suppress": lambda: nms_rotated(BOXES, SCORES, 0.3),
-    "polygon.hulls": lambda: box_iou_quadri(QUADS, QUADS),
-    "polygon.common_rows": lambda: box_iou_quadri(QUADS, QUADS),
-    "polygon.suppress": lambda: nms_quadri(QUADS, SCORES, 0.3),
-    "soft_nms.soft_suppress": lambda: soft_nms(BOXES[:, :4], SCORES, 0.3, 0.5, 0.05, 1),
-    "focal.sigmoid_and_rate": lambda: sigmoid_focal(torch.rand(5, 3), torch.arange(5), 2.0, 0.25),
-    "roi_rotated.pool": pool,
-    "roi_rotated.spread": pool,
+    "kernels.rotated_boxes.iou_rows": lambda: box_iou_rotated(BOXES, BOXES),
+    "kernels.rotated_boxes.iou_aligned": lambda: box_iou_rotated(BOXES, BOXES, aligned=True),
+    "kernels.rotated_boxes.suppress": lambda: nms_rotated(BOXES, SCORES, 0.3),
+    "kernels.polygon.hulls": lambda: box_iou_quadri(QUADS, QUADS),
+    "kernels.polygon.common_rows": lambda: box_iou_quadri(QUADS, QUADS),
+    "kernels.polygon.suppress": lambda: nms_quadri(QUADS, SCORES, 0.3),
+    "kernels.rotated_boxes.soft_suppress": lambda: soft_nms(BOXES[:, :4], SCORES, 0.3, 0.5, 0.05, 1),
+    "focal_loss.sigmoid_and_rate": lambda: sigmoid_focal(torch.rand(5, 3), torch.arange(5), 2.0, 0.25),
+    "roi_align_rotated.pool": pool,
+    "roi_align_rotated.spread": pool,
     "deform_conv.sample": deform,
     "deform_conv.slopes": deform,
     "deform_conv.spread": deform,
     "scan.forward": scan_tokens,
     "scan.backward": scan_tokens,
-    "depthwise.weight_gradient": convolve,
-    "window_attention.attend": lambda: window_attention(torch.rand(1, 7, 7, 24), 1, torch.rand(24)),
+    "kernels.depthwise.weight_gradient": convolve,
+    "kernels.window_attention.attend": lambda: window_attention(torch.rand(1, 7, 7, 24), 1, torch.rand(24)),
 }
 
 
 def kernel_of(name):
     if name.startswith("scan"):
         return {"scan.forward": scan.forward_kernel, "scan.backward": scan.backward_kernel}[name](8)
-    module, function = name.split(".")
-    return getattr(importlib.import_module(f"rsfoundation.ops.kernels.{module}"), function)
+    module, _, function = name.rpartition(".")
+    return getattr(importlib.import_module(f"rsfoundation.ops.{module}"), function)
 
 
 @pytest.mark.parametrize("name", USES)

@@ -4,12 +4,7 @@ import pytest
 import torch
 from mmcv.ops import sigmoid_focal_loss, softmax_focal_loss
 
-from rsfoundation.ops import (
-    sigmoid_focal,
-    sigmoid_focal_slope,
-    softmax_focal,
-    softmax_focal_slope,
-)
+from rsfoundation.ops import sigmoid_focal, sigmoid_focal_slope, softmax_focal, softmax_focal_slope
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import torch
 from mmcv.ops import RoIAlign
 
 from rsfoundation.ops import RoiGrid, roi_align_average, roi_align_max
-from rsfoundation.ops.roi_sampling import bilinear_taps, pool_samples
+from rsfoundation.ops.roi_align import bilinear_taps, pool_samples
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from mmcv.ops import RoIAlignRotated
 
 from rsfoundation.ops import RoiGrid, roi_align_rotated
 from rsfoundation.ops.checks import OperatorInputError
+from rsfoundation.ops.roi_align import pool_samples, spread_samples
 from rsfoundation.ops.roi_align_rotated import pool_rotated, spread_rotated
-from rsfoundation.ops.roi_sampling import pool_samples, spread_samples
 
 
 def sample(image, y, x):

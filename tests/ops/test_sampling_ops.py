@@ -22,10 +22,9 @@ from rsfoundation.ops.adapters.sampling import (
     ms_deform_attn_backward,
     ms_deform_attn_forward,
 )
-from rsfoundation.ops.carafe import carafe
 from rsfoundation.ops.checks import OperatorInputError
-from rsfoundation.ops.deform_attention import deform_attention
-from rsfoundation.ops.roi_sampling import bilinear_taps
+from rsfoundation.ops.feature_ops import carafe, deform_attention
+from rsfoundation.ops.roi_align import bilinear_taps
 
 DOUBLE = torch.float64
 

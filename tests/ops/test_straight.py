@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numba import njit, types
 
-from rsfoundation.ops.kernels import straight as s
-from rsfoundation.ops.kernels.fast_math import exp, log1p
+from rsfoundation.ops.kernels import runtime as s
+from rsfoundation.ops.kernels.runtime import exp, log1p
 
 NUMBERS = [-2.5, -0.0, 0.0, 0.75, 3.0, math.inf, math.nan]
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import ROOT
 
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.images import write_rgb
-from rsfoundation.engine.options import RunOptions
-from rsfoundation.engine.test import test as run_test
+from rsfoundation.engine.evaluate import test as run_test
+from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
 from rsfoundation.inference.model import WindowModel
 from rsfoundation.inference.predict import predict
+from rsfoundation.io.images import write_rgb
 
-PROJECT = Path(__file__).resolve().parents[2] / "projects" / "scene_classification"
+PROJECT = ROOT / "projects" / "scene_classification"
 
 
 @pytest.fixture

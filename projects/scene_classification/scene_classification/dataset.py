@@ -7,8 +7,8 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 
-from rsfoundation.engine.images import read_rgb
-from rsfoundation.errors import DataError
+from rsfoundation.core.errors import DataError
+from rsfoundation.io.images import read_rgb
 from rsfoundation.registry import DATASETS
 
 
@@ -26,7 +26,7 @@ class SceneFolders(BaseDataset):
         root = Path(data_root)
         if not root.is_dir():
             raise DataError(
-                "the data folder does not exist", where=root, cure="expected <folder>/<class name>/*.png"
+                "the data folder does not exist", where=root, fix="expected <folder>/<class name>/*.png"
             )
         names = tuple(sorted(folder.name for folder in root.iterdir() if folder.is_dir()))
         super().__init__(data_root=data_root, metainfo=dict(classes=names), pipeline=[])

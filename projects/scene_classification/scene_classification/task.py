@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
+from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Window, Writer
 from rsfoundation.registry import TASKS
-from rsfoundation.task import Classes, Task, Window, Writer
 from rsfoundation.visualization import add_legend, magnification, magnify
 
 
@@ -52,7 +52,7 @@ def write_json(result: SceneScores, path: Path) -> None:
 
 
 @TASKS.register_module()
-class SceneClassification(Task):
+class SceneClassification(Task, Evaluates, Draws, PredictsScenes):
     """One class per image."""
 
     name: ClassVar[str] = "scene"

@@ -13,9 +13,9 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 from mmengine.utils import apply_to
 
-from rsfoundation.checkpoints.newest import named_by_marker
-from rsfoundation.checkpoints.publishing import aside, publish, remove, write_text
-from rsfoundation.errors import CheckpointError
+from rsfoundation.core.errors import CheckpointError
+from rsfoundation.engine.checkpointing.find import named_by_marker
+from rsfoundation.io.checkpoints import aside, publish, remove, write_text
 from rsfoundation.registry import HOOKS
 
 
@@ -25,7 +25,7 @@ class CheckpointHook(_CheckpointHook):
 
     A checkpoint is written beside its place under a hidden name, brought to disk and renamed. Only then does
     ``last_checkpoint`` name it, and only then are older ones removed. It also keeps where each rank's random
-    generators and the data are, with which the loops of :mod:`rsfoundation.engine.resume_loops` go on.
+    generators and the data are, from which :mod:`rsfoundation.engine.checkpointing.resume` continues.
     Stores other than file systems (``s3://``) are written as mmengine does.
     """
 
@@ -130,7 +130,7 @@ class CheckpointHook(_CheckpointHook):
         raise CheckpointError(
             f"the checkpoint {target.name} cannot be written: {faults[0]}",
             where=target.parent,
-            cure=f"make room or the folder writable, then go on with --resume (last complete one: "
+            fix=f"make room or the folder writable, then go on with --resume (last complete one: "
             f"{named_by_marker(target.parent) or 'none'})",
         ) from fault
 

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from rsfoundation.errors import ConfigError
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.registry import HOOKS
 
 _OTHERS = {"backbone", "neck", "rpn_head"}  # have a num_classes that is not the data's
@@ -35,7 +35,7 @@ class ClassCountHook(Hook):
             raise ConfigError(
                 f"{name} has num_classes={count}{more}, and the training data {len(classes)} classes",
                 where=f"model.{name}; train_dataloader.dataset",
-                cure=f"set num_classes={len(classes)} there, or choose the classes of the data: "
+                fix=f"set num_classes={len(classes)} there, or choose the classes of the data: "
                 "metainfo=dict(classes=(...))",
             )
 

@@ -12,11 +12,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
-from rsfoundation.engine.images import read_rgb, write_rgb
-from rsfoundation.engine.tasks import classes_of
+from rsfoundation.core.task import Classes, Draws
+from rsfoundation.engine.runner import classes_of
 from rsfoundation.engine.tracking import trackers
+from rsfoundation.io.images import read_rgb, write_rgb
 from rsfoundation.registry import HOOKS
-from rsfoundation.task import Classes, Task
 
 
 @HOOKS.register_module()
@@ -29,7 +29,7 @@ class PictureHook(Hook):
         max_side: Longer side of a picture's source in pixels; larger images are drawn smaller.
     """
 
-    def __init__(self, task: Task, count: int = 8, max_side: int = 4096) -> None:
+    def __init__(self, task: Draws, count: int = 8, max_side: int = 4096) -> None:
         self.task = task
         self.count = count
         self.max_side = max_side
@@ -74,7 +74,7 @@ class PictureHook(Hook):
         folder = Path(runner.work_dir) / "pictures" / mode
         for sample in samples[: self.count - self._drawn]:
             paths = self.task.image_paths(sample)
-            part = self.task.read_part(sample)
+            part = self.task.read_region(sample)
             images = [read_rgb(path) for path in paths] if part is None else [part]
             picture = self.task.draw_comparison(images, sample, self._classes)
             name = f"{self._drawn:03d}_{Path(paths[0]).stem}"

@@ -1,20 +1,64 @@
-"""Keeps the record of a run: resolved config, environment, metrics as JSON, curves as a picture."""
+"""Adds throughput and, on CPU, memory to the lines that mmengine logs."""
 
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import master_only
+import torch
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from rsfoundation.engine.curves import draw_curves
+from rsfoundation.core.task import Task
 from rsfoundation.engine.environment import environment_report
 from rsfoundation.engine.results import unify_metrics, write_json
 from rsfoundation.registry import HOOKS
-from rsfoundation.task import Task
+
+_NO_CURVE = {"epoch", "iter", "lr", "base_lr", "time", "data_time", "memory", "grad_norm"}
+
+
+def draw_curves(record: dict[str, Any], path: Path) -> None:
+    """Draw the record of a run: losses, validation metrics and learning rate over iterations.
+
+    Args:
+        record: ``{"train": [...], "val": [...]}`` as kept by ``RunRecordHook``; each row has ``iter``.
+        path: The PNG file; nothing is written while there is nothing to draw.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    train, val = record["train"], record["val"]
+    if not train and not val:
+        return
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, metrics, rates = figure.subplots(1, 3)
+    _lines(losses, train, [key for key in _keys(train) if "loss" in key], bold="loss")
+    losses.set(title="training loss", xlabel="iteration", yscale="log")
+    _lines(metrics, val, _keys(val), marker="o")
+    metrics.set(title="validation", xlabel="iteration", ylim=(0, 1))
+    metrics.set_xlim(0, max((row["iter"] for row in (*train, *val)), default=1) * 1.05)
+    _lines(rates, train, ["lr"])
+    rates.set(title="learning rate", xlabel="iteration")
+    for axes in (losses, metrics, rates):
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def _keys(rows: list[dict[str, Any]]) -> list[str]:
+    return [key for key in dict.fromkeys(key for row in rows for key in row) if key not in _NO_CURVE]
+
+
+def _lines(axes: Any, rows: list[dict[str, Any]], keys: list[str], bold: str = "", **style: Any) -> None:
+    for key in keys:
+        points = [(row["iter"], row[key]) for row in rows if row.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=key, linewidth=2.2 if key == bold else 1.0, **style)
 
 
 @HOOKS.register_module()
@@ -90,3 +134,31 @@ class RunRecordHook(Hook):
         folder = Path(runner.work_dir)
         write_json(folder / "metrics.json", self.record)
         draw_curves(self.record, folder / "curves.png")
+
+
+_WINDOW = 20  # iterations
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Log ``images_per_second`` over all ranks and, without CUDA, ``peak_memory_mb`` of this process.
+
+    mmengine's own line has the remaining time, the times of an iteration and of its data and, on CUDA, the
+    peak memory of the device.
+    """
+
+    priority = "NORMAL"  # after IterTimerHook, which is registered earlier, and before LoggerHook
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Measure the last iterations."""
+        hub = runner.message_hub
+        if "train/time" not in hub.log_scalars or not isinstance(data_batch, dict):
+            return
+        seconds = hub.get_scalar("train/time").mean(_WINDOW)
+        images = len(data_batch["inputs"]) * get_world_size()
+        hub.update_scalar("train/images_per_second", images / max(seconds, 1e-9))
+        if not torch.cuda.is_available():
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
+            hub.update_scalar("train/peak_memory_mb", peak)

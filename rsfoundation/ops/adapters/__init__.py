@@ -1,1 +1,1 @@
-"""Our operators under mmcv's calling convention: its argument order, results written into given tensors."""
+"""Operators under the names and signatures of ``mmcv._ext``."""

@@ -5,22 +5,68 @@ mmcv's scratch tensors stay as they are. mmcv hands the sizes of deformable conv
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rsfoundation.ops.active_rotated_filter import rotate_filters, rotate_filters_backward
-from rsfoundation.ops.carafe import carafe
-from rsfoundation.ops.carafe import carafe_backward as reassembly_backward
-from rsfoundation.ops.deform_attention import deform_attention, deform_attention_backward
-from rsfoundation.ops.deform_conv import (
-    DeformedConv,
-    Geometry,
-    fill_input_grads,
-    fill_output,
-    weight_grad,
-)
-from rsfoundation.ops.masked_conv import gather_patches, place_pixels
-from rsfoundation.ops.rotated_feature_align import rotated_feature_align as align
-from rsfoundation.ops.rotated_feature_align import rotated_feature_align_backward as align_backward
+from rsfoundation.ops.deform_conv import DeformedConv, Geometry, fill_input_grads, fill_output, weight_grad
+from rsfoundation.ops.feature_ops import carafe, deform_attention, deform_attention_backward
+from rsfoundation.ops.feature_ops import carafe_backward as reassembly_backward
+from rsfoundation.ops.feature_ops import rotated_feature_align as align
+from rsfoundation.ops.feature_ops import rotated_feature_align_backward as align_backward
+
+
+def gather_patches(
+    image: Tensor, rows: Tensor, columns: Tensor, kernel: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """Return the patches around some pixels, ``(channels * kernel area, count)``.
+
+    Args:
+        image: ``(1, channels, h, w)``.
+        rows: ``(count,)`` of output pixels.
+        columns: ``(count,)``.
+        kernel: Height and width.
+        padding: Zeros added above and below, left and right.
+    """
+    padded = F.pad(image[0], (padding[1], padding[1], padding[0], padding[0]))
+    dy, dx = torch.meshgrid(*(torch.arange(size, device=image.device) for size in kernel), indexing="ij")
+    patches = padded[:, rows[None] + dy.reshape(-1, 1), columns[None] + dx.reshape(-1, 1)]
+    return patches.flatten(0, 1)
+
+
+def place_pixels(values: Tensor, rows: Tensor, columns: Tensor, image: Tensor) -> None:
+    """Write ``values`` (channels, count) into ``image`` (1, channels, h, w) in place."""
+    image[0, :, rows, columns] = values
+
+
+def rotate_filters(filters: Tensor, indices: Tensor) -> Tensor:
+    """Return every filter in every rotation.
+
+    Args:
+        filters: ``(out, in, orientations, h, w)``.
+        indices: ``(orientations, h, w, rotations)``: where each entry goes, counted from 1.
+
+    Returns:
+        ``(out * rotations, in * orientations, h, w)``.
+    """
+    planes, inputs, orientations, height, width = filters.shape
+    target = indices.flatten(0, 2).long() - 1
+    source = torch.empty_like(target).scatter_(0, target, _places(target))
+    rotated = filters.flatten(2)[:, :, source]  # out, in, entry, rotation
+    shape = (planes * target.shape[1], inputs * orientations, height, width)
+    return rotated.permute(0, 3, 1, 2).reshape(shape)
+
+
+def rotate_filters_backward(grad: Tensor, indices: Tensor, filter_shape: torch.Size) -> Tensor:
+    """Return the gradient of the filters: the sum over rotations of where each entry went."""
+    planes, inputs = filter_shape[:2]
+    target = indices.flatten(0, 2).long() - 1
+    spread = grad.reshape(planes, target.shape[1], inputs, -1).permute(0, 2, 3, 1)
+    return spread.gather(2, target.expand(planes, inputs, -1, -1)).sum(-1).view(filter_shape)
+
+
+def _places(like: Tensor) -> Tensor:
+    return torch.arange(len(like), device=like.device)[:, None].expand_as(like)
 
 
 def _without_mask(sizes: dict[str, int]) -> Geometry:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rsfoundation.ops.depthwise import LANES
-from rsfoundation.ops.kernels.jit import summing_kernel
-from rsfoundation.ops.kernels.straight import straight
+from rsfoundation.ops.kernels import DEPTHWISE_LANES as LANES
+from rsfoundation.ops.kernels.runtime import straight, summing_kernel
 
 _RUN = 4  # neighbouring pixels whose products are summed at a time
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from rsfoundation.ops.hulls import MIN_AREA
-from rsfoundation.ops.kernels.jit import inlined, kernel
-from rsfoundation.ops.kernels.rotated_nms import reaches
-from rsfoundation.ops.kernels.straight import convert, smaller, straight, where
+from rsfoundation.ops.kernels import MIN_AREA
+from rsfoundation.ops.kernels.rotated_boxes import reaches
+from rsfoundation.ops.kernels.runtime import convert, inlined, kernel, smaller, straight, where
 
 _MOST = 32  # corners of a clipped polygon: at most those of both, and one that is not kept
 

@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rsfoundation.ops.kernels.fast_math import exp
-from rsfoundation.ops.kernels.jit import summing_kernel
-from rsfoundation.ops.kernels.straight import larger, least, smaller, straight, where
+from rsfoundation.ops.kernels.runtime import exp, larger, least, smaller, straight, summing_kernel, where
 from rsfoundation.ops.scan_core import CHUNK
 
 _BLOCK = 8  # chunks that a row scans before the next row has its turn

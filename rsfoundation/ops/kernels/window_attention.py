@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rsfoundation.ops.kernels.fast_math import exp
-from rsfoundation.ops.kernels.jit import summing_kernel
-from rsfoundation.ops.kernels.straight import larger, pack, straight, unpack, where
-from rsfoundation.ops.window_attention import WINDOW
+from rsfoundation.ops.kernels import ATTENTION_WINDOW as WINDOW
+from rsfoundation.ops.kernels.runtime import exp, larger, pack, straight, summing_kernel, unpack, where
 
 PLACES = WINDOW**2
 LANES = 8  # numbers that go through one instruction; processors with shorter registers take more

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from rsfoundation.instance.feature_aggregator import (
+from rsfoundation.models.necks.rs_aggregators import (
+    LN2d,
     PseudoFeatureAggregator,
     RSFeatureAggregator,
     RSFeaturePaAggregator,
 )
-from rsfoundation.instance.ln2d import LN2d
-from rsfoundation.instance.simple_fpn import RSSimpleFPN, RSSimplePaFPN
+from rsfoundation.models.necks.rs_fpn import RSSimpleFPN, RSSimplePaFPN
 
 AGGREGATORS = [PseudoFeatureAggregator, RSFeatureAggregator, RSFeaturePaAggregator]
 CLASSES = {cls.__name__: cls for cls in [LN2d, RSSimpleFPN, RSSimplePaFPN, *AGGREGATORS]}

@@ -1,0 +1,1 @@
+"""What every layer uses: errors, the task interface, reports, files that appear whole."""

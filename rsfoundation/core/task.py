@@ -1,0 +1,265 @@
+"""What a task family declares to the rest of the package: a small core and optional capabilities.
+
+``engine``, ``inference`` and ``cli`` know no task by name. They read the config key ``task``, build the
+class it names from :data:`rsfoundation.registry.TASKS`, and ask it for the capabilities they need with
+``isinstance`` or :func:`require`. A task is added by registering a subclass of :class:`Task` that inherits
+the capabilities it has; nothing else changes.
+
+========================  ==========================================================
+capability                used by
+========================  ==========================================================
+:class:`Evaluates`        validation and ``rsf test``: metric names, reports
+:class:`Draws`            pictures of truth and prediction, ``rsf browse``
+:class:`PredictsScenes`   ``rsf predict``: windows in, merged results and files out
+:class:`ChecksData`       ``rsf check`` and the summary before training
+:class:`Submits`          ``rsf test --format-only``: archives for a server
+========================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.reports import DatasetReport
+
+Stage = Literal["train", "test", "predict"]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class names and their colours, in label order.
+
+    Attributes:
+        names: One name per label.
+        palette: One RGB colour (0..255) per label.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a scene in scene pixels: ``[left, left + width) x [top, top + height)``."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a run is for, as far as a task has a say in its config.
+
+    Attributes:
+        stage: ``train``, ``test`` or ``predict``.
+        format_only: Write a submission for the data set's server instead of metrics.
+        out: Folder of that submission.
+        images: Folder of the full test images, where the config tests patches of them.
+        tta: Test-time augmentation: predict each image several times, flipped and at several scales.
+    """
+
+    stage: Stage = "train"
+    format_only: bool = False
+    out: Path | None = None
+    images: Path | None = None
+    tta: bool = False
+
+
+class Task(ABC):
+    """The core that every task has.
+
+    Attributes:
+        name: Short name, used for folders and in result files (``detection``).
+    """
+
+    name: ClassVar[str]
+
+    def prepare_config(self, cfg: Any, request: RunRequest) -> None:
+        """Change the config of a run as the task needs it; called once, by ``resolve_config``.
+
+        The default changes nothing and refuses what only some tasks can do.
+
+        Args:
+            cfg: The config, which may be changed in place.
+            request: What the run is for.
+
+        Raises:
+            ConfigError: The task cannot do what the request asks for.
+        """
+        options = {"--format-only": request.format_only, "--tta": request.tta}
+        for option in (name for name, asked in options.items() if asked):
+            raise ConfigError(f"{self.name} has no {option}", where=option, fix="leave the option out")
+
+
+class Evaluates(ABC):
+    """Has metrics.
+
+    Attributes:
+        metric_names: Evaluator key -> unified name of each metric reported at test.
+        primary_metric: The unified name whose best checkpoint is kept.
+    """
+
+    metric_names: ClassVar[Mapping[str, str]]
+    primary_metric: ClassVar[str]
+
+    def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
+        """Write curves and tables of a test; called on the first rank. By default there are none.
+
+        Args:
+            metrics: The evaluator's metric objects after the test.
+            folder: The run folder.
+
+        Returns:
+            The files written.
+        """
+        return []
+
+
+class Draws(ABC):
+    """Draws samples. Images are ``uint8`` RGB arrays ``(H, W, 3)``."""
+
+    @abstractmethod
+    def image_paths(self, sample: BaseDataElement) -> list[str]:
+        """Return the file(s) that a sample was read from."""
+
+    def read_region(self, sample: BaseDataElement) -> np.ndarray | None:
+        """Return the RGB image ``(H, W, 3)`` of a sample that is only a region of its file.
+
+        ``None`` (the default): the image is all of :meth:`image_paths`.
+        """
+        return None
+
+    @abstractmethod
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw the ground truth of a sample over its image(s)."""
+
+    @abstractmethod
+    def draw_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw ground truth and prediction of one tested sample side by side."""
+
+
+class SceneResult(Protocol):
+    """A task's prediction for one whole scene, in scene pixels."""
+
+    def summary(self) -> dict[str, int | float | str]:
+        """Return the few numbers that the console prints, such as objects per class."""
+        ...
+
+
+class Accumulator(Protocol):
+    """Collects the predictions of overlapping windows and merges them in scene pixels."""
+
+    def add(self, window: Window, sample: BaseDataElement) -> None:
+        """Take the prediction of one window; its coordinates are window pixels."""
+        ...
+
+    def result(self) -> SceneResult:
+        """Merge what was added."""
+        ...
+
+
+Writer = Callable[[Any, Path], None]
+
+
+class PredictsScenes(ABC):
+    """Predicts whole scenes window by window.
+
+    Attributes:
+        images_per_scene: How many images make one input (two for change detection).
+        writers: File suffix (``json``, ``txt``) -> function that writes a scene result.
+    """
+
+    images_per_scene: ClassVar[int] = 1
+    writers: ClassVar[Mapping[str, Writer]]
+
+    def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Turn the crops of one window into what the test pipeline expects after its loading steps.
+
+        Args:
+            crops: ``images_per_scene`` BGR ``uint8`` arrays ``(H, W, 3)``.
+
+        Returns:
+            A results dict as ``LoadImageFromFile`` would have left it.
+        """
+        (crop,) = crops
+        size = crop.shape[:2]
+        return dict(img=crop, img_shape=size, ori_shape=size, height=size[0], width=size[1], img_path="")
+
+    @abstractmethod
+    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> Accumulator:
+        """Return an empty accumulator for a scene of ``height`` x ``width`` pixels."""
+
+    @abstractmethod
+    def draw_result(self, images: Sequence[np.ndarray], result: Any, classes: Classes) -> np.ndarray:
+        """Draw a scene result over its image(s)."""
+
+    def draw_scene_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, result: Any, classes: Classes
+    ) -> np.ndarray | None:
+        """Draw the ground truth and the result of one whole scene in a picture.
+
+        ``None`` (the default) sets what ``draw_truth`` and :meth:`draw_result` draw side by side.
+        """
+        return None
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> BaseDataElement | None:
+        """Return the ground truth next to a scene's file(s) in the layout of the task's data sets.
+
+        Prediction then draws truth and result side by side. ``None`` where there is none.
+        """
+        return None
+
+
+class ChecksData(ABC):
+    """Reports what its data sets found while they were read."""
+
+    @abstractmethod
+    def dataset_report(self, dataset: Any) -> DatasetReport:
+        """Return the report of a data set that has been built."""
+
+
+class Submits(ABC):
+    """Writes archives for a server.
+
+    Attributes:
+        servers: Name of each server that ``--format-only`` writes for.
+    """
+
+    servers: ClassVar[tuple[str, ...]]
+
+
+Capability = TypeVar("Capability")
+
+
+def require(task: Task, capability: type[Capability], verb: str) -> Capability:
+    """Return the task as one that has a capability.
+
+    Args:
+        task: The task of the config.
+        capability: Such as :class:`PredictsScenes`.
+        verb: What the user asked for, for the message: ``rsf predict``.
+
+    Raises:
+        ConfigError: The task has no such capability.
+    """
+    if not isinstance(task, capability):
+        raise ConfigError(
+            f"the task '{task.name}' has no {capability.__name__}: `{verb}` cannot run it",
+            where="task of the config",
+            fix="choose a config of another task: `rsf info configs` lists them",
+        )
+    return task

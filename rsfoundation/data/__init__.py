@@ -1,1 +1,0 @@
-"""Data on disk: toy scenes, data set preparation, window grids."""

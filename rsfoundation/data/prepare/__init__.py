@@ -1,1 +1,0 @@
-"""Making data sets ready for training: one module per kind of data."""

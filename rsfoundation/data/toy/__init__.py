@@ -1,5 +1,0 @@
-"""Toy scenes: drawn aerial images with consistent labels for all four tasks."""
-
-from rsfoundation.data.toy.make import DEFAULT_COUNTS, TASKS, ToyReport, make_toy_scenes
-
-__all__ = ["DEFAULT_COUNTS", "TASKS", "ToyReport", "make_toy_scenes"]

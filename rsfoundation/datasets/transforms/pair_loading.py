@@ -1,0 +1,235 @@
+"""Loading and packing of two dates and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmengine import fileio
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from PIL import UnidentifiedImageError
+
+from rsfoundation.core.errors import DataError
+from rsfoundation.datasets.transforms.pairs import Results
+from rsfoundation.io.label_maps import reduce_zero, remap
+from rsfoundation.registry import TRANSFORMS
+
+_UNREADABLE = (OSError, AssertionError, cv2.error, UnidentifiedImageError)  # what mmcv's decoders raise
+CHANGED_FROM = 128  # grey value from which a 0/255 label counts as changed; JPEG labels need the middle
+
+
+@TRANSFORMS.register_module()
+class MultiImgLoadImageFromFile(LoadImageFromFile):
+    """Read the files of ``img_path``; ``img`` becomes a list of BGR arrays of one size.
+
+    Parameters are those of mmcv's ``LoadImageFromFile``.
+    """
+
+    def transform(self, results: Results) -> Results | None:
+        """Read both dates.
+
+        Raises:
+            DataError: A file is missing or unreadable, or the dates differ in size.
+        """
+        images = [self._read(path) for path in results["img_path"]]
+        found = [image for image in images if image is not None]
+        return with_images(results, found) if len(found) == len(images) else None
+
+    def _read(self, path: str) -> np.ndarray | None:
+        try:
+            loaded = super().transform({"img_path": path})
+        except _UNREADABLE as error:
+            raise DataError("the image cannot be read", where=path) from error
+        return None if loaded is None else loaded["img"]
+
+
+@TRANSFORMS.register_module()
+class MultiImgLoadLoadImageFromNDArray(MultiImgLoadImageFromFile):
+    """Take two arrays from ``img`` instead of reading files. (The doubled "Load" is Open-CD's.)"""
+
+    def transform(self, results: Results) -> Results:
+        """Take the arrays.
+
+        Raises:
+            DataError: The arrays differ in size.
+        """
+        kind = np.float32 if self.to_float32 else None
+        images = [np.asarray(image, dtype=kind) for image in results["img"]]
+        return with_images({**results, "img_path": None}, images)
+
+
+@TRANSFORMS.register_module()
+class MultiImgLoadInferencerLoader(BaseTransform):
+    """Accept a pair of paths, a pair of arrays, or a results dict with either.
+
+    Args:
+        **kwargs: Go to the loader of files and to that of arrays.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.from_file = MultiImgLoadImageFromFile(**kwargs)
+        self.from_ndarray = MultiImgLoadLoadImageFromNDArray(**kwargs)
+
+    def transform(self, single_input: Any) -> Results | None:
+        """Load the pair."""
+        results = single_input if isinstance(single_input, dict) else self._wrap(single_input)
+        return self.from_ndarray(results) if "img" in results else self.from_file(results)
+
+    @staticmethod
+    def _wrap(pair: Any) -> Results:
+        key = "img_path" if all(isinstance(item, str) for item in pair) else "img"
+        return {key: list(pair)}
+
+
+@TRANSFORMS.register_module()
+class MultiImgLoadAnnotations(BaseTransform):
+    """Read the change label into ``gt_seg_map``.
+
+    The order is: reduce the zero label, then ``to_binary`` (grey below 128 is 0, else 1; 255 becomes
+    1, so nothing is ignored any more), then ``label_map``.
+
+    Args:
+        reduce_zero_label: Overrides the data set's own setting.
+        backend_args: File backend.
+        imdecode_backend: Decoder.
+    """
+
+    def __init__(
+        self,
+        reduce_zero_label: bool | None = None,
+        backend_args: dict | None = None,
+        imdecode_backend: str = "pillow",
+    ) -> None:
+        self.reduce_zero_label = reduce_zero_label
+        self.backend_args = backend_args
+        self.imdecode_backend = imdecode_backend
+
+    def transform(self, results: Results) -> Results:
+        """Read the label.
+
+        Raises:
+            DataError: The file is missing or unreadable, or its size differs from the images'.
+        """
+        label = self.read(results, "seg_map_path")
+        if self.reduce_zero_label if self.reduce_zero_label is not None else results["reduce_zero_label"]:
+            label = reduce_zero(label)
+        if results.get("format_seg_map") == "to_binary":
+            label = (label >= CHANGED_FROM).astype(np.uint8)
+        return self.put(results, "gt_seg_map", remap(label, results.get("label_map")))
+
+    def read(self, results: Results, path_key: str) -> np.ndarray:
+        """Decode the grey label file under ``path_key``: uint8 ``(H, W)``."""
+        path = results[path_key]
+        try:
+            content = fileio.get(path, backend_args=self.backend_args)
+            label = mmcv.imfrombytes(content, flag="grayscale", backend=self.imdecode_backend)
+        except _UNREADABLE as error:
+            raise DataError("the change label cannot be read", where=path) from error
+        label = label.reshape(label.shape[:2]).astype(np.uint8)
+        expected = tuple(results.get("ori_shape", label.shape))
+        if label.shape != expected:
+            raise DataError(
+                f"the label is {label.shape[1]}x{label.shape[0]}, "
+                f"its images are {expected[1]}x{expected[0]} pixels",
+                where=path,
+            )
+        return label
+
+    @staticmethod
+    def put(results: Results, key: str, label: np.ndarray) -> Results:
+        """Return results with the label under ``key``, listed in ``seg_fields``."""
+        return {**results, key: label, "seg_fields": [*results.get("seg_fields", []), key]}
+
+
+@TRANSFORMS.register_module()
+class MultiImgMultiAnnLoadAnnotations(MultiImgLoadAnnotations):
+    """Read the change label and the semantic labels of both dates.
+
+    Args:
+        reduce_semantic_zero_label: Overrides the data set's own setting, for the semantic labels.
+        **kwargs: As for :class:`MultiImgLoadAnnotations`.
+    """
+
+    def __init__(self, reduce_semantic_zero_label: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reduce_semantic_zero_label = reduce_semantic_zero_label
+
+    def transform(self, results: Results) -> Results:
+        """Read the three labels."""
+        results = super().transform(results)
+        override = self.reduce_semantic_zero_label
+        reduce = override if override is not None else results.get("reduce_semantic_zero_label", False)
+        for date in ("from", "to"):
+            label = self.read(results, f"seg_map_path_{date}")
+            label = remap(reduce_zero(label) if reduce else label, results.get("semantic_label_map"))
+            results = self.put(results, f"gt_seg_map_{date}", label)
+        return results
+
+
+def with_images(results: Results, images: list[np.ndarray]) -> Results:
+    """Return results that hold the images of all dates.
+
+    Raises:
+        DataError: The images differ in size.
+    """
+    sizes = [image.shape[:2] for image in images]
+    if len(set(sizes)) > 1:
+        raise DataError(
+            "the dates of one pair differ in size: " + " and ".join(f"{w}x{h}" for h, w in sizes),
+            where=" and ".join(str(path) for path in results.get("img_path") or []) or None,
+            fix="bring both dates onto one pixel grid first",
+        )
+    return {**results, "img": images, "img_shape": sizes[0], "ori_shape": sizes[0]}
+
+
+_LABELS = {
+    "gt_seg_map": "gt_sem_seg",
+    "gt_edge_map": "gt_edge_map",
+    "gt_seg_map_from": "gt_sem_seg_from",
+    "gt_seg_map_to": "gt_sem_seg_to",
+}
+_META_KEYS = (
+    "img_path",
+    "seg_map_path",
+    "seg_map_path_from",
+    "seg_map_path_to",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+)
+
+
+@TRANSFORMS.register_module()
+class MultiImgPackSegInputs(BaseTransform):
+    """Pack a pair as ``inputs`` ``(2C, H, W)`` (first date first) and a ``SegDataSample``.
+
+    Args:
+        meta_keys: Keys of the results dict kept as metainfo, where present.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
+        self.meta_keys = meta_keys
+
+    def transform(self, results: Results) -> dict[str, Any]:
+        """Pack the pair; labels become int64 ``(1, H, W)``."""
+        packed: dict[str, Any] = {}
+        if "img" in results:
+            stacked = np.concatenate([np.atleast_3d(image) for image in results["img"]], axis=2)
+            packed["inputs"] = torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1)))
+        sample = SegDataSample()
+        for key, field in _LABELS.items():
+            if key in results:
+                label = torch.from_numpy(results[key].astype(np.int64))[None]
+                sample.set_data({field: PixelData(data=label)})
+        sample.set_metainfo({key: results[key] for key in self.meta_keys if key in results})
+        packed["data_samples"] = sample
+        return packed

@@ -1,0 +1,1 @@
+"""Finding, resuming and converting checkpoints."""

@@ -1,0 +1,178 @@
+"""Finding the checkpoints of a run, and making mmengine read every checkpoint safely."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import get_external_models, get_mmcls_models, get_torchvision_models
+
+from rsfoundation.core.errors import CheckpointError, nearest
+from rsfoundation.engine.checkpointing.zero_layout import is_zero_folder, read_zero_folder
+from rsfoundation.io.checkpoints import is_complete, read_checkpoint
+from rsfoundation.models.pretrained.download import resolve
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a run that is whole, and say which were passed over.
+
+    ``last_checkpoint`` names it, unless the run was killed between publishing a checkpoint and naming it, or
+    the named one has vanished or is damaged.
+    """
+    named = named_by_marker(folder)
+    found = [path for path in folder.glob("*_*.pth") if _step(path) is not None]
+    found.sort(key=lambda path: (path.stat().st_mtime, _step(path)), reverse=True)
+    if named is not None and named.exists():
+        newer = [path for path in found if _newer(path, named)]
+        found = [*newer, named, *(path for path in found if path not in newer and path != named)]
+    for path in found:
+        if is_complete(path):
+            return path
+        print_log(f"{path} is damaged: passed over", logger="current", level=logging.WARNING)
+    return None
+
+
+def named_by_marker(folder: Path) -> Path | None:
+    """Return the checkpoint that a run's ``last_checkpoint`` names, there or not; ``None`` without a name."""
+    marker = folder / "last_checkpoint"
+    text = marker.read_text().strip() if marker.is_file() else ""
+    if not text:
+        return None
+    named = Path(text)
+    # The marker holds the path of the day: a moved run folder still has the file inside.
+    return folder / named.name if (folder / named.name).exists() else named
+
+
+def _step(path: Path) -> int | None:
+    number = path.stem.rsplit("_", 1)[-1]
+    return int(number) if number.isdigit() and not path.name.startswith("best_") else None
+
+
+def _newer(path: Path, named: Path) -> bool:
+    return path.stat().st_mtime > named.stat().st_mtime and (_step(path) or 0) > (_step(named) or 0)
+
+
+_ZOOS: dict[str, Callable[[], dict[str, str]]] = {
+    "torchvision://": get_torchvision_models,
+    "modelzoo://": get_torchvision_models,
+    "open-mmlab://": get_external_models,
+    "openmmlab://": get_external_models,
+    "mmcls://": get_mmcls_models,
+}
+_FOREIGN = ("pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://")
+
+
+def find_checkpoint(place: str | Path) -> Path:
+    """Resolve a checkpoint file or DeepSpeed folder, or a run folder to its best, else newest, checkpoint.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    path = Path(place).expanduser()
+    if path.is_file() or is_zero_folder(path):
+        return path
+    if not path.is_dir():
+        raise CheckpointError(
+            "there is no such checkpoint or run folder", where=path, fix="train first: `rsf train CONFIG`"
+        )
+    found = best_checkpoint(path) or newest_complete(path)
+    if found is not None:
+        return found
+    raise CheckpointError(
+        "the run folder holds no checkpoint yet", where=path, fix="let it train to its first save"
+    )
+
+
+def find_start(cfg: Config, resume: str | None, work_dir: Path) -> Path | None:
+    """Return the checkpoint that a training starts or resumes from, before anything is built.
+
+    Args:
+        cfg: The config as read.
+        resume: The option ``--resume``: ``auto``, a checkpoint, or ``None`` for what the config says.
+        work_dir: The run folder.
+
+    Returns:
+        The checkpoint; ``None`` where training starts at the beginning, or from a link.
+
+    Raises:
+        CheckpointError: ``load_from``, or the option, names no checkpoint.
+    """
+    named = cfg.get("load_from") if resume is None else (None if resume == "auto" else resume)
+    if named:
+        return find_checkpoint(named) if "://" not in str(named) else None
+    if resume is None and not cfg.get("resume"):
+        return None
+    found = [_newest_of_run(cfg, work_dir) if is_main_process() else None]
+    broadcast_object_list(found)  # the other hosts may not see the run folder of the first
+    message = (
+        f"--resume: {work_dir} holds no complete checkpoint; training starts at the beginning"
+        if found[0] is None
+        else f"--resume: resuming from {found[0]}, the newest complete checkpoint"
+    )
+    print_log(message, logger="current", level=logging.WARNING)
+    return found[0]
+
+
+def _newest_of_run(cfg: Config, work_dir: Path) -> Path | None:
+    other = (cfg.get("default_hooks") or {}).get("checkpoint", {}).get("out_dir")
+    found = newest_complete(work_dir) if work_dir.is_dir() else None
+    if found is None and other and (Path(other) / work_dir.name).is_dir():
+        found = newest_complete(Path(other) / work_dir.name)
+    return found
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint of a run that validated best, the last of several; ``None`` without one."""
+    return max(folder.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None)
+
+
+def install_safe_loader() -> None:
+    """Make mmengine read every checkpoint, local or linked, through one safe reader, with no unsafe retry."""
+    for prefixes, loader in (
+        ("", read_saved),
+        (("http://", "https://"), _load_link),
+        (tuple(_ZOOS), _load_from_zoo),
+        (_FOREIGN, _refuse),
+    ):
+        CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
+
+
+def read_saved(place: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a file, or the weights of a DeepSpeed checkpoint folder: what :func:`find_checkpoint` found."""
+    folder = Path(place).expanduser()
+    return read_zero_folder(folder) if is_zero_folder(folder) else read_checkpoint(place, map_location)
+
+
+def _load_link(link: str, map_location: Any = "cpu") -> dict[str, Any]:
+    """Fetch a link once per run, on the first rank, and read it."""
+    if is_main_process():
+        resolve(link)
+    if dist.is_initialized():
+        barrier()
+    return read_checkpoint(resolve(link), map_location)
+
+
+def _load_from_zoo(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+    zoo, _, model = name.partition("://")
+    links = _ZOOS[f"{zoo}://"]()
+    if not str(links.get(model, "")).startswith("http"):
+        raise CheckpointError(f"{zoo} has no model {model!r}", where=name, fix=nearest(model, links))
+    content = _load_link(links[model], map_location)
+    if zoo != "mmcls":
+        return content
+    state = content.get("state_dict", content)
+    start = "backbone."
+    return {"state_dict": {key.removeprefix(start): state[key] for key in state if key.startswith(start)}}
+
+
+def _refuse(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+    raise CheckpointError(
+        "checkpoints are not read from this store", where=name, fix="copy the file here and give its path"
+    )

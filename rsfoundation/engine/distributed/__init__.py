@@ -1,0 +1,1 @@
+"""Strategies: DDP, FSDP, DeepSpeed; launch and heartbeat."""

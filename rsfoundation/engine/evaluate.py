@@ -1,0 +1,73 @@
+"""Testing a checkpoint, for every task."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.task import Draws, Evaluates, RunRequest, require
+from rsfoundation.engine.checkpointing.find import find_checkpoint
+from rsfoundation.engine.config import load_config
+from rsfoundation.engine.config_errors import explained_option_errors
+from rsfoundation.engine.distributed.launch import init_distributed
+from rsfoundation.engine.environment import use_device
+from rsfoundation.engine.hooks.pictures import PictureHook
+from rsfoundation.engine.model_builder import StateDictCheckHook
+from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolve_config, run_folder
+from rsfoundation.engine.results import TestResult, unify_metrics
+from rsfoundation.engine.runner import build_runner, build_task
+
+
+def test(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    options: RunOptions = RunOptions(),  # noqa: B008 (frozen)
+    pictures: int = 8,
+    request: RunRequest = RunRequest("test"),  # noqa: B008 (frozen)
+) -> TestResult:
+    """Test a checkpoint on the config's test set.
+
+    Args:
+        config: A path, a shipped name, or a config already read.
+        checkpoint: A checkpoint file or a run folder; the config's own run folder when not given.
+        options: What the user said in addition to the config.
+        pictures: How many pictures of truth and prediction to draw.
+        request: What is to be written or done in addition to the test; a task refuses what it cannot do.
+
+    Raises:
+        RSFError: The config, the data or the checkpoint is at fault.
+    """
+    started = time.monotonic()
+    cfg = config if isinstance(config, Config) else load_config(config, options.overrides)
+    if "test_dataloader" not in cfg or cfg.test_dataloader is None:
+        raise ConfigError("the config has no test_dataloader", where=cfg.filename)
+    device = use_device(options.device)
+    task = build_task(cfg)
+    metrics_of = require(task, Evaluates, "rsf test")
+    if options.launcher != "none":
+        init_distributed(launcher_name(options), device, cfg)
+    start = find_checkpoint(checkpoint or run_folder(cfg, options))
+    run = resolve_config(cfg, options, task, replace(request, stage="test"), device=device, start=start)
+    folder = Path(run.cfg.work_dir)
+    with explained_option_errors(run.cfg):
+        runner = build_runner(run.cfg)
+        runner.register_hook(StateDictCheckHook())
+        if isinstance(task, Draws):
+            runner.register_hook(PictureHook(task, count=pictures))
+        metrics, details = unify_metrics(task, runner.test())
+    written = metrics_of.write_reports(runner.test_evaluator.metrics, folder) if runner.rank == 0 else []
+    result = TestResult(
+        task=task.name,
+        config=str(cfg.filename),
+        checkpoint=run.cfg.load_from,
+        metrics=metrics,
+        details=details,
+        pictures=str(folder / "pictures" / "test") if pictures and isinstance(task, Draws) else None,
+        reports=tuple(str(file) for file in written),
+        seconds=time.monotonic() - started,
+    )
+    if runner.rank == 0:
+        result.write(folder / "test.json")
+    return result

@@ -1,0 +1,276 @@
+"""From a config and the options of a run to the config that the run uses: every change, in one order.
+
+:func:`resolve_config` copies the config, changes the copy step by step and returns it; nothing edits it
+afterwards, and the ``config.py`` of the run folder holds it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mmengine.config import Config
+
+from rsfoundation.core.errors import ConfigError, nearest
+from rsfoundation.core.task import Evaluates, RunRequest, Task
+from rsfoundation.engine.config import config_root, merge_overrides
+from rsfoundation.engine.optim import use_amp
+from rsfoundation.engine.tracking import use_trackers
+
+Launcher = Literal["none", "pytorch", "deepspeed", "slurm", "mpi"]
+_LOOPS = ("EpochBasedTrainLoop", "IterBasedTrainLoop")
+_SHARDED = ("FSDPStrategy", "DeepSpeedStrategy")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One run's options, equal for every task.
+
+    Attributes:
+        work_dir: Run folder; ``work_dirs/<config name>`` when not given.
+        resume: ``'auto'`` for the newest checkpoint of the run folder, or a checkpoint file.
+        amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on CPU.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        seed: Seed of every random generator; the config's own, or 0, when not given.
+        launcher: Who started the ranks of a distributed run.
+        strategy: How training is spread over the ranks: a file of ``configs/_base_/strategies``.
+        overrides: ``key.sub=value`` strings applied to the config last.
+        track: Where to follow the run in addition to its folder: ``tensorboard``, ``wandb``.
+    """
+
+    work_dir: Path | None = None
+    resume: str | None = None
+    amp: bool = False
+    device: str = "auto"
+    seed: int | None = None
+    launcher: Launcher = "none"
+    overrides: tuple[str, ...] = ()
+    strategy: str | None = None
+    track: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """What a run is made of.
+
+    Attributes:
+        cfg: The final config.
+        task: The task it declares.
+        device: ``cpu`` or ``cuda``.
+        start: Checkpoint that training starts or resumes from; ``None`` starts at the beginning.
+        notes: Changes that the user did not ask for, for the log.
+    """
+
+    cfg: Config
+    task: Task
+    device: str
+    start: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def resolve_config(
+    cfg: Config,
+    options: RunOptions,
+    task: Task,
+    request: RunRequest = RunRequest(),  # noqa: B008 (frozen)
+    *,
+    device: str = "cpu",
+    start: Path | None = None,
+) -> ResolvedRun:
+    """Return the config of a run. The order of the steps below is the order of precedence.
+
+    Args:
+        cfg: The config as read; it is not changed.
+        options: What the user said in addition to the config.
+        task: The task that the config declares.
+        request: What the run is for.
+        device: ``cpu`` or ``cuda``, as chosen from ``options.device``.
+        start: The checkpoint to start, resume, test or predict from, already found.
+
+    Raises:
+        ConfigError: An option does not fit the config, or the task refuses the request.
+    """
+    cfg = copy.deepcopy(cfg)
+    steps: tuple[Callable[[], list[str] | None], ...] = (
+        lambda: _merge_strategy(cfg, options, request),
+        lambda: _set_run(cfg, options),
+        lambda: _set_start(cfg, options, request, start),
+        lambda: _set_precision(cfg, options, device),
+        lambda: use_trackers(cfg, options.track),
+        lambda: _set_norm(cfg, options, device),
+        lambda: _set_cpu_wrapper(cfg, options, device),
+        lambda: task.prepare_config(cfg, request),
+        lambda: _set_save_best(cfg, task),
+        lambda: _use_crash_safe_loops_and_hooks(cfg),
+        lambda: _fit_to_sharding(cfg),
+    )
+    notes = [note for step in steps for note in step() or ()]
+    return ResolvedRun(cfg, task, device, start, tuple(notes))
+
+
+def run_folder(cfg: Config, options: RunOptions) -> Path:
+    """Return the run folder: the option's, the config's, else ``work_dirs/<config name>``."""
+    return Path(
+        options.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(cfg.filename or "run").stem
+    )
+
+
+def strategy_names() -> list[str]:
+    """Return what ``--strategy`` takes: the names of the files."""
+    return sorted(file.stem for file in (config_root() / "_base_" / "strategies").glob("*.py"))
+
+
+def strategy_kind(cfg: Config) -> str | None:
+    """Return the class name of the config's strategy without its scope; ``None`` without one."""
+    strategy = cfg.get("strategy")
+    return str(strategy["type"]).rsplit(".", 1)[-1] if strategy else None
+
+
+def use_strategy(cfg: Config, name: str) -> None:
+    """Merge the strategy called ``name`` into ``cfg`` in place; a strategy the config had is replaced.
+
+    Args:
+        cfg: The config.
+        name: A file of ``configs/_base_/strategies`` without suffix.
+
+    Raises:
+        ConfigError: There is no such strategy.
+    """
+    file = config_root() / "_base_" / "strategies" / f"{name}.py"
+    if not file.is_file():
+        known = strategy_names()
+        raise ConfigError(
+            f"there is no strategy '{name}'",
+            where=file.parent,
+            fix=nearest(name, known) or f"known strategies: {', '.join(known)}",
+        )
+    chosen = Config.fromfile(file)
+    cfg.pop("strategy", None)
+    cfg.pop("runner_type", None)
+    cfg.merge_from_dict(chosen.to_dict())
+
+
+def drop_sync_bn(cfg: Config) -> int:
+    """Turn every ``type='SyncBN'`` of ``cfg.model`` into ``'BN'`` in place.
+
+    Returns:
+        How many were turned.
+    """
+    return _replace_sync_bn(cfg.get("model"))
+
+
+def _replace_sync_bn(node: Any) -> int:
+    if isinstance(node, dict):
+        here = int(node.get("type") in ("SyncBN", "MMSyncBN"))
+        if here:
+            node["type"] = "BN"
+        return here + sum(_replace_sync_bn(value) for value in node.values())
+    if isinstance(node, (list, tuple)):
+        return sum(_replace_sync_bn(value) for value in node)
+    return 0
+
+
+def _merge_strategy(cfg: Config, options: RunOptions, request: RunRequest) -> None:
+    if request.stage != "train":
+        cfg.pop("strategy", None)  # how training was spread over ranks does not matter any more
+    if options.strategy is not None:
+        use_strategy(cfg, options.strategy)
+        merge_overrides(cfg, options.overrides)  # what the user says of the strategy overrides its file
+
+
+def _set_run(cfg: Config, options: RunOptions) -> None:
+    cfg.work_dir = str(run_folder(cfg, options))
+    cfg.launcher = launcher_name(options)
+    seed = options.seed if options.seed is not None else cfg.get("randomness", {}).get("seed")
+    cfg.randomness = {**cfg.get("randomness", {}), "seed": 0 if seed is None else seed}
+    if cfg.get("env_cfg") is None:
+        cfg.env_cfg = {}  # FlexibleRunner unpacks it
+
+
+def launcher_name(options: RunOptions) -> str:
+    """Return mmengine's name of the launcher: DeepSpeed's sets the same variables as torchrun."""
+    return "pytorch" if options.launcher == "deepspeed" else options.launcher
+
+
+def _set_start(cfg: Config, options: RunOptions, request: RunRequest, start: Path | None) -> None:
+    """Set what is loaded. A checkpoint found by ``--resume auto`` is not named: it is not part of the run."""
+    if request.stage != "train":
+        cfg.resume = False
+        cfg.load_from = str(start) if start else None
+        return
+    if options.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if options.resume == "auto" else options.resume
+    if cfg.get("load_from") and start is not None:
+        cfg.load_from = str(start)
+    elif cfg.get("resume") and not cfg.get("load_from"):
+        cfg.resume = start is not None
+
+
+def _set_precision(cfg: Config, options: RunOptions, device: str) -> None:
+    if options.amp:
+        use_amp(cfg, device)
+
+
+def _set_norm(cfg: Config, options: RunOptions, device: str) -> list[str]:
+    """SyncBN needs several CUDA ranks; elsewhere it means BN."""
+    count = drop_sync_bn(cfg) if options.launcher == "none" or device == "cpu" else 0
+    return [f"SyncBN needs several CUDA ranks: {count} norm configs use BN in this run"] if count else []
+
+
+def _set_cpu_wrapper(cfg: Config, options: RunOptions, device: str) -> None:
+    """Wrap the model for CPU ranks: mmengine's default names a CUDA device index."""
+    if options.launcher == "none" or device != "cpu":
+        return
+    wrapper = dict(
+        type="MMDistributedDataParallel",
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get("find_unused_parameters", False),
+    )
+    cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
+
+
+def _set_save_best(cfg: Config, task: Task) -> None:
+    """Let ``save_best='auto'`` mean the task's primary metric; to mmengine it is whatever comes first."""
+    hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
+    if hook.get("save_best") != "auto" or not isinstance(task, Evaluates):
+        return
+    hook["save_best"] = next(key for key, name in task.metric_names.items() if name == task.primary_metric)
+
+
+def _use_crash_safe_loops_and_hooks(cfg: Config) -> None:
+    """Use this package's train loops and checkpoint hook where the config names mmengine's.
+
+    They take the same arguments. Loops and hooks that a user wrote are left alone.
+    """
+    loop = cfg.get("train_cfg")
+    if loop:
+        name = loop.get("type") or _LOOPS[0 if loop.get("by_epoch", True) else 1]
+        if _without_scope(name) in _LOOPS:
+            loop.pop("by_epoch", None)
+            loop["type"] = f"rsfoundation.{_without_scope(name)}"
+    hooks = cfg.get("default_hooks") or {}
+    checkpoint = hooks.get("checkpoint", dict(type="CheckpointHook", interval=1))
+    if checkpoint and _without_scope(checkpoint["type"]) == "CheckpointHook":
+        hooks["checkpoint"] = {**checkpoint, "type": "rsfoundation.CheckpointHook"}
+    cfg.default_hooks = hooks
+
+
+def _without_scope(name: object) -> str:
+    return str(name).removeprefix("mmengine.")
+
+
+def _fit_to_sharding(cfg: Config) -> None:
+    """Exchange the parts of a config that need whole parameters for ones that work on shards."""
+    if strategy_kind(cfg) not in _SHARDED:
+        return
+    hooks: list[Any] = cfg.get("custom_hooks") or []
+    for hook in hooks:
+        if isinstance(hook, dict) and hook.get("type") == "EMAHook":
+            hook["type"] = "rsfoundation.ShardedEMAHook"
+    if strategy_kind(cfg) == "DeepSpeedStrategy" and (cfg.get("lora") or {}).get("adapters_only"):
+        cfg.strategy.exclude_frozen_parameters = True

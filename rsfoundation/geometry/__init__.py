@@ -1,0 +1,1 @@
+"""Conventions for boxes, angles, pixels, masks and windows, stated once."""

@@ -1,0 +1,1 @@
+"""Pixels, labels and checkpoints in and out of files."""

@@ -1,0 +1,1 @@
+"""Networks by kind: backbones, encoders, necks, heads, detectors, segmentors. Registered on first use."""

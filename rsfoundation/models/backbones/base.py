@@ -1,0 +1,155 @@
+"""What every pyramid backbone shares: outputs, freezing, gradient checkpointing, reading of arguments."""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from mmengine.model import BaseModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from rsfoundation.core.errors import ConfigError, nearest
+from rsfoundation.models.pretrained.loading import LoadReport, load_checkpoint
+
+Arch = TypeVar("Arch")
+NormCfg = Mapping[str, Any]
+STRIDES = (4, 8, 16, 32)
+BATCH_NORM: NormCfg = dict(type="BN")
+
+
+def read_arch(owner: str, arch: str, known: Mapping[str, Arch]) -> Arch:
+    """Return what ``arch`` names in ``known``.
+
+    Raises:
+        ConfigError: ``arch`` is not a known name.
+    """
+    if arch not in known:
+        raise ConfigError(
+            f"arch {arch!r} is not one of {', '.join(known)}", where=owner, fix=nearest(str(arch), known)
+        )
+    return known[arch]
+
+
+def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Spread stochastic depth over all blocks: 0 at the first, ``rate`` at the last.
+
+    Returns:
+        One list per stage, one rate per block.
+    """
+    rates = iter(torch.linspace(0, rate, sum(depths), dtype=torch.float64, device="cpu").tolist())
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+class Backbone(BaseModule, ABC):
+    """A network that turns ``(N, bands, H, W)`` into one map per stage.
+
+    ``forward`` returns the maps of ``out_indices`` as a tuple, in stage order.
+
+    Args:
+        stage_channels: Channels of every stage's map.
+        out_indices: Stages to return, counted from 0.
+        frozen_stages: Freeze the stem and this many stages (no gradients, evaluation mode): 0 freezes
+            the stem alone, -1 nothing.
+        norm_eval: Keep batch norms in evaluation mode while training.
+        with_cp: Recompute blocks in the backward pass instead of keeping their activations.
+        init_cfg: Initialisation as MMEngine reads it, such as
+            ``dict(type='Pretrained', checkpoint=...)``.
+
+    Attributes:
+        out_channels: Channels of each returned map.
+        out_strides: Input pixels per pixel of each returned map.
+        load_report: What became of the checkpoint that ``init_cfg`` names, once it is loaded.
+
+    Raises:
+        ConfigError: ``out_indices`` or ``frozen_stages`` name stages that do not exist.
+    """
+
+    def __init__(
+        self,
+        stage_channels: Sequence[int],
+        out_indices: Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        init_cfg: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        stages = len(stage_channels)
+        if not out_indices or not all(0 <= index < stages for index in out_indices):
+            raise ConfigError(
+                f"out_indices {tuple(out_indices)} do not fit {stages} stages", where=type(self).__name__
+            )
+        if not -1 <= frozen_stages <= stages:
+            raise ConfigError(
+                f"frozen_stages {frozen_stages} is not in -1..{stages}", where=type(self).__name__
+            )
+        self.out_indices = tuple(sorted(set(out_indices)))
+        self.out_channels = tuple(stage_channels[index] for index in self.out_indices)
+        self.out_strides = tuple(STRIDES[index] for index in self.out_indices)
+        self.init_cfg: Any
+        self.load_report: LoadReport | None = None
+        self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
+
+    @abstractmethod
+    def frozen_modules(self) -> Iterable[nn.Module]:
+        """Return the modules that ``frozen_stages`` covers."""
+
+    @abstractmethod
+    def init_scratch(self) -> None:
+        """Initialise as the published network does before any checkpoint."""
+
+    def init_weights(self) -> None:
+        """Initialise from scratch, then as ``init_cfg`` says (what a checkpoint lacks stays from scratch)."""
+        self.init_scratch()
+        wanted = self.init_cfg or []
+        parts = [wanted] if isinstance(wanted, dict) else list(wanted)
+        self.init_cfg = [part for part in parts if part["type"] != "Pretrained"]
+        super().init_weights()
+        self.init_cfg = wanted
+        for part in parts:
+            if part["type"] == "Pretrained":
+                self.load_report = load_checkpoint(self, part["checkpoint"], part.get("prefix") or "")
+
+    def freeze(self) -> None:
+        """Switch off gradients and batch statistics of the frozen modules; subclasses call it once built."""
+        for module in self.frozen_modules():
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the mode, but keep what is frozen in evaluation mode."""
+        super().train(mode)
+        if mode:
+            self.freeze()
+            for module in self.modules() if self.norm_eval else ():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def run_block(self, block: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+        """Call ``block``, recomputing it in the backward pass where ``with_cp`` asks for that."""
+        if not (self.with_cp and self.training and torch.is_grad_enabled()):
+            return block(*inputs)
+        return checkpoint(
+            block,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), _keep_statistics(block)),
+        )
+
+
+@contextlib.contextmanager
+def _keep_statistics(block: Any) -> Iterator[None]:
+    """Let the second forward of a checkpointed block leave running statistics as the first left them."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, saved, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

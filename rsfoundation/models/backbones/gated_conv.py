@@ -1,0 +1,250 @@
+"""The trunk of LSKNet and StripNet: four stages of gated convolution blocks.
+
+The two networks differ in the gate alone.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import ModuleList
+from torch import nn
+from torch.nn import functional as F
+
+from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
+from rsfoundation.models.backbones.fused import (
+    Affine,
+    conv_norm,
+    convolve,
+    folded_pointwise,
+    is_inference,
+    norm_affine,
+    parts,
+    weight_and_bias,
+)
+
+MLP_RATIOS = (8, 8, 4, 4)
+LAYER_SCALE = 1e-2
+
+
+@dataclass(frozen=True)
+class GatedConvArch:
+    """Channels and number of blocks of each stage."""
+
+    channels: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+
+
+ARCHS = {
+    "t": GatedConvArch((32, 64, 160, 256), (3, 3, 5, 2)),
+    "s": GatedConvArch((64, 128, 320, 512), (2, 2, 4, 2)),
+}
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of ``(N, C, H, W)``; free of copies on channels-last maps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise every position."""
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class OverlapPatchEmbed(nn.Module):
+    """Strided convolution with overlapping windows, then batch norm."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, norm_cfg: NormCfg) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2)
+        self.norm = build_norm_layer(norm_cfg, channels)[1]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the map at ``1 / stride`` of the size, rounded up."""
+        return conv_norm(self.proj, self.norm, x)
+
+
+class DepthwiseConv(nn.Module):
+    """A 3x3 depth-wise convolution, nested once more because the published keys are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve."""
+        return self.dwconv(x)
+
+
+class ConvMLP(nn.Module):
+    """Two 1x1 convolutions with a depth-wise convolution and GELU between them."""
+
+    def __init__(self, channels: int, hidden: int, drop_rate: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.dwconv = DepthwiseConv(hidden)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a map of the same shape."""
+        x = self.drop(F.gelu(self.dwconv(self.fc1(x))))
+        return self.drop(self.fc2(x))
+
+    def infer(self, x: torch.Tensor, before: Affine) -> torch.Tensor:
+        """Return the same without dropout, for an affine step before it."""
+        weight, bias = folded_pointwise(self.fc1, before)
+        depthwise, depthwise_bias = weight_and_bias(self.dwconv.dwconv)
+        out_weight, out_bias = weight_and_bias(self.fc2)
+        width = parts(x, len(bias))
+        out = out_bias.to(x.dtype)[:, None, None] + torch.zeros_like(x)
+        for part in (slice(start, start + width) for start in range(0, len(bias), width)):
+            y = F.conv2d(x, weight[part], bias[part])
+            y = F.conv2d(y, depthwise[part], depthwise_bias[part], padding=1, groups=y.shape[1])
+            out += F.conv2d(F.gelu(y), out_weight[:, part])
+        return out
+
+
+class GatedAttention(nn.Module):
+    """1x1 convolution and GELU, the gate, 1x1 convolution, plus the input."""
+
+    def __init__(self, channels: int, gate: type[nn.Module]) -> None:
+        super().__init__()
+        self.proj_1 = nn.Conv2d(channels, channels, 1)
+        self.spatial_gating_unit = gate(channels)
+        self.proj_2 = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a map of the same shape."""
+        return self.proj_2(self.spatial_gating_unit(F.gelu(self.proj_1(x)))) + x
+
+    def infer(self, x: torch.Tensor, before: Affine, scale: torch.Tensor) -> torch.Tensor:
+        """Return ``x + scale * self(affine(x))`` with the affine step and the scale in the weights."""
+        y = F.gelu(convolve(self.proj_1, x, *folded_pointwise(self.proj_1, before)))
+        weight, bias = weight_and_bias(self.proj_2)
+        weight, bias = weight * scale[:, None, None, None], scale * (bias + before[1])
+        y = convolve(self.proj_2, self.spatial_gating_unit(y), weight, bias)
+        return y.addcmul_(x, (1 + scale * before[0])[:, None, None])
+
+
+class GatedConvBlock(nn.Module):
+    """Batch norm and gated attention, batch norm and MLP, each scaled per channel and added."""
+
+    def __init__(
+        self,
+        channels: int,
+        mlp_ratio: int,
+        gate: type[nn.Module],
+        drop_rate: float,
+        drop_path: float,
+        norm_cfg: NormCfg,
+    ) -> None:
+        super().__init__()
+        self.norm1 = build_norm_layer(norm_cfg, channels)[1]
+        self.norm2 = build_norm_layer(norm_cfg, channels)[1]
+        self.attn = GatedAttention(channels, gate)
+        self.drop_path = DropPath(drop_path)
+        self.mlp = ConvMLP(channels, channels * mlp_ratio, drop_rate)
+        self.layer_scale_1 = nn.Parameter(torch.full((channels,), LAYER_SCALE))
+        self.layer_scale_2 = nn.Parameter(torch.full((channels,), LAYER_SCALE))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a map of the same shape."""
+        if is_inference(self):
+            before, between = norm_affine(self.norm1), norm_affine(self.norm2)
+            if before is not None and between is not None:
+                return self._infer(x, before, between)
+        x = x + self.drop_path(self.layer_scale_1[:, None, None] * self.attn(self.norm1(x)))
+        return x + self.drop_path(self.layer_scale_2[:, None, None] * self.mlp(self.norm2(x)))
+
+    def _infer(self, x: torch.Tensor, before: Affine, between: Affine) -> torch.Tensor:
+        x = self.attn.infer(x, before, self.layer_scale_1)
+        return x.addcmul_(self.mlp.infer(x, between), self.layer_scale_2[:, None, None])
+
+
+class GatedConvBackbone(Backbone):
+    """Four stages of patch embedding, gated convolution blocks and layer norm; subclasses give the gate.
+
+    The normalised map is both the stage's output and the input of the next stage. Maps are channels-last
+    in memory throughout.
+
+    Args:
+        arch: ``'t'`` or ``'s'``.
+        in_channels: Bands of the image.
+        out_indices: Stages to return, counted from 0.
+        drop_rate: Dropout of both MLP layers.
+        drop_path_rate: Stochastic depth of the last block; earlier ones rise to it linearly from 0.
+        norm_cfg: Batch norm, as MMCV reads it.
+        frozen_stages, norm_eval, with_cp, init_cfg: See :class:`rsfoundation.models.backbones.base.Backbone`.
+
+    Raises:
+        ConfigError: Unknown ``arch``, or stages that do not exist.
+    """
+
+    gate: ClassVar[type[nn.Module]]
+
+    def __init__(
+        self,
+        arch: str,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        norm_cfg: NormCfg = BATCH_NORM,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: Any = None,
+    ) -> None:
+        sizes = read_arch(type(self).__name__, arch, ARCHS)
+        super().__init__(sizes.channels, out_indices, frozen_stages, norm_eval, with_cp, init_cfg)
+        rates = drop_path_rates(drop_path_rate, sizes.depths)
+        bands = in_channels
+        for stage, channels in enumerate(sizes.channels):
+            kernel, stride = (7, 4) if stage == 0 else (3, 2)
+            blocks = [
+                GatedConvBlock(channels, MLP_RATIOS[stage], type(self).gate, drop_rate, rate, norm_cfg)
+                for rate in rates[stage]
+            ]
+            self.add_module(
+                f"patch_embed{stage + 1}", OverlapPatchEmbed(bands, channels, kernel, stride, norm_cfg)
+            )
+            self.add_module(f"block{stage + 1}", ModuleList(blocks))
+            self.add_module(f"norm{stage + 1}", ChannelNorm(channels, eps=1e-6))
+            bands = channels
+        self.freeze()
+
+    def _stages(self) -> Iterator[tuple[nn.Module, ModuleList, nn.Module]]:
+        for number in range(1, len(MLP_RATIOS) + 1):
+            yield tuple(getattr(self, f"{part}{number}") for part in ("patch_embed", "block", "norm"))
+
+    def frozen_modules(self) -> Iterator[nn.Module]:
+        """Return the first patch embedding (from 0 on) and the parts of the frozen stages."""
+        if self.frozen_stages >= 0:
+            yield self.patch_embed1
+        for stage, _ in zip(self._stages(), range(self.frozen_stages), strict=False):
+            yield from stage
+
+    def init_scratch(self) -> None:
+        """Convolutions normal by fan-out per group, everything else neutral (LSKNet reference code facts)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+                nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the stage maps of an image batch ``(N, bands, H, W)`` of any size."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        maps = []
+        for embed, blocks, norm in self._stages():
+            x = embed(x)
+            for block in blocks:
+                x = self.run_block(block, x)
+            x = norm(x)
+            maps.append(x)
+        return tuple(maps[index] for index in self.out_indices)

@@ -1,0 +1,1 @@
+"""Change-detection networks that are not split into backbone, neck and head."""

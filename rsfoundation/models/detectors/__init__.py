@@ -1,0 +1,1 @@
+"""Detectors, and wrappers around them."""

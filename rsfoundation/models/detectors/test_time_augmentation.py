@@ -1,0 +1,139 @@
+"""Testing each image several times, flipped and at several scales, and merging what was found."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.config import Config
+from mmengine.model import BaseTTAModel
+from mmengine.structures import InstanceData
+
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.geometry.boxes import Boxes, flip, suppress
+from rsfoundation.registry import MODELS
+
+SCALES = (0.5, 1.0, 1.5)
+FLIPS = (None, "horizontal", "vertical")
+_META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
+
+
+@MODELS.register_module()
+class OrientedTTA(BaseTTAModel):
+    """A detector of oriented boxes that sees each image in several forms.
+
+    Boxes of all forms are brought back into pixels of the file and pass rotated NMS per class together.
+
+    Args:
+        module: The detector.
+        merge_iou: Of the NMS.
+        max_per_image: Most detections of an image, best first.
+        data_preprocessor: Replaces the detector's own.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        merge_iou: float = 0.1,
+        max_per_image: int = 2000,
+        data_preprocessor: Any = None,
+    ) -> None:
+        super().__init__(module, data_preprocessor)
+        self.merge_iou = merge_iou
+        self.max_per_image = max_per_image
+
+    def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
+        """Merge the forms of each image into one sample."""
+        return [self._merge(forms) for forms in data_samples_list]
+
+    def _merge(self, forms: Sequence[DetDataSample]) -> DetDataSample:
+        boxes = np.concatenate([unflipped(form) for form in forms])
+        found = [form.pred_instances for form in forms]
+        scores = torch.cat([one.scores for one in found]).cpu().numpy()
+        labels = torch.cat([one.labels for one in found]).cpu().numpy()
+        kept = suppress(boxes, scores, labels, self.merge_iou)
+        kept = kept[np.argsort(-scores[kept], kind="stable")][: self.max_per_image]
+        merged = forms[0].new()
+        merged.pred_instances = InstanceData(
+            bboxes=torch.from_numpy(boxes[kept].astype(np.float32)),
+            scores=torch.from_numpy(scores[kept]),
+            labels=torch.from_numpy(labels[kept]),
+        )
+        return merged
+
+
+def unflipped(form: DetDataSample) -> Boxes:
+    """Return the boxes ``(n, 5)`` of a flipped form in pixels of the file.
+
+    The detector has divided them by the scale already. The image was mirrored after it was resized to
+    ``W s`` pixels, ``x' = W s - 1 - x s``; so ``x = W - 1 / s - x' / s``, which is not the mirror image
+    ``W - 1 - x'`` of the file unless ``s`` is 1.
+    """
+    boxes = get_box_tensor(form.pred_instances.bboxes).detach().cpu().double().numpy().reshape(-1, 5)
+    if not form.metainfo.get("flip", False):
+        return boxes
+    height, width = form.metainfo["ori_shape"][:2]
+    along_x, along_y = form.metainfo.get("scale_factor", (1.0, 1.0))[:2]
+    rows, columns = height - 1 / along_y + 1, width - 1 / along_x + 1
+    return flip(boxes, rows, columns, form.metainfo["flip_direction"])
+
+
+def use_tta(cfg: Config, merge_iou: float, adapters_merged: bool = False) -> None:
+    """Change a config so that its test set is tested at several scales and flips.
+
+    The config may choose them: ``tta = dict(scales=(0.5, 1.0, 1.5), flips=(None, 'horizontal'))``.
+
+    Args:
+        cfg: The config, changed in place.
+        merge_iou: IoU of the NMS that merges the views.
+        adapters_merged: LoRA adapters are merged into the weights before the model is wrapped.
+
+    Raises:
+        ConfigError: The test pipeline has no resizing step, or the model has adapters that are not merged.
+    """
+    if cfg.get("lora") and not adapters_merged:
+        raise ConfigError(
+            "test-time augmentation wraps whole models, and this one has adapters beside its weights",
+            where=cfg.filename,
+            fix="merge them first: `rsf convert merge-lora`",
+        )
+    steps = cfg.test_dataloader.dataset.pipeline
+    places = [place for place, step in enumerate(steps) if str(step["type"]).rsplit(".", 1)[-1] == "Resize"]
+    if not places:
+        raise ConfigError(
+            "test-time augmentation changes the Resize step of the test pipeline, and there is none",
+            where=f"{cfg.filename}: test_dataloader.dataset.pipeline",
+            fix="add dict(type='mmdet.Resize', scale=(1024, 1024), keep_ratio=True) after the loading step",
+        )
+    choice = cfg.get("tta") or {}
+    scales, flips = choice.get("scales", SCALES), choice.get("flips", FLIPS)
+    before, resize, after = steps[: places[0]], steps[places[0]], steps[places[0] + 1 :]
+    forms = [
+        [_resized(resize, scale) for scale in scales],
+        [_flipped(direction) for direction in flips],
+        *([_with_meta(step)] for step in after),
+    ]
+    cfg.test_dataloader.dataset.pipeline = [*before, dict(type="TestTimeAug", transforms=forms)]
+    cfg.tta_model = dict(type="rsfoundation.OrientedTTA", merge_iou=merge_iou)
+    cfg.use_tta = True
+
+
+def _resized(step: dict, factor: float) -> dict:
+    if step.get("scale") is None:
+        known = np.broadcast_to(step.get("scale_factor", 1.0), 2)
+        return {**step, "scale_factor": tuple((known * factor).tolist())}
+    return {**step, "scale": tuple(round(side * factor) for side in step["scale"])}
+
+
+def _flipped(direction: str | None) -> dict:
+    chance = 0.0 if direction is None else 1.0
+    return dict(type="rsfoundation.RandomFlip", prob=chance, direction=direction or "horizontal")
+
+
+def _with_meta(step: dict) -> dict:
+    """Let the packing step keep what undoing a flip needs."""
+    if not str(step["type"]).endswith("PackDetInputs"):
+        return step
+    return {**step, "meta_keys": tuple(dict.fromkeys((*step.get("meta_keys", ()), *_META)))}

@@ -1,0 +1,1 @@
+"""Plain encoders: one resolution from the first layer to the last."""

@@ -1,0 +1,1 @@
+"""Necks: from backbone maps to the maps that heads take."""

@@ -1,0 +1,1 @@
+"""Published weights: catalogue, download, and loading under the names of our backbones."""

@@ -1,0 +1,1 @@
+"""Segmentors of two dates and their preprocessing."""

@@ -1,0 +1,1 @@
+"""One file for each task family: what it declares to engine, inference and console."""

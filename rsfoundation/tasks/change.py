@@ -1,0 +1,166 @@
+"""What change detection declares to engine, inference and console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement, PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.datasets.transforms.pair_loading import CHANGED_FROM
+from rsfoundation.inference.label_maps import ChangeMap, LabelMapAccumulator, plane
+from rsfoundation.inference.label_maps import write_change_json as write_json
+from rsfoundation.inference.label_maps import write_change_png as write_png
+from rsfoundation.io.label_maps import IGNORED
+from rsfoundation.registry import TASKS
+from rsfoundation.visualization import (
+    Colour,
+    add_legend,
+    magnification,
+    magnify,
+    overlay_classes,
+    side_by_side,
+)
+
+_CHANGED: Colour = (255, 64, 64)
+# Okabe and Ito's palette tells these apart with every kind of colour vision.
+_HIT: Colour = (0, 158, 115)
+_FALSE: Colour = (213, 94, 0)
+_MISSED: Colour = (86, 180, 233)
+_ERRORS = (("changed, found", _HIT), ("false alarm", _FALSE), ("missed", _MISSED))
+
+
+def draw_change(images: Sequence[np.ndarray], changed: np.ndarray) -> np.ndarray:
+    """Set both dates and the second one tinted where it changed side by side.
+
+    Args:
+        images: RGB ``uint8`` ``(H, W, 3)`` of both dates.
+        changed: ``(H, W)``, nonzero where changed.
+    """
+    panels = [
+        *_dates(images),
+        (f"changed: {float((changed != 0).mean()):.1%}", _tint(images[1], changed, (_CHANGED,))),
+    ]
+    return add_legend(side_by_side(panels), [("changed", _CHANGED)])
+
+
+def compare_changes(images: Sequence[np.ndarray], truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Set both dates, ground truth and prediction side by side; the last panel shows kinds of error.
+
+    Args:
+        images: RGB ``uint8`` ``(H, W, 3)`` of both dates.
+        truth: ``(H, W)`` 0 or 1; 255 is ignored.
+        prediction: ``(H, W)`` 0 or 1.
+    """
+    panels = [
+        *_dates(images),
+        ("ground truth", _tint(images[1], truth == 1, (_CHANGED,))),
+        ("prediction", _tint(images[1], error_map(truth, prediction), (_HIT, _FALSE, _MISSED))),
+    ]
+    return add_legend(side_by_side(panels), [("changed", _CHANGED), *_ERRORS])
+
+
+def error_map(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return 0 where nothing is to be shown, 1 for hits, 2 for false alarms, 3 for misses."""
+    hit, false, missed = (truth == 1) & (prediction == 1), (truth == 0) & (prediction == 1), truth == 1
+    kinds = np.select([truth == IGNORED, hit, false, missed], [0, 1, 2, 3], default=0)
+    return kinds.astype(np.uint8)
+
+
+def _dates(images: Sequence[np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    factor = magnification(images[0])
+    captions = ("first date", "second date")
+    return [(caption, magnify(image, factor)) for caption, image in zip(captions, images, strict=True)]
+
+
+def _tint(image: np.ndarray, kinds: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:
+    """Tint kind 1, 2, ... of ``kinds`` with the colours in turn; kind 0 stays untouched."""
+    picture = magnify(image, magnification(image))
+    size = (picture.shape[1], picture.shape[0])
+    enlarged = cv2.resize(kinds.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return overlay_classes(picture, enlarged, ((0, 0, 0), *colours), clear=(0,))
+
+
+def find_label(first_date: Path) -> SegDataSample | None:
+    """Read ``<split>/label/<name>`` beside ``<split>/A/<name>``, as LEVIR-CD lays it out.
+
+    Returns:
+        A sample with ``gt_sem_seg`` of 0 and 1; ``None`` where there is no label.
+    """
+    label = first_date.parent.parent / "label" / first_date.name
+    if first_date.parent.name != "A" or not label.is_file():
+        return None
+    changed = np.asarray(Image.open(label).convert("L")) >= CHANGED_FROM
+    return SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(changed.astype(np.int64))[None]))
+
+
+class _ChangeAccumulator(LabelMapAccumulator):
+    """Merges windows into a :class:`ChangeMap`."""
+
+    def result(self) -> ChangeMap:
+        merged = super().result()
+        return ChangeMap(merged.labels, merged.classes)
+
+
+@TASKS.register_module()
+class ChangeDetection(Task, Evaluates, Draws, PredictsScenes):
+    """Which pixels changed between two dates."""
+
+    name: ClassVar[str] = "change"
+    metric_names: ClassVar[Mapping[str, str]] = {
+        "changed/F1": "changed/F1",
+        "changed/IoU": "changed/IoU",
+        "changed/Precision": "changed/Precision",
+        "changed/Recall": "changed/Recall",
+    }
+    primary_metric: ClassVar[str] = "changed/F1"
+    images_per_scene: ClassVar[int] = 2
+    writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
+
+    def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Return what the pair's loading steps would have left: both crops, and no labels yet."""
+        size = crops[0].shape[:2]
+        return dict(img=list(crops), img_shape=size, ori_shape=size, img_path=["", ""], seg_fields=[])
+
+    def accumulator(
+        self, height: int, width: int, classes: Classes, score_threshold: float
+    ) -> _ChangeAccumulator:
+        """Return an empty change map; a pixel changed where that is the more probable class."""
+        return _ChangeAccumulator(height, width, classes)
+
+    def draw_result(self, images: Sequence[np.ndarray], result: ChangeMap, classes: Classes) -> np.ndarray:
+        """Draw both dates and what changed."""
+        return draw_change(images, result.labels)
+
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw both dates and what truly changed."""
+        return draw_change(images, plane(sample, "gt_sem_seg") == 1)
+
+    def draw_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw both dates, ground truth and prediction of one tested sample."""
+        return compare_changes(images, plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg"))
+
+    def draw_scene_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, result: ChangeMap, classes: Classes
+    ) -> np.ndarray:
+        """Draw both dates, ground truth and prediction of a whole scene."""
+        return compare_changes(images, plane(sample, "gt_sem_seg"), result.labels)
+
+    def image_paths(self, sample: BaseDataElement) -> list[str]:
+        """Return the two images a tested sample was read from."""
+        return list(sample.metainfo["img_path"])
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
+        """Read the label beside a pair in LEVIR-CD's layout; ``None`` where there is none."""
+        return find_label(paths[0])

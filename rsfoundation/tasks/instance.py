@@ -1,0 +1,224 @@
+"""What instance segmentation declares to engine, inference and console."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmengine.structures import BaseDataElement, InstanceData
+from pycocotools import mask as coco_mask
+
+from rsfoundation.core.errors import DataError
+from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.geometry.masks import CroppedMask
+from rsfoundation.inference.instances import InstanceMasks, MaskMerger, write_json, write_png
+from rsfoundation.io.coco import read_coco
+from rsfoundation.registry import TASKS
+from rsfoundation.visualization import (
+    Colour,
+    add_legend,
+    draw_tags,
+    magnification,
+    magnify,
+    overlay_masks,
+    side_by_side,
+)
+
+_ROOM_FOR_TAGS = 60  # more tags than this hide the objects; the legend still names the colours
+_MARGIN = 3  # pixels around a mask, for its outline
+
+
+def draw_instances(
+    image: np.ndarray, result: InstanceMasks, classes: Classes, with_score: bool = True
+) -> np.ndarray:
+    """Return the image, enlarged when it is small, with tinted masks and their class names.
+
+    Args:
+        image: RGB ``uint8`` ``(H, W, 3)``.
+        result: Objects in pixels of the image.
+        classes: Names and colours.
+        with_score: Whether the score follows the name.
+    """
+    factor = magnification(image)
+    canvas = magnify(image, factor).copy()
+    colours = [classes.palette[label] for label in result.labels]
+    for mask, colour in zip(result.masks, colours, strict=True):
+        _tint(canvas, mask, factor, colour)
+    if not 0 < len(colours) <= _ROOM_FOR_TAGS:
+        return canvas
+    names = [classes.names[label] for label in result.labels]
+    scored = [f"{name} {score:.2f}" for name, score in zip(names, result.scores, strict=True)]
+    corners = np.array([(mask.left, mask.top) for mask in result.masks]) * factor
+    return draw_tags(canvas, scored if with_score else names, corners, colours)
+
+
+def legend_entries(results: Sequence[InstanceMasks], classes: Classes) -> list[tuple[str, Colour]]:
+    """Return name and colour of the classes that occur, in label order."""
+    occurring = sorted({int(label) for result in results for label in result.labels})
+    return [(classes.names[label], classes.palette[label]) for label in occurring]
+
+
+def _tint(canvas: np.ndarray, mask: CroppedMask, factor: float, colour: Colour) -> None:
+    """Draw one mask into the canvas, touching only the part of it around the mask."""
+    left, top = round(mask.left * factor), round(mask.top * factor)
+    size = (round(mask.right * factor) - left, round(mask.bottom * factor) - top)
+    bitmap = cv2.resize(mask.bitmap.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    padded = np.pad(bitmap, _MARGIN)
+    height, width = canvas.shape[:2]
+    rows = slice(max(0, top - _MARGIN), min(height, top + size[1] + _MARGIN))
+    columns = slice(max(0, left - _MARGIN), min(width, left + size[0] + _MARGIN))
+    inside = padded[
+        rows.start - top + _MARGIN : rows.stop - top + _MARGIN,
+        columns.start - left + _MARGIN : columns.stop - left + _MARGIN,
+    ]
+    canvas[rows, columns] = overlay_masks(canvas[rows, columns], inside[None], [colour])
+
+
+def find_coco_truth(image: Path, classes: Classes) -> DetDataSample | None:
+    """Read what ``<root>/annotations/*.json`` says of ``<root>/<split>/<image>``.
+
+    The file called ``*_<split>.json`` is asked; where there is none, all are, and the image must be in
+    one of them only. Crowds and objects of classes that the model does not know are left out.
+
+    Returns:
+        A sample with ``gt_instances.masks`` and ``labels``; None where no truth is found.
+    """
+    files = sorted((image.parent.parent / "annotations").glob("*.json"))
+    of_split = [file for file in files if file.stem.endswith(f"_{image.parent.name}")]
+    found = [hit for file in of_split or files if (hit := _entry(file, image.name)) is not None]
+    if len(found) != 1:
+        return None
+    content, entry = found[0]
+    height, width = entry["height"], entry["width"]
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    objects = [
+        (classes.names.index(names[item["category_id"]]), _decode(item["segmentation"], height, width))
+        for item in content["annotations"]
+        if item["image_id"] == entry["id"]
+        and names[item["category_id"]] in classes.names
+        and not item.get("iscrowd")
+    ]
+    masks = np.array([mask for _, mask in objects], np.uint8).reshape(-1, height, width)
+    labels = torch.tensor([label for label, _ in objects], dtype=torch.long)
+    return DetDataSample(gt_instances=InstanceData(masks=BitmapMasks(masks, height, width), labels=labels))
+
+
+def _entry(file: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return a COCO file's content and its entry of an image, or None when it has none."""
+    try:
+        content = read_coco(file)
+    except DataError:
+        return None  # some other json: a prediction needs no truth
+    hits = [item for item in content["images"] if Path(item["file_name"]).name == name]
+    return (content, hits[0]) if hits else None
+
+
+def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Turn polygons, or run lengths of either kind, into a mask ``(height, width)``."""
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, height, width)
+    return coco_mask.decode(segmentation)
+
+
+_SHOWN = 0.3  # score from which a comparison shows an object
+_FIGURES = {"mAP": "mAP", "mAP_50": "mAP50", "mAP_75": "mAP75"}  # of CocoMetric, and unified
+
+
+@TASKS.register_module()
+class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes):
+    """Objects with upright boxes and masks.
+
+    Args:
+        same_object: Overlap from which the masks of two windows are one object, see
+            :class:`~rsfoundation.inference.instances.MaskMerger`.
+    """
+
+    name: ClassVar[str] = "instance"
+    metric_names: ClassVar[Mapping[str, str]] = {
+        f"coco/{kind}_{theirs}": f"{kind}_{ours}"
+        for kind in ("segm", "bbox")
+        for theirs, ours in _FIGURES.items()
+    }
+    primary_metric: ClassVar[str] = "segm_mAP"
+    writers: ClassVar[Mapping[str, Writer]] = {"json": write_json, "png": write_png}
+
+    def __init__(self, same_object: float = 0.5) -> None:
+        self.same_object = same_object
+
+    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> MaskMerger:
+        """Return an empty merger for a scene."""
+        return MaskMerger(height, width, classes, score_threshold, self.same_object)
+
+    def draw_result(
+        self, images: Sequence[np.ndarray], result: InstanceMasks, classes: Classes
+    ) -> np.ndarray:
+        """Draw the masks over the scene, with a legend of the classes found."""
+        return add_legend(draw_instances(images[0], result, classes), legend_entries([result], classes))
+
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw the ground truth of a sample over its image, with a legend."""
+        truth = _collect(_detection(sample).get("gt_instances"), images[0], classes)
+        picture = draw_instances(images[0], truth, classes, with_score=False)
+        return add_legend(picture, legend_entries([truth], classes))
+
+    def draw_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw ground truth and prediction of one tested sample side by side."""
+        image = images[0]
+        truth = _collect(_detection(sample).get("gt_instances"), image, classes)
+        found = _collect(_detection(sample).get("pred_instances"), image, classes)
+        panels = [
+            (f"ground truth: {len(truth.masks)}", draw_instances(image, truth, classes, with_score=False)),
+            (f"prediction: {len(found.masks)} (score >= {_SHOWN})", draw_instances(image, found, classes)),
+        ]
+        return add_legend(side_by_side(panels), legend_entries([truth, found], classes))
+
+    def image_paths(self, sample: BaseDataElement) -> list[str]:
+        """Return the image a tested sample was read from."""
+        return [sample.metainfo["img_path"]]
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
+        """Read the truth of ``<root>/<split>/<name>`` from ``<root>/annotations``; None if there is none."""
+        return find_coco_truth(paths[0], classes)
+
+
+def _detection(sample: BaseDataElement) -> DetDataSample:
+    if not isinstance(sample, DetDataSample):
+        raise TypeError(f"expected a DetDataSample, found {type(sample).__name__}")
+    return sample
+
+
+def _collect(instances: InstanceData | None, image: np.ndarray, classes: Classes) -> InstanceMasks:
+    """Take ground truth (scores of 1) or the predictions worth showing out of a sample."""
+    masks: list[CroppedMask] = []
+    scores, labels = [], []
+    for mask, score, label in _objects(instances):
+        cropped = CroppedMask.cut_out(mask)
+        if cropped is not None and score >= _SHOWN:
+            masks.append(cropped)
+            scores.append(score)
+            labels.append(label)
+    height, width = image.shape[:2]
+    return InstanceMasks(
+        height, width, tuple(masks), np.array(scores), np.array(labels, dtype=int), classes.names
+    )
+
+
+def _objects(instances: InstanceData | None) -> list[tuple[np.ndarray, float, int]]:
+    """Return mask ``(H, W)``, score and label of every object of a sample."""
+    if instances is None or "masks" not in instances:
+        return []
+    masks = instances.masks
+    stack = masks.to_ndarray() if isinstance(masks, BitmapMasks | PolygonMasks) else masks.cpu().numpy()
+    labels = instances.labels.cpu().tolist()
+    scores = instances.scores.cpu().tolist() if "scores" in instances else [1.0] * len(labels)
+    return list(zip(stack, scores, labels, strict=True))

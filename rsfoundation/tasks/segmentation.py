@@ -1,0 +1,146 @@
+"""What semantic segmentation declares to engine, inference and console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement, PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane
+from rsfoundation.inference.label_maps import write_class_json as write_json
+from rsfoundation.inference.label_maps import write_class_png as write_png
+from rsfoundation.io.label_maps import IGNORED, decode_colours
+from rsfoundation.registry import TASKS
+from rsfoundation.visualization import add_legend, magnification, magnify, overlay_classes, side_by_side
+
+
+def draw_label_map(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
+    """Tint an image with its class map and add a legend of the classes that occur.
+
+    Args:
+        image: RGB ``uint8`` ``(H, W, 3)``.
+        labels: ``(H, W)`` class indices; 255 stays untouched.
+        classes: Names and colours.
+    """
+    return add_legend(_tint(image, labels, classes), _entries(classes, labels))
+
+
+def compare_label_maps(
+    image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, classes: Classes
+) -> np.ndarray:
+    """Set image, ground truth and prediction side by side, with one legend."""
+    panels = [
+        ("image", magnify(image, magnification(image))),
+        ("ground truth", _tint(image, truth, classes)),
+        (
+            f"prediction: {_agreement(truth, prediction):.1%} right",
+            _tint(image, prediction, classes),
+        ),
+    ]
+    return add_legend(side_by_side(panels), _entries(classes, truth, prediction))
+
+
+def _tint(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
+    picture = magnify(image, magnification(image))
+    size = (picture.shape[1], picture.shape[0])
+    enlarged = cv2.resize(labels.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return overlay_classes(picture, enlarged, classes.palette)
+
+
+def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
+    counted = truth != IGNORED
+    return float((truth == prediction)[counted].mean()) if counted.any() else 1.0
+
+
+def _entries(classes: Classes, *maps: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
+    occurring = set().union(*(np.unique(labels).tolist() for labels in maps))
+    named = zip(classes.names, classes.palette, strict=True)
+    return [entry for index, entry in enumerate(named) if index in occurring]
+
+
+def find_mask(image: Path, classes: Classes) -> SegDataSample | None:
+    """Read ``label_dir/<split>/<name>.png`` beside ``img_dir/<split>/<name>``, colour-coded by the classes.
+
+    Returns:
+        A sample with ``gt_sem_seg``, colours of no class ignored; ``None`` where there is no mask.
+    """
+    if image.parent.parent.name != "img_dir":
+        return None
+    mask = image.parents[2] / "label_dir" / image.parent.name / f"{image.stem}.png"
+    if not mask.is_file():
+        return None
+    labels = decode_colours(np.asarray(Image.open(mask).convert("RGB")), classes.palette)
+    return SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(labels.astype(np.int64))[None]))
+
+
+class _SegmentationAccumulator(LabelMapAccumulator):
+    """Merges windows into a :class:`SegmentationMap`."""
+
+    def result(self) -> SegmentationMap:
+        merged = super().result()
+        return SegmentationMap(merged.labels, merged.classes)
+
+
+@TASKS.register_module()
+class SemanticSegmentation(Task, Evaluates, Draws, PredictsScenes):
+    """One class per pixel."""
+
+    name: ClassVar[str] = "segmentation"
+    metric_names: ClassVar[Mapping[str, str]] = {"mIoU": "mIoU", "mF1": "mF1", "OA": "OA"}
+    primary_metric: ClassVar[str] = "mIoU"
+    writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
+
+    def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Return what mmseg's loading steps would have left: the crop, and no labels yet."""
+        return {**super().window_input(crops), "seg_fields": []}
+
+    def accumulator(
+        self, height: int, width: int, classes: Classes, score_threshold: float
+    ) -> _SegmentationAccumulator:
+        """Return an empty class map; the threshold has no meaning for classes that fill the scene."""
+        return _SegmentationAccumulator(height, width, classes)
+
+    def draw_result(
+        self, images: Sequence[np.ndarray], result: SegmentationMap, classes: Classes
+    ) -> np.ndarray:
+        """Tint the scene with its class map."""
+        return draw_label_map(images[0], result.labels, classes)
+
+    def draw_truth(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Tint the image with its ground truth."""
+        return draw_label_map(images[0], plane(sample, "gt_sem_seg"), classes)
+
+    def draw_comparison(
+        self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
+    ) -> np.ndarray:
+        """Draw image, ground truth and prediction of one tested sample."""
+        truth, prediction = plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg")
+        return compare_label_maps(images[0], truth, prediction, classes)
+
+    def draw_scene_comparison(
+        self,
+        images: Sequence[np.ndarray],
+        sample: BaseDataElement,
+        result: SegmentationMap,
+        classes: Classes,
+    ) -> np.ndarray:
+        """Draw image, ground truth and prediction of a whole scene."""
+        return compare_label_maps(images[0], plane(sample, "gt_sem_seg"), result.labels, classes)
+
+    def image_paths(self, sample: BaseDataElement) -> list[str]:
+        """Return the image a tested sample was read from."""
+        return [sample.metainfo["img_path"]]
+
+    def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
+        """Read the colour-coded mask beside an image of ``img_dir``; ``None`` where there is none."""
+        return find_mask(paths[0], classes)

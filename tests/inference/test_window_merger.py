@@ -1,0 +1,79 @@
+"""Window detections become scene detections: offsets, borders, duplicates."""
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from rsfoundation.core.task import Classes, Window
+from rsfoundation.tasks.detection import OrientedDetection
+
+CLASSES = Classes(("ship", "plane"), ((255, 0, 0), (0, 255, 0)))
+LEFT, RIGHT = Window(0, 0, 100, 100), Window(60, 0, 100, 100)  # share x in [60, 100)
+
+
+def sample(*rows):
+    """Make a prediction of rows ``(cx, cy, w, h, theta, score, label)`` in window pixels."""
+    table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 7)
+    result = DetDataSample()
+    result.pred_instances = InstanceData(bboxes=table[:, :5], scores=table[:, 5], labels=table[:, 6].long())
+    return result
+
+
+def merge(*windows, score_threshold=0.1):
+    merger = OrientedDetection().accumulator(100, 160, CLASSES, score_threshold)
+    for window, found in windows:
+        merger.add(window, found)
+    return merger.result()
+
+
+def test_boxes_move_into_scene_pixels():
+    result = merge((RIGHT, sample((50, 30, 10, 4, 0.5, 0.9, 1))))
+    np.testing.assert_allclose(result.boxes, [(110, 30, 10, 4, 0.5)], atol=1e-6)
+    assert result.labels.tolist() == [1] and result.summary() == {"objects": 1, "plane": 1}
+
+
+def test_object_seen_twice_is_kept_once_with_the_best_score():
+    result = merge(
+        (LEFT, sample((80, 50, 10, 4, 0.5, 0.7, 0))), (RIGHT, sample((20, 50, 10, 4, 0.5, 0.9, 0)))
+    )
+    assert result.scores.tolist() == pytest.approx([0.9])
+
+
+def test_cut_piece_goes_even_when_its_score_is_better():
+    # a ship over x in [80, 120): the left window sees [80, 100) of it, the right one all
+    result = merge((LEFT, sample((90, 50, 20, 8, 0, 0.99, 0))), (RIGHT, sample((40, 50, 40, 8, 0, 0.6, 0))))
+    np.testing.assert_allclose(result.boxes, [(100, 50, 40, 8, 0)], atol=1e-6)
+
+
+def test_piece_of_another_class_stays():
+    result = merge((LEFT, sample((90, 50, 20, 8, 0, 0.99, 1))), (RIGHT, sample((40, 50, 40, 8, 0, 0.6, 0))))
+    assert sorted(result.labels.tolist()) == [0, 1]
+
+
+def test_object_longer_than_the_overlap_survives_as_pieces():
+    result = merge((LEFT, sample((60, 50, 80, 8, 0, 0.9, 0))), (RIGHT, sample((40, 50, 80, 8, 0, 0.8, 0))))
+    assert len(result.boxes) == 1
+
+
+def test_scene_border_cuts_nothing():
+    beside = (2, 50, 8, 4, 0, 0.9, 0), (6, 50, 14, 4, 0, 0.5, 0)
+    result = merge((LEFT, sample(*beside)))
+    assert result.scores.tolist() == pytest.approx([0.9])
+
+
+def test_low_scores_are_not_taken_and_order_is_by_score():
+    rows = [(20, 20, 10, 4, 0, 0.2, 0), (50, 20, 10, 4, 0, 0.8, 0), (20, 60, 10, 4, 0, 0.05, 0)]
+    assert merge((LEFT, sample(*rows))).scores.tolist() == pytest.approx([0.8, 0.2])
+
+
+def test_nothing_found():
+    for result in (merge(), merge((LEFT, sample()), (RIGHT, sample()))):
+        assert result.boxes.shape == (0, 5) and result.summary() == {"objects": 0}
+
+
+def test_merge_iou_is_the_task_s():
+    merger = OrientedDetection(merge_iou=0.9).accumulator(100, 100, CLASSES, 0.1)
+    merger.add(LEFT, sample((50, 50, 20, 10, 0, 0.9, 0), (52, 50, 20, 10, 0, 0.8, 0)))
+    assert len(merger.result().boxes) == 2
