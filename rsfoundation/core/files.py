@@ -1,8 +1,9 @@
-"""Files and folders that appear whole or not at all, and what a finished folder records about itself."""
+"""Files and folders that appear whole or not at all, and the manifest of a finished folder."""
 
 import json
+import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_UN, flock
@@ -69,6 +70,46 @@ def refuse_own_sources(folder: Path, files: Iterable[Path]) -> None:
                 where=folder,
                 fix="choose another folder for the result",
             )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lend a temporary path in the folder of ``path``; the file written there replaces ``path`` at the end.
+
+    The folder is made where it is missing. The temporary name keeps the suffix, which some writers choose
+    the format by. Where the block raises, ``path`` stays as it was and the temporary file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON (see :func:`plain_value`), so that a crash never leaves half a file.
+
+    Args:
+        path: The file; an older one is replaced.
+        content: Numbers may be numpy's or torch's.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(plain_value(content), indent=2) + "\n", encoding="utf-8")
+
+
+def plain_value(value: Any) -> Any:
+    """Turn numpy and torch numbers into plain ones; NaN and infinities become ``None`` (JSON has none)."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 @contextmanager

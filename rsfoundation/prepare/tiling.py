@@ -106,7 +106,7 @@ def add_up(sources: Sources, counts: Sequence[Mapping[str, int]], out: Path) -> 
             left_out.note(kind, [file.name] * count.get(key, 0))
     if not total["images"]:
         raise DataError(
-            f"no image is left to cut: left out {left_out.sentence()}",
+            f"no image is left to cut: left out {left_out.describe()}",
             where=out,
             fix="mend the files; --on-error fail (on_error='fail' in Python) says what the first one has",
         )
@@ -122,7 +122,7 @@ def _log(sources: Sources, total: Mapping[str, int], left_out: DatasetReport, ou
     if not sources.labelled:
         logger.warning("%s: no label folder was found: the patches are those of a test split", out)
     if left_out:
-        logger.warning("%s: left out %s", out, left_out.sentence())
+        logger.warning("%s: left out %s", out, left_out.describe())
 
 
 def index_of_folder(folder: Path) -> PatchIndex:

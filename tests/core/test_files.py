@@ -3,6 +3,7 @@
 import json
 import threading
 
+import numpy as np
 import pytest
 
 from rsfoundation.core.errors import DataError
@@ -14,7 +15,9 @@ from rsfoundation.core.files import (
     read_manifest,
     refuse_foreign,
     refuse_own_sources,
+    replacing,
     stage,
+    write_json,
 )
 
 OURS = Manifest("maker", {"seed": 1}, {"files": 1})
@@ -125,3 +128,19 @@ def test_one_at_a_time(tmp_path):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "scores.txt"
+    with replacing(path) as temporary:
+        temporary.write_text("old")
+        assert temporary.suffix == ".txt" and not path.exists()
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+
+
+def test_json_has_plain_numbers_only(tmp_path):
+    write_json(tmp_path / "a.json", {"map": np.float32(0.5), 3: [np.int64(2), float("nan")], "é": (1,)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"map": 0.5, "3": [2, None], "é": [1]}

@@ -55,7 +55,7 @@ def test_fair1m_leaves_boxes_beyond_the_image_out(make_split, tmp_path):
     )
     (source / "labelXml/P1.xml").write_text(label.format(42, 60))
     assert figures(cut_fair1m([source], tmp_path / "cut/train", cut=SMALL)) == (1, 0, 0, 1, 0)
-    assert FAIR1MDataset(data_root=str(tmp_path)).left_out["boxes beyond the image"] == 1
+    assert FAIR1MDataset(data_root=str(tmp_path)).left_out.counts["boxes beyond the image"] == 1
 
 
 def break_behind_the_head(source, name):

@@ -164,9 +164,7 @@ def join_scans(scans: Sequence[Scan], policy: Policy) -> Scan:
     """
     left_out = DatasetReport()
     for scan in scans:
-        for kind, files in scan.left_out.files.items():
-            left_out.note(kind, files)
-            left_out[kind] += scan.left_out[kind] - len(files)
+        left_out.merge(scan.left_out)
     first: dict[str, ImageInfo] = {}
     pictures = tuple(chain.from_iterable(scan.pictures for scan in scans))
     keep = np.ones(len(pictures), dtype=bool)

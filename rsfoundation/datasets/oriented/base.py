@@ -159,7 +159,7 @@ class OrientedDataset(BaseDetDataset):
             entries = self._drop_broken_images(entries)
         if not len(entries):
             raise DataError(
-                f"no image is left{f': left out {self.left_out.sentence()}' if self.left_out else ''}",
+                f"no image is left{f': left out {self.left_out.describe()}' if self.left_out else ''}",
                 where=self._described(),
                 fix="check data_root and split, and what was left out",
             )
@@ -294,7 +294,7 @@ class OrientedDataset(BaseDetDataset):
         logger, name = MMLogger.get_current_instance(), self._described()
         logger.info("%s: %d images, %d objects", name, len(entries), len(entries.labels))
         if self.left_out:
-            logger.warning("%s: left out %s", name, self.left_out.sentence())
+            logger.warning("%s: left out %s", name, self.left_out.describe())
         for remark in self.remarks:
             logger.warning("%s: %s", name, remark)
 

@@ -154,7 +154,7 @@ class DOTADataset(OrientedDataset):
         classes = self._metainfo["classes"]
         if classes != DOTA_CLASSES[self.version]:
             return []
-        newer = [_SINCE[name] for name in _SINCE if self.left_out[f"objects of class {name}"]]
+        newer = [_SINCE[name] for name in _SINCE if self.left_out.counts.get(f"objects of class {name}")]
         if newer:
             return [f"labels of DOTA {max(newer)} are read with the classes of {self.version}"]
         own = [classes.index(name) for name, since in _SINCE.items() if since == self.version]

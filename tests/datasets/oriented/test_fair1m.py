@@ -107,7 +107,7 @@ def test_malformed_objects_stop_or_are_counted(fair1m, write, bad, sentence):
     with pytest.raises(DataError, match=sentence):
         read(fair1m)
     data = read(fair1m, on_error="skip")
-    assert list(data.left_out.values()) == [1] and [*data.left_out.files.values()] == [["2.xml"]]
+    assert list(data.left_out.counts.values()) == [1] and [*data.left_out.files.values()] == [["2.xml"]]
 
 
 def test_files_of_another_format_are_refused(fair1m, write):
@@ -117,10 +117,10 @@ def test_files_of_another_format_are_refused(fair1m, write):
     with pytest.raises(DataError, match="no <objects>") as caught:
         read(fair1m)
     assert caught.value.where.endswith("part1/labelXml/2.xml")
-    assert read(fair1m, on_error="skip").left_out == {"unreadable label files": 1}
+    assert read(fair1m, on_error="skip").left_out.counts == {"unreadable label files": 1}
 
 
 def test_the_layout_of_the_fake_sample(samples):
     data = read(samples / "torchgeo_fake/fair1m")
-    assert len(data) == 8 and sum(data.left_out.values()) >= 1  # its boxes are one pixel wide
+    assert len(data) == 8 and sum(data.left_out.counts.values()) >= 1  # its boxes are one pixel wide
     assert {entry["img_id"] for entry in data.data_list} >= {"part1_0", "part2_3"}

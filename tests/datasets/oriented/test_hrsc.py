@@ -57,7 +57,7 @@ def test_an_id_of_no_class_is_reported(hrsc, write):
     assert len(read(hrsc).get_cat_ids(1)) == 1
     with pytest.raises(DataError, match="unknown class '100000021'"):
         read(hrsc, classwise=True)
-    assert read(hrsc, classwise=True, on_error="skip").left_out == {"objects of unknown classes": 1}
+    assert read(hrsc, classwise=True, on_error="skip").left_out.counts == {"objects of unknown classes": 1}
 
 
 def test_missing_numbers_stop_or_are_counted(hrsc, write):
@@ -72,7 +72,7 @@ def test_negative_sides_stop_or_are_counted(hrsc, write):
     write(hrsc / "FullDataSet/Annotations/100000002.xml", xml(ship(box=(30, 20, -24, 8, 0))))
     with pytest.raises(DataError, match="a side is negative: -24 x 8"):
         read(hrsc)
-    assert read(hrsc, on_error="skip").left_out == {"malformed label lines": 1}
+    assert read(hrsc, on_error="skip").left_out.counts == {"malformed label lines": 1}
 
 
 def test_files_of_another_format_are_refused(hrsc, write):
@@ -80,7 +80,7 @@ def test_files_of_another_format_are_refused(hrsc, write):
     with pytest.raises(DataError, match="no label file of HRSC2016") as caught:
         read(hrsc)
     assert caught.value.where.endswith("100000002.xml")
-    assert read(hrsc, on_error="skip").left_out == {"unreadable label files": 1}
+    assert read(hrsc, on_error="skip").left_out.counts == {"unreadable label files": 1}
 
 
 def test_a_list_that_is_no_text_is_named(hrsc):

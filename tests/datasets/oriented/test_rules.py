@@ -58,7 +58,7 @@ def boxes(data, row=0):
 def test_odd_boxes(dota, kind, rule, kept):
     data = read(dota({"a": f"{SHIP}\n{ODD[kind]}\n", "b": SHIP}))
     assert len(boxes(data)) == 1 + kept
-    assert data.left_out == ({rule: 1} if rule else {})
+    assert data.left_out.counts == ({rule: 1} if rule else {})
     assert data.left_out.files == ({rule: ["a.txt"]} if rule else {})
 
 
@@ -70,10 +70,10 @@ def test_a_bow_tie_comes_out_as_its_rectangle(dota):
 def test_small_boxes_may_be_kept_or_ignored_but_not_flat_ones(dota):
     root = dota({"a": "\n".join([SHIP, ODD["narrow"], ODD["flat"], ODD["point"]])})
     data = read(root, min_side=0)
-    assert len(boxes(data)) == 2 and data.left_out == {"boxes without area": 2}
+    assert len(boxes(data)) == 2 and data.left_out.counts == {"boxes without area": 2}
     data = read(root, small="ignore")
     assert [item["ignore_flag"] for item in data.get_data_info(0)["instances"]] == [0, 1]
-    assert data.left_out == {"boxes without area": 2}
+    assert data.left_out.counts == {"boxes without area": 2}
 
 
 def test_the_report_names_files_and_counts(dota, caplog):
@@ -179,7 +179,7 @@ def test_several_splits_as_one_and_equal_names(dota):
     with pytest.raises(DataError, match="two images are called a"):
         read(root, split=["train", "val"])
     data = read(root, split=["train", "val"], on_error="skip")
-    assert len(data) == 2 and data.left_out == {"images called like an earlier one": 1}
+    assert len(data) == 2 and data.left_out.counts == {"images called like an earlier one": 1}
 
 
 def test_subsets_and_indices(dota):
@@ -198,7 +198,7 @@ def test_samples_of_mmrotate(samples):
     """Version 0 has an empty label file whose image is not there, and boxes beyond its small image."""
     data = read(samples, split="dota_mmrotate_v0")
     assert data.left_out.files["label files without an image"] == ["P0004__1__0___1024.txt"]
-    assert data.left_out["boxes beyond the image"] == 3
+    assert data.left_out.counts["boxes beyond the image"] == 3
     assert len(data) == 1 and data.get_cat_ids(0) == [0]
     data = read(samples, split="dota_mmrotate")
     assert len(boxes(data)) == 4 and not data.left_out

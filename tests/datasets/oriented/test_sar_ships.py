@@ -101,7 +101,7 @@ def test_malformed_annotations_and_missing_images(tmp_path, draw, write):
         SSDDDataset(data_root=str(tmp_path))
     assert caught.value.where == f"{file}, annotation 1"
     data = SSDDDataset(data_root=str(tmp_path), on_error="skip")
-    assert data.left_out == {"malformed annotations": 2, "listed images that are not there": 1}
+    assert data.left_out.counts == {"malformed annotations": 2, "listed images that are not there": 1}
     assert data.left_out.files["listed images that are not there"] == ["b.jpg"]
     assert len(data) == 1 and len(data.get_cat_ids(0)) == 1
 
@@ -125,7 +125,7 @@ def test_annotations_of_no_image_and_categories_without_a_name(tmp_path, draw, w
         SSDDDataset(**options)
     assert caught.value.where.endswith("a.json, annotation 2")
     data = SSDDDataset(**options, on_error="skip")
-    assert data.left_out == {"malformed annotations": 1} and len(data.get_cat_ids(0)) == 1
+    assert data.left_out.counts == {"malformed annotations": 1} and len(data.get_cat_ids(0)) == 1
     write(file, coco().replace('"name"', '"title"'))
     with pytest.raises(DataError, match="no COCO json"):
         SSDDDataset(**options)
@@ -200,4 +200,4 @@ def test_two_images_of_one_id_stop_or_the_first_stays(tmp_path, draw, write):
         len(SSDDDataset(data_root=str(tmp_path)))
     data = SSDDDataset(data_root=str(tmp_path), on_error="skip")
     assert [data.get_data_info(row)["img_id"] for row in range(len(data))] == ["a"]
-    assert data.left_out == {"images with the id of an earlier one": 1}
+    assert data.left_out.counts == {"images with the id of an earlier one": 1}
