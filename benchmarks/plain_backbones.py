@@ -154,7 +154,7 @@ def _mlp(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def swin(model: nn.Module, x: torch.Tensor) -> Maps:
     """Swin-T."""
-    from rsfoundation.models.backbones.tokens import WindowGrid
+    from rsfoundation.models.backbones.window_attention import WindowGrid
 
     x = model.patch_embed.norm(
         model.patch_embed.proj(x).flatten(2).transpose(1, 2).unflatten(1, (-1, x.shape[3] // 4))

@@ -67,7 +67,7 @@ def with_lora(
         data_preprocessor: Goes to the model.
 
     Raises:
-        ConfigError: ``peft`` is missing, or nothing in the part is called so.
+        ConfigError: ``peft`` is missing, nothing in the part is called so, or peft cannot adapt it.
     """
     if find_spec("peft") is None:
         raise ConfigError("lora needs peft, which is not installed", fix="pip install 'rsfoundation[peft]'")
@@ -99,7 +99,44 @@ def _targets(part: nn.Module, target: str | Sequence[str]) -> list[str]:
             where="lora.target",
             fix=f"its layers end in: {', '.join(ends)}",
         )
+    _check_supported(part, names, target)
     return names
+
+
+def _check_supported(part: nn.Module, names: Sequence[str], target: str | Sequence[str]) -> None:
+    """Check that peft can adapt the layers: its adapters have no groups, dilation or padding mode of their own.
+
+    Merging an adapter of a grouped convolution is not implemented in peft; one of a dilated or reflecting
+    convolution computes something else than the merged layer, or fails in its first forward.
+    """
+    reasons = {name: reason for name in names if (reason := _unsupported(part.get_submodule(name)))}
+    if not reasons:
+        return
+    first, shown = next(iter(reasons)), "|".join(sorted({_any_index(name) for name in reasons}))
+    pattern = target if isinstance(target, str) else rf"(?:.*\.)?(?:{'|'.join(map(re.escape, target))})"
+    rest = [name for name in names if not re.fullmatch(shown, name)]
+    raise ConfigError(
+        f"{len(reasons)} of the {len(names)} layers of lora.target cannot have an adapter, first: {first} "
+        f"({reasons[first]}); peft adapts convolutions with groups=1, dilation=1 and padding_mode='zeros'",
+        where="lora.target",
+        fix=f"exclude them: target=r'(?!(?:{shown})$)(?:{pattern})'" if rest else "choose other layers",
+    )
+
+
+def _unsupported(layer: nn.Module) -> str:
+    """Return the setting of a layer that peft's adapters do not have, or an empty string."""
+    if not isinstance(layer, nn.Conv2d):
+        return ""
+    if layer.groups > 1:
+        return f"groups={layer.groups}"
+    if layer.dilation != (1, 1):
+        return f"dilation={layer.dilation}"
+    return "" if layer.padding_mode == "zeros" else f"padding_mode={layer.padding_mode!r}"
+
+
+def _any_index(name: str) -> str:
+    """Return a pattern for a name with any number in place of its numbers."""
+    return r"\d+".join(re.escape(piece) for piece in re.split(r"\d+", name))
 
 
 def adapters(network: nn.Module) -> dict[str, Any]:

@@ -154,9 +154,23 @@ class Pyramid(BaseModel):
         return data_samples
 
 
+@MODELS.register_module()
+class WeightReader(nn.Module):
+    """A backbone that reads the weight of its layer and never calls it."""
+
+    out_channels = (4,)
+
+    def __init__(self):
+        super().__init__()
+        self.dt_proj = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return (nn.functional.linear(x.mean((2, 3)), self.dt_proj.weight)[:, :, None, None],)
+
+
 def test_an_adapter_that_would_be_bypassed_ends_the_run(tiny_config):
     config = tiny_config.with_name("bypassed.py")
-    model = dict(type="rsfoundation.Pyramid", backbone=BACKBONES["rsmamba"])
+    model = dict(type="rsfoundation.Pyramid", backbone=dict(type="rsfoundation.WeightReader"))
     config.write_text(
         tiny_config.read_text() + f"\nmodel = {model!r}\nlora = dict(rank=2, target=['dt_proj'])\n"
     )

@@ -1,6 +1,6 @@
 """The trunk of LSKNet and StripNet: four stages of gated convolution blocks.
 
-The two networks differ in the gate alone.
+The two networks differ only in the gate; both gates are here, since LWGANet and the strip head use them too.
 """
 
 import math
@@ -16,17 +16,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
-from rsfoundation.models.backbones.fused import (
+from rsfoundation.models.backbones.fast_conv import (
     Affine,
+    DepthwiseConv2d,
+    chunk_channels,
     conv_norm,
     convolve,
+    dilated_depthwise,
     folded_pointwise,
-    is_inference,
     norm_affine,
-    parts,
     weight_and_bias,
 )
+from rsfoundation.models.layers import is_inference, is_plain
 
+_STRIP_LENGTH = 19
 MLP_RATIOS = (8, 8, 4, 4)
 LAYER_SCALE = 1e-2
 
@@ -43,6 +46,57 @@ ARCHS = {
     "t": GatedConvArch((32, 64, 160, 256), (3, 3, 5, 2)),
     "s": GatedConvArch((64, 128, 320, 512), (2, 2, 4, 2)),
 }
+
+
+class LSKGate(nn.Module):
+    """Two depth-wise kernels in a row, mixed by a per-position choice, then multiplied onto the input.
+
+    Args:
+        channels: Channels of the map, an even number.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.add_kernels(channels)
+
+    def add_kernels(self, channels: int) -> None:
+        """Create the layers; a method of its own so that a subclass can create another layer first."""
+        self.conv0 = DepthwiseConv2d(channels, (5, 5))
+        self.conv_spatial = nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels)
+        self.conv1 = nn.Conv2d(channels, channels // 2, 1)
+        self.conv2 = nn.Conv2d(channels, channels // 2, 1)
+        self.conv_squeeze = nn.Conv2d(2, 2, 7, padding=3)
+        self.conv = nn.Conv2d(channels // 2, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x`` times its gate, ``(N, C, H, W)``."""
+        near = self.conv0(x)
+        far = self.conv2(dilated_depthwise(self.conv_spatial, near))
+        near = self.conv1(near)
+        # Mean and maximum over the channels of both, without a concatenation.
+        mean = (near.sum(1, keepdim=True) + far.sum(1, keepdim=True)) / x.shape[1]
+        peak = torch.maximum(near.amax(1, keepdim=True), far.amax(1, keepdim=True))
+        choice = self.conv_squeeze(torch.cat([mean, peak], 1)).sigmoid()
+        return x * self.conv(near * choice[:, :1] + far * choice[:, 1:])
+
+
+class StripGate(nn.Module):
+    """A square, a horizontal and a vertical depth-wise kernel in a row, then multiplied onto the input.
+
+    Args:
+        channels: Channels of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv0 = DepthwiseConv2d(channels, (5, 5))
+        self.strip_conv1 = DepthwiseConv2d(channels, (1, _STRIP_LENGTH))
+        self.strip_conv2 = DepthwiseConv2d(channels, (_STRIP_LENGTH, 1))
+        self.conv1 = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x`` times its gate, ``(N, C, H, W)``."""
+        return x * self.conv1(self.strip_conv2(self.strip_conv1(self.conv0(x))))
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -95,16 +149,21 @@ class ConvMLP(nn.Module):
         return self.drop(self.fc2(x))
 
     def infer(self, x: torch.Tensor, before: Affine) -> torch.Tensor:
-        """Return the same without dropout, for an affine step before it."""
+        """Return the same without dropout, for an affine step before it.
+
+        Args:
+            x: ``(N, C, H, W)``.
+            before: Scale and shift per channel that are applied to ``x`` first.
+        """
         weight, bias = folded_pointwise(self.fc1, before)
         depthwise, depthwise_bias = weight_and_bias(self.dwconv.dwconv)
         out_weight, out_bias = weight_and_bias(self.fc2)
-        width = parts(x, len(bias))
+        width = chunk_channels(x, len(bias))
         out = out_bias.to(x.dtype)[:, None, None] + torch.zeros_like(x)
-        for part in (slice(start, start + width) for start in range(0, len(bias), width)):
-            y = F.conv2d(x, weight[part], bias[part])
-            y = F.conv2d(y, depthwise[part], depthwise_bias[part], padding=1, groups=y.shape[1])
-            out += F.conv2d(F.gelu(y), out_weight[:, part])
+        for chunk in (slice(start, start + width) for start in range(0, len(bias), width)):
+            y = F.conv2d(x, weight[chunk], bias[chunk])
+            y = F.conv2d(y, depthwise[chunk], depthwise_bias[chunk], padding=1, groups=y.shape[1])
+            out += F.conv2d(F.gelu(y), out_weight[:, chunk])
         return out
 
 
@@ -122,7 +181,13 @@ class GatedAttention(nn.Module):
         return self.proj_2(self.spatial_gating_unit(F.gelu(self.proj_1(x)))) + x
 
     def infer(self, x: torch.Tensor, before: Affine, scale: torch.Tensor) -> torch.Tensor:
-        """Return ``x + scale * self(affine(x))`` with the affine step and the scale in the weights."""
+        """Return ``x + scale * self(affine(x))`` with the affine step and the scale in the weights.
+
+        Args:
+            x: ``(N, C, H, W)``.
+            before: Scale and shift per channel that are applied to ``x`` first.
+            scale: Factor per channel of what is added to ``x``.
+        """
         y = F.gelu(convolve(self.proj_1, x, *folded_pointwise(self.proj_1, before)))
         weight, bias = weight_and_bias(self.proj_2)
         weight, bias = weight * scale[:, None, None, None], scale * (bias + before[1])
@@ -131,7 +196,16 @@ class GatedAttention(nn.Module):
 
 
 class GatedConvBlock(nn.Module):
-    """Batch norm and gated attention, batch norm and MLP, each scaled per channel and added."""
+    """Batch norm and gated attention, batch norm and MLP, each scaled per channel and added.
+
+    Args:
+        channels: Channels of the map.
+        mlp_ratio: Hidden channels of the MLP per channel.
+        gate: Builds the gate from the number of channels.
+        drop_rate: Dropout of both MLP layers.
+        drop_path: Stochastic depth.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(
         self,
@@ -153,7 +227,8 @@ class GatedConvBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a map of the same shape."""
-        if is_inference(self):
+        folded = (self.attn.proj_1, self.attn.proj_2, self.mlp.fc1, self.mlp.dwconv.dwconv, self.mlp.fc2)
+        if is_inference(self) and is_plain(*folded):
             before, between = norm_affine(self.norm1), norm_affine(self.norm2)
             if before is not None and between is not None:
                 return self._infer(x, before, between)

@@ -12,15 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
-from rsfoundation.models.backbones.fused import (
+from rsfoundation.models.backbones.fast_conv import (
     conv_norm,
     depthwise_half,
     folded_pointwise,
-    is_inference,
     norm_affine,
 )
-from rsfoundation.models.backbones.lsknet import LSKGate
-from rsfoundation.models.backbones.tokens import linear, multi_head
+from rsfoundation.models.backbones.gated_conv import LSKGate
+from rsfoundation.models.layers import is_inference, is_plain, linear, multi_head
 from rsfoundation.ops import depthwise_conv2d
 from rsfoundation.registry import MODELS
 
@@ -82,7 +81,7 @@ class BlurPool(nn.Module):
 
 
 def _tap_positions() -> torch.Tensor:
-    """Return where each tap of the four strips lies in one square kernel, as flat positions.
+    """Return the flat position in one square kernel of each tap of the four strips.
 
     The strips are upright and flat, straight and along the two diagonals. Published code shears the map,
     convolves with a straight strip and shears back; a tap at (dy, dx) of the strip then reads (dy, dx - dy)
@@ -146,7 +145,7 @@ class TokenAttention(nn.Module):
 
 
 class PooledGate(LSKGate):
-    """The large selective kernel gate on 2x2 maxima, put back where the maxima were."""
+    """The large selective kernel gate on 2x2 maxima, written back to the positions of the maxima."""
 
     def __init__(self, channels: int, act: type[nn.Module]) -> None:
         nn.Module.__init__(self)
@@ -156,14 +155,14 @@ class PooledGate(LSKGate):
         self.act = act()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return a map of the same shape, zero but at the maxima; sides must be even."""
+        """Return a map of the same shape, zero except at the maxima; sides must be even."""
         maxima, where = F.max_pool2d(x, 2, 2, return_indices=True)
         maxima = self.proj_2(super().forward(self.act(self.proj_1(maxima))))
         return F.max_unpool2d(maxima, where, [2, 2], [2, 2])
 
 
 class PooledAttention(nn.Module):
-    """Token attention on 2x2 maxima, then norm, put back where the maxima were."""
+    """Token attention on 2x2 maxima, then norm, written back to the positions of the maxima."""
 
     def __init__(self, channels: int, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -171,7 +170,7 @@ class PooledAttention(nn.Module):
         self.attn = TokenAttention(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return a map of the same shape, zero but at the maxima; sides must be even."""
+        """Return a map of the same shape, zero except at the maxima; sides must be even."""
         maxima, where = F.max_pool2d(x, 2, 2, return_indices=True)
         return F.max_unpool2d(self.norm(self.attn(maxima)), where, [2, 2], [2, 2])
 
@@ -199,7 +198,7 @@ ARCHS = {
 
 
 class Stem(nn.Module):
-    """A 4x4 patch convolution without bias, then norm; up to three last rows and columns are left out."""
+    """A 4x4 patch convolution without bias, then norm; up to three last rows and columns are dropped."""
 
     def __init__(self, in_channels: int, channels: int, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -227,7 +226,8 @@ class DownSampler(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``(N, 2C, ceil(H / 2), ceil(W / 2))``."""
         affine_c, affine_m = norm_affine(self.norm_c), norm_affine(self.norm_m)
-        if is_inference(self) and affine_c is not None and affine_m is not None:
+        folded = is_inference(self) and is_plain(self.conv, self.conv_c, self.fusion)
+        if folded and affine_c is not None and affine_m is not None:
             scale, shift = (torch.cat(pair) for pair in zip(affine_c, affine_m, strict=True))
             return self._infer(x, *folded_pointwise(self.fusion, (scale, shift)))
         y = self.conv(x)
@@ -235,7 +235,7 @@ class DownSampler(nn.Module):
         return self.fusion(torch.cat([self.norm_c(path), self.norm_m(peak)], 1))
 
     def _infer(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Return the same with the norms in the weights of the fusion; even channels apart from odd ones."""
+        """Return the same with the norms in the weights of the fusion; even channels and odd ones separately."""
         halves = [depthwise_half(self.conv, x, half) for half in range(2)]
         maps = [self.act(depthwise_half(self.conv_c, y, half)) for half, y in enumerate(halves)]
         maps += [F.max_pool2d(y, 3, 2, 1) for y in halves]

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
-from rsfoundation.models.backbones.tokens import WINDOW, TokenMLP, WindowAttention, WindowGrid, linear
+from rsfoundation.models.backbones.window_attention import WINDOW, WindowAttention, WindowGrid
+from rsfoundation.models.layers import TokenMLP, linear
 from rsfoundation.registry import MODELS
 
 _PATCH = 4
@@ -77,7 +78,7 @@ class SwinBlock(nn.Module):
         """Return tokens of the same shape."""
         grid = WindowGrid(x.shape[1], x.shape[2], self.shift)
         x = x + self.drop_path(self.attn(self.norm1(x), grid))
-        return self.mlp.added(x, self.norm2, self.drop_path)
+        return self.mlp.add_to(x, self.norm2, self.drop_path)
 
 
 class SwinStage(nn.Module):

@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, STRIDES, Backbone, NormCfg, read_arch
-from rsfoundation.models.backbones.fused import conv_norm
-from rsfoundation.models.backbones.tokens import TokenMLP, WindowAttention, WindowGrid, linear, multi_head
+from rsfoundation.models.backbones.fast_conv import conv_norm
+from rsfoundation.models.backbones.window_attention import WindowAttention, WindowGrid
+from rsfoundation.models.layers import TokenMLP, linear, multi_head
 from rsfoundation.registry import MODELS
 
 _MULTIPLE = 32
@@ -59,7 +60,7 @@ ARCHS = {
 
 
 class ParallelConvs(nn.Sequential):
-    """Three 3x3 convolutions with norm and SiLU between them, beside the attention.
+    """Three 3x3 convolutions with norm and SiLU between them, parallel to the attention.
 
     Args:
         channels: Channels before, between (twice) and after the convolutions.
@@ -91,7 +92,7 @@ class ParallelConvs(nn.Sequential):
 
 
 class PyramidReduction(nn.Module):
-    """Strided convolutions of one kernel at several dilations, side by side."""
+    """Strided convolutions of one kernel at several dilations, concatenated."""
 
     def __init__(self, in_channels: int, arch: StageArch) -> None:
         super().__init__()
@@ -156,11 +157,11 @@ class ReductionAttention(nn.Module):
     def forward(self, pyramid: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
         """Attend to the pyramid's tokens, add the parallel convolutions' and run the MLP."""
         x = _attend(self.attn, self.norm1(pyramid)) + local
-        return self.mlp.added(x, self.norm2, nn.Identity())
+        return self.mlp.add_to(x, self.norm2, nn.Identity())
 
 
 class ReductionCell(nn.Module):
-    """Shrink a map: pyramid convolutions and attention, with parallel convolutions beside them."""
+    """Shrink a map: pyramid convolutions and attention, with parallel convolutions next to them."""
 
     def __init__(self, in_channels: int, arch: StageArch, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -196,7 +197,7 @@ class NormalCell(nn.Module):
         """Return tokens of the same shape."""
         local = self.PCM(x.permute(0, 3, 1, 2))
         x = x + self.drop_path(_attend(self.attn, self.norm1(x))) + self.drop_path(local)
-        return self.mlp.added(x, self.norm2, self.drop_path)
+        return self.mlp.add_to(x, self.norm2, self.drop_path)
 
 
 class ViTAEStage(nn.Module):
@@ -235,7 +236,7 @@ class ViTAEv2(Backbone):
         out_indices: Stages to return, counted from 0.
         drop_path_rate: Stochastic depth, spread as :func:`published_drop_path_rates` says.
         norm_cfg: Batch norm of the parallel convolutions, as MMCV reads it.
-        frozen_stages: Freeze this many stages; there is no stem apart from them.
+        frozen_stages: Freeze this many stages; there is no separate stem.
         norm_eval, with_cp, init_cfg: See :class:`rsfoundation.models.backbones.base.Backbone`.
 
     Raises:

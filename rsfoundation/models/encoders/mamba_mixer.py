@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.models.layers import is_plain
 from rsfoundation.ops import selective_scan
 
 StepInit = Literal["mamba", "torch"]
@@ -96,14 +97,18 @@ class MambaMixer(nn.Module):
         steps, b, c = self.x_proj(x.transpose(1, 2)).split(
             [self.time_step_rank, self.state_size, self.state_size], dim=-1
         )
+        if is_plain(self.dt_proj):  # the scan adds the bias itself
+            delta, delta_bias = F.linear(steps, self.dt_proj.weight), self.dt_proj.bias.float()
+        else:
+            delta, delta_bias = self.dt_proj(steps), None
         y = selective_scan(
             x,
-            F.linear(steps, self.dt_proj.weight).transpose(1, 2),
+            delta.transpose(1, 2),
             -self.A_log.float().exp(),
             b.transpose(1, 2),
             c.transpose(1, 2),
             self.D.float(),
-            delta_bias=self.dt_proj.bias.float(),
+            delta_bias=delta_bias,
             delta_softplus=True,
         )
         return self.out_proj((y * self.activation(gate)).transpose(1, 2))

@@ -7,7 +7,7 @@ from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.backbones.stripnet import StripGate
+from rsfoundation.models.backbones.gated_conv import StripGate
 from rsfoundation.registry import MODELS
 
 

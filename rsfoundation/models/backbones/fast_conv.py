@@ -1,7 +1,7 @@
-"""Cheaper ways to compute the same convolutions, shared by the backbones.
+"""Faster ways to compute the same convolutions, shared by the backbones.
 
-Batch norms are folded anew at every call: that costs one pass over the weights, and nothing can go stale.
-Where the map is smaller than the weights, the norm is applied to the map.
+Batch norms are folded into weights at every call: that costs one pass over the weights, and a cached result
+can never be out of date. Where the map is smaller than the weights, the norm is applied to the map.
 """
 
 import math
@@ -11,19 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rsfoundation.models.layers import is_inference, is_plain
 from rsfoundation.ops import depthwise_conv2d
 
-# Above this size the C library returns an activation to the system at once, and every page of the
-# next one is faulted in again: maps are cut into parts that also stay in the last-level cache.
-_PART_BYTES = 8 << 20
-_PART_CHANNELS = 64
+# The C library returns larger allocations to the system at once, and every page of the next one costs a page
+# fault. Maps are computed in chunks of channels below that size, which also stay in the last-level cache.
+_CHUNK_BYTES = 8 << 20
+_CHUNK_CHANNELS = 64
 
 Affine = tuple[torch.Tensor, torch.Tensor]
-
-
-def is_inference(module: nn.Module) -> bool:
-    """Say whether a forward may take the eager shortcuts: evaluation, no gradients, no graph being traced."""
-    return not (module.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 def norm_affine(norm: nn.Module) -> Affine | None:
@@ -43,42 +39,64 @@ def weight_and_bias(conv: nn.Conv2d) -> Affine:
 
 
 def convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Run a convolution with other weights."""
+    """Run a convolution with other weights.
+
+    Args:
+        conv: Gives stride, padding, dilation and groups.
+        x: ``(N, C, H, W)``.
+        weight: In place of the convolution's.
+        bias: Likewise.
+    """
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Convolution, then norm; a batch norm is folded into the weights at inference if that is less work."""
-    affine = norm_affine(norm) if is_inference(norm) else None
-    if affine is None or not isinstance(conv, nn.Conv2d) or not _folding_pays(conv, x):
+    """Convolution, then norm; a batch norm is folded into the weights at inference if that is less work.
+
+    Args:
+        conv: The convolution; one that is wrapped (by an adapter, say) is called, not read.
+        norm: Any norm.
+        x: ``(N, C, H, W)``.
+    """
+    affine = norm_affine(norm) if is_inference(norm) and is_plain(conv) else None
+    if affine is None or not _folding_pays(conv, x):
         return norm(conv(x))
     weight, bias = weight_and_bias(conv)
     scale, shift = affine
     return convolve(conv, x, weight * scale[:, None, None, None], bias * scale + shift)
 
 
-def _folding_pays(conv: nn.Conv2d, x: torch.Tensor) -> bool:
-    """Say whether a convolution has fewer weights than results for ``x``."""
+def _folding_pays(conv: nn.Module, x: torch.Tensor) -> bool:
+    """Return whether a convolution has fewer weights than results for ``x``."""
     pixels = x.numel() // x.shape[1] // math.prod(conv.stride)
     return conv.weight[0].numel() <= pixels
 
 
 def folded_pointwise(conv: nn.Conv2d, affine: Affine) -> Affine:
-    """Return weight and bias of a 1x1 convolution that also does the affine step before it."""
+    """Return weight and bias of a 1x1 convolution that also does the affine step before it.
+
+    Args:
+        conv: A plain 1x1 convolution.
+        affine: Scale and shift per input channel.
+    """
     weight, bias = weight_and_bias(conv)
     scale, shift = affine
     return weight * scale[:, None, None], torch.addmv(bias, weight[:, :, 0, 0], shift)
 
 
-def parts(x: torch.Tensor, channels: int) -> int:
-    """Return how many of ``channels`` channels to compute at a time on a map like ``x``.
+def chunk_channels(x: torch.Tensor, channels: int) -> int:
+    """Return how many channels of a map like ``x`` to compute at a time.
 
     On an accelerator all of them; on a CPU as many as stay in its cache.
+
+    Args:
+        x: ``(N, C, H, W)``.
+        channels: Channels to compute in all.
     """
     if x.device.type != "cpu":
         return channels
-    fitting = _PART_BYTES // (x.shape[0] * x.shape[2] * x.shape[3] * x.element_size())
-    return min(channels, max(_PART_CHANNELS, fitting // _PART_CHANNELS * _PART_CHANNELS))
+    in_cache = _CHUNK_BYTES // (x.shape[0] * x.shape[2] * x.shape[3] * x.element_size())
+    return min(channels, max(_CHUNK_CHANNELS, in_cache // _CHUNK_CHANNELS * _CHUNK_CHANNELS))
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -99,9 +117,14 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def depthwise_half(conv: nn.Conv2d, x: torch.Tensor, half: int) -> torch.Tensor:
-    """Compute every second channel, from ``half`` on; the convolution has as many groups as ``x`` channels.
+    """Compute every second output channel of a convolution that makes two channels of each input channel.
 
-    For one that makes two channels of each: CPU libraries have a fast kernel for one of each alone.
+    CPU libraries have a fast kernel only for one output channel per input channel.
+
+    Args:
+        conv: A convolution with as many groups as ``x`` has channels and twice as many output channels.
+        x: ``(N, C, H, W)``.
+        half: First output channel, 0 or 1.
     """
     weight, bias = weight_and_bias(conv)
     weight, bias = weight[half::2], bias[half::2]
@@ -113,10 +136,14 @@ def dilated_depthwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
     CPU libraries have no fast kernel for it, but it is the undilated one on each of the ``d * d`` phases
     of the map (every ``d``-th row and column), which together are one batch.
+
+    Args:
+        conv: The convolution.
+        x: ``(N, C, H, W)``.
     """
-    step = conv.dilation[0]
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not is_plain(conv):
         return conv(x)
+    step = conv.dilation[0]
     count, channels, height, width = x.shape
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % step, 0, -height % step))
     rows, columns = padded.shape[1] // step, padded.shape[2] // step

@@ -1,10 +1,10 @@
-"""The cheaper ways of computing convolutions give what the plain ways give."""
+"""The fast ways of computing convolutions give the results of the plain ones."""
 
 import pytest
 import torch
 from torch import nn
 
-from rsfoundation.models.backbones.fused import conv_norm, depthwise_half
+from rsfoundation.models.backbones.fast_conv import conv_norm, depthwise_half
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -1,0 +1,59 @@
+"""Shared layers: the fast ways give the results of the plain ones, and are not taken for wrapped layers."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from rsfoundation.models.layers import TokenMLP, is_plain, linear
+
+
+@pytest.fixture
+def two_threads():
+    """The fast way is taken from two threads on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("features", [16, 2100])
+def test_linear_equals_the_layer_for_narrow_and_wide_inputs(features, two_threads):
+    layer, tokens = torch.nn.Linear(features, 8), torch.randn(2, 30, 50, features)
+    torch.testing.assert_close(linear(layer, tokens), layer(tokens), rtol=1e-4, atol=1e-4)
+
+
+class _Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+class _Wrapper(nn.Module):
+    """As adapters do: has the weight of its layer, and computes something else."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    weight = property(lambda self: self.layer.weight)
+
+    def forward(self, x):
+        return self.layer(x) + 1
+
+
+def test_a_wrapped_layer_is_called(two_threads):
+    layer, tokens = nn.Linear(16, 8), torch.randn(2, 30, 50, 16)
+    assert is_plain(layer, nn.Conv2d(1, 1, 1))
+    assert not is_plain(layer, _Wrapper(layer))
+    assert torch.equal(linear(_Wrapper(layer), tokens), layer(tokens) + 1)
+    parametrize.register_parametrization(layer, "weight", _Doubled())
+    assert not is_plain(layer)
+
+
+def test_the_chunked_mlp_equals_the_training_graph(monkeypatch):
+    monkeypatch.setattr("rsfoundation.models.layers._CHUNK_BYTES", 4096)
+    mlp, norm, tokens = TokenMLP(8, 32).eval(), nn.LayerNorm(8), torch.randn(2, 9, 11, 8)
+    expected = mlp.add_to(tokens, norm, nn.Identity())
+    with torch.no_grad():
+        found = mlp.add_to(tokens, norm, nn.Identity())
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-6)
