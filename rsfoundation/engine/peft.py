@@ -104,7 +104,7 @@ def _targets(part: nn.Module, target: str | Sequence[str]) -> list[str]:
 
 
 def _check_supported(part: nn.Module, names: Sequence[str], target: str | Sequence[str]) -> None:
-    """Check that peft can adapt the layers: its adapters have no groups, dilation or padding mode of their own.
+    """Check that peft can adapt the layers; its adapters have no groups, dilation or padding mode.
 
     Merging an adapter of a grouped convolution is not implemented in peft; one of a dilated or reflecting
     convolution computes something else than the merged layer, or fails in its first forward.

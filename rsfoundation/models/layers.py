@@ -13,7 +13,7 @@ _CHUNK_BYTES = 8 << 20
 
 
 def is_inference(module: nn.Module) -> bool:
-    """Return whether a forward may take the eager shortcuts: evaluation, no gradients, no graph being traced."""
+    """Return whether the eager shortcuts are allowed: evaluation mode, no gradients, no tracing."""
     return not (module.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 

@@ -235,7 +235,7 @@ class DownSampler(nn.Module):
         return self.fusion(torch.cat([self.norm_c(path), self.norm_m(peak)], 1))
 
     def _infer(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Return the same with the norms in the weights of the fusion; even channels and odd ones separately."""
+        """Return the same with the norms folded into the fusion; even and odd channels separately."""
         halves = [depthwise_half(self.conv, x, half) for half in range(2)]
         maps = [self.act(depthwise_half(self.conv_c, y, half)) for half, y in enumerate(halves)]
         maps += [F.max_pool2d(y, 3, 2, 1) for y in halves]

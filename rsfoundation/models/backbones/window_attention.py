@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from rsfoundation.models.layers import is_inference, linear, multi_head
 from rsfoundation.ops.window_attention import MASKED, WINDOW, window_attention
 
+
 def _relative_index() -> torch.Tensor:
     """Return the table row of every pair of positions of a window, ``(49, 49)``."""
     axis = torch.arange(WINDOW)
