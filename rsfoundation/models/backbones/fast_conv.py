@@ -59,14 +59,14 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor
         x: ``(N, C, H, W)``.
     """
     affine = norm_affine(norm) if is_inference(norm) and is_plain(conv) else None
-    if affine is None or not _folding_pays(conv, x):
+    if affine is None or not isinstance(conv, nn.Conv2d) or not _folding_pays(conv, x):
         return norm(conv(x))
     weight, bias = weight_and_bias(conv)
     scale, shift = affine
     return convolve(conv, x, weight * scale[:, None, None, None], bias * scale + shift)
 
 
-def _folding_pays(conv: nn.Module, x: torch.Tensor) -> bool:
+def _folding_pays(conv: nn.Conv2d, x: torch.Tensor) -> bool:
     """Return whether a convolution has fewer weights than results for ``x``."""
     pixels = x.numel() // x.shape[1] // math.prod(conv.stride)
     return conv.weight[0].numel() <= pixels
