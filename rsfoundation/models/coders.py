@@ -21,8 +21,8 @@ class OpenCVAngleCoder(DeltaXYWHTRBBoxCoder):
     """``DeltaXYWHTRBBoxCoder`` whose targets have angles in (0, pi/2], as OpenCV since 4.5.1 gives them.
 
     mmrotate 0.x trained its ``oc`` detectors on these, mmrotate 1.x means [-pi/2, 0) by the same name: the
-    same rectangles with other sides called width. Decoding is that of ``oc``, which keeps whatever angle the
-    deltas lead to, so boxes of weights of either stay in their own range from stage to stage.
+    same rectangles with other sides called width. Decoding is that of ``oc``, which keeps the angle that the
+    deltas lead to, so boxes of either version stay in their own range from stage to stage.
 
     Args:
         **kwargs: ``target_means``, ``target_stds``, ``use_box_type`` as upstream.
@@ -32,7 +32,12 @@ class OpenCVAngleCoder(DeltaXYWHTRBBoxCoder):
         super().__init__(angle_version="oc", norm_factor=None, edge_swap=False, proj_xy=False, **kwargs)
 
     def encode(self, bboxes: RotatedBoxes, gt_bboxes: RotatedBoxes) -> Tensor:
-        """Return the deltas ``(N, 5)`` that turn ``bboxes`` into ``gt_bboxes``."""
+        """Return the deltas ``(N, 5)`` that turn ``bboxes`` into ``gt_bboxes``.
+
+        Args:
+            bboxes: Boxes to start from, one per target.
+            gt_bboxes: Targets.
+        """
         cx, cy, w, h, angle = to_opencv_range(gt_bboxes.tensor).unbind(-1)
         x, y, width, height, start = bboxes.tensor.unbind(-1)
         deltas = torch.stack(
@@ -93,7 +98,7 @@ class MidpointOffsetCoder(UpstreamCoder):
 
         Args:
             bboxes: ``x1 y1 x2 y2`` in pixels.
-            pred_bboxes: What the network said; computed in float32 at least.
+            pred_bboxes: Output of the network; decoded in float32 at least.
             max_shape: Not used, as upstream.
             wh_ratio_clip: Sides change by at most this factor or its inverse.
 

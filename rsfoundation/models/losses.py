@@ -1,4 +1,4 @@
-"""Comparing oriented boxes as Gaussians (KLD, Yang et al., NeurIPS 2021), without matrices to invert."""
+"""Losses of oriented boxes as Gaussians (KLD, Yang et al., NeurIPS 2021), without inverted matrices."""
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def _mahalanobis(gap: Tensor, angle: Tensor, along: Tensor, across: Tensor) -> T
 class SymmetricKLDLoss(nn.Module):
     """Regression loss of decoded oriented boxes: ``1 - 1 / (1 + log(1 + divergence))``, between 0 and 1.
 
-    It turns without a jump where deltas of angles have one. For heads with ``reg_decoded_bbox=True``.
+    It is continuous in the angle, where deltas of angles are not. For heads with ``reg_decoded_bbox=True``.
 
     mmrotate's ``GDLoss`` with ``loss_type='jd'`` is the same where it is finite.
 
@@ -68,8 +68,8 @@ class SymmetricKLDLoss(nn.Module):
         Args:
             pred: ``(n, 5)``.
             target: ``(n, 5)``.
-            weight: ``(n,)`` or ``(n, 5)``; boxes of weight 0 may hold anything finite.
-            avg_factor: What the sum is divided by; the number of boxes when not given.
+            weight: ``(n,)`` or ``(n, 5)``; boxes of weight 0 may have any finite values.
+            avg_factor: Divisor of the sum; the number of boxes when not given.
         """
         count = len(pred) if avg_factor is None else avg_factor
         if weight is None:

@@ -1,4 +1,4 @@
-"""What every pyramid backbone shares: outputs, freezing, gradient checkpointing, reading of arguments."""
+"""Base class of the pyramid backbones: outputs, freezing, activation checkpointing, arguments."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -21,7 +21,12 @@ BATCH_NORM: NormCfg = dict(type="BN")
 
 
 def read_arch(owner: str, arch: str, known: Mapping[str, Arch]) -> Arch:
-    """Return what ``arch`` names in ``known``.
+    """Look up an architecture by its name.
+
+    Args:
+        owner: Name of the network, for the error.
+        arch: The name that was given.
+        known: Settings by name.
 
     Raises:
         ConfigError: ``arch`` is not a known name.
@@ -35,6 +40,10 @@ def read_arch(owner: str, arch: str, known: Mapping[str, Arch]) -> Arch:
 
 def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     """Spread stochastic depth over all blocks: 0 at the first, ``rate`` at the last.
+
+    Args:
+        rate: Rate of the last block.
+        depths: Blocks of each stage.
 
     Returns:
         One list per stage, one rate per block.
@@ -61,7 +70,7 @@ class Backbone(BaseModule, ABC):
     Attributes:
         out_channels: Channels of each returned map.
         out_strides: Input pixels per pixel of each returned map.
-        load_report: What became of the checkpoint that ``init_cfg`` names, once it is loaded.
+        load_report: Report of the checkpoint that ``init_cfg`` names, once it is loaded.
 
     Raises:
         ConfigError: ``out_indices`` or ``frozen_stages`` name stages that do not exist.
@@ -102,25 +111,25 @@ class Backbone(BaseModule, ABC):
         """Initialise as the published network does before any checkpoint."""
 
     def init_weights(self) -> None:
-        """Initialise from scratch, then as ``init_cfg`` says (what a checkpoint lacks stays from scratch)."""
+        """Initialise from scratch, then by ``init_cfg``; keys missing in a checkpoint stay as they are."""
         self.init_scratch()
-        wanted = self.init_cfg or []
-        parts = [wanted] if isinstance(wanted, dict) else list(wanted)
-        self.init_cfg = [part for part in parts if part["type"] != "Pretrained"]
+        given = self.init_cfg or []
+        steps = [given] if isinstance(given, dict) else list(given)
+        self.init_cfg = [step for step in steps if step["type"] != "Pretrained"]
         super().init_weights()
-        self.init_cfg = wanted
-        for part in parts:
-            if part["type"] == "Pretrained":
-                self.load_report = load_checkpoint(self, part["checkpoint"], part.get("prefix") or "")
+        self.init_cfg = given
+        for step in steps:
+            if step["type"] == "Pretrained":
+                self.load_report = load_checkpoint(self, step["checkpoint"], step.get("prefix") or "")
 
     def freeze(self) -> None:
-        """Switch off gradients and batch statistics of the frozen modules; subclasses call it once built."""
+        """Turn off gradients and batch statistics of the frozen modules; subclasses call it once built."""
         for module in self.frozen_modules():
             module.eval()
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Set the mode, but keep what is frozen in evaluation mode."""
+        """Set the mode; frozen modules stay in evaluation mode."""
         super().train(mode)
         if mode:
             self.freeze()
@@ -130,7 +139,12 @@ class Backbone(BaseModule, ABC):
         return self
 
     def run_block(self, block: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
-        """Call ``block``, recomputing it in the backward pass where ``with_cp`` asks for that."""
+        """Call ``block``; with ``with_cp`` it is recomputed in the backward pass.
+
+        Args:
+            block: A module or function.
+            *inputs: Its arguments.
+        """
         if not (self.with_cp and self.training and torch.is_grad_enabled()):
             return block(*inputs)
         return checkpoint(
@@ -143,7 +157,7 @@ class Backbone(BaseModule, ABC):
 
 @contextlib.contextmanager
 def _keep_statistics(block: Any) -> Iterator[None]:
-    """Let the second forward of a checkpointed block leave running statistics as the first left them."""
+    """Keep running statistics unchanged in the second forward of a checkpointed block."""
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

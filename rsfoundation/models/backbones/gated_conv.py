@@ -109,7 +109,15 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class OverlapPatchEmbed(nn.Module):
-    """Strided convolution with overlapping windows, then batch norm."""
+    """Strided convolution with overlapping windows, then batch norm.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the result.
+        kernel: Side of the kernel, odd.
+        stride: Stride.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -134,7 +142,13 @@ class DepthwiseConv(nn.Module):
 
 
 class ConvMLP(nn.Module):
-    """Two 1x1 convolutions with a depth-wise convolution and GELU between them."""
+    """Two 1x1 convolutions with a depth-wise convolution and GELU between them.
+
+    Args:
+        channels: Channels in and out.
+        hidden: Channels between.
+        drop_rate: Dropout after both 1x1 convolutions.
+    """
 
     def __init__(self, channels: int, hidden: int, drop_rate: float) -> None:
         super().__init__()
@@ -168,7 +182,12 @@ class ConvMLP(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """1x1 convolution and GELU, the gate, 1x1 convolution, plus the input."""
+    """1x1 convolution and GELU, the gate, 1x1 convolution, plus the input.
+
+    Args:
+        channels: Channels of the map.
+        gate: Builds the gate from the number of channels.
+    """
 
     def __init__(self, channels: int, gate: type[nn.Module]) -> None:
         super().__init__()

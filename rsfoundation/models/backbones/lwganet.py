@@ -29,7 +29,13 @@ _BLUR_STRIDE = 3
 
 
 class PointAttention(nn.Module):
-    """A sigmoid gate from two 1x1 convolutions, and the input once more."""
+    """A sigmoid gate from two 1x1 convolutions, and the input once more.
+
+    Args:
+        channels: Channels of the map.
+        act: Activation.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, channels: int, act: type[nn.Module], norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -47,7 +53,13 @@ class PointAttention(nn.Module):
 
 
 class LocalAttention(nn.Module):
-    """A dense 3x3 convolution, norm and activation."""
+    """A dense 3x3 convolution, norm and activation.
+
+    Args:
+        channels: Channels of the map.
+        act: Activation.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, channels: int, act: type[nn.Module], norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -99,6 +111,10 @@ class MediumRangeAttention(nn.Module):
     """A gate from four strip convolutions of the blurred map: upright, flat and along both diagonals.
 
     All four are depth-wise and their results are added, so they are computed as one kernel.
+
+    Args:
+        channels: Channels of the map.
+        norm_cfg: Batch norm, as MMCV reads it.
     """
 
     taps: torch.Tensor
@@ -145,7 +161,12 @@ class TokenAttention(nn.Module):
 
 
 class PooledGate(LSKGate):
-    """The large selective kernel gate on 2x2 maxima, written back to the positions of the maxima."""
+    """The large selective kernel gate on 2x2 maxima, written back to the positions of the maxima.
+
+    Args:
+        channels: Channels of the map, an even number.
+        act: Activation.
+    """
 
     def __init__(self, channels: int, act: type[nn.Module]) -> None:
         nn.Module.__init__(self)
@@ -162,7 +183,12 @@ class PooledGate(LSKGate):
 
 
 class PooledAttention(nn.Module):
-    """Token attention on 2x2 maxima, then norm, written back to the positions of the maxima."""
+    """Token attention on 2x2 maxima, then norm, written back to the positions of the maxima.
+
+    Args:
+        channels: Channels of the map, a multiple of 4.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, channels: int, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -198,7 +224,13 @@ ARCHS = {
 
 
 class Stem(nn.Module):
-    """A 4x4 patch convolution without bias, then norm; up to three last rows and columns are dropped."""
+    """A 4x4 patch convolution without bias, then norm; up to three last rows and columns are dropped.
+
+    Args:
+        in_channels: Bands of the image.
+        channels: Channels of the result.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, in_channels: int, channels: int, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -211,7 +243,13 @@ class Stem(nn.Module):
 
 
 class DownSampler(nn.Module):
-    """Halve the map and double its channels: a strided convolution and a max-pooling, fused by 1x1."""
+    """Halve the map and double its channels: a strided convolution and a max-pooling, fused by 1x1.
+
+    Args:
+        channels: Channels of the map.
+        act: Activation.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, channels: int, act: type[nn.Module], norm_cfg: NormCfg) -> None:
         super().__init__()

@@ -19,7 +19,15 @@ _STEM = 64
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (strided) and 1x1 convolution with norms, added to the input or its projection."""
+    """1x1, 3x3 (strided) and 1x1 convolution with norms, added to the input or its projection.
+
+    Args:
+        in_channels: Channels of the input.
+        width: Channels of the 3x3 convolution; the result has four times as many.
+        stride: Stride of the 3x3 convolution and of the projection.
+        drop_path: Stochastic depth.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(
         self, in_channels: int, width: int, stride: int, drop_path: float, norm_cfg: NormCfg

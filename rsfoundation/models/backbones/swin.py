@@ -32,7 +32,12 @@ ARCHS = {"t": SwinArch(96, (2, 2, 6, 2), (3, 6, 12, 24))}
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping 4x4 patches, zero-padded at the end, and layer norm."""
+    """Non-overlapping 4x4 patches, zero-padded at the end, and layer norm.
+
+    Args:
+        in_channels: Bands of the image.
+        channels: Channels of the tokens.
+    """
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -63,7 +68,15 @@ class PatchMerging(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention, shifted in every second block, and an MLP, each after layer norm and added."""
+    """Window attention, shifted in every second block, and an MLP, each after layer norm and added.
+
+    Args:
+        channels: Channels of the tokens.
+        heads: Heads of the attention.
+        shift: Rows and columns by which the windows are shifted.
+        drop_rate: Dropout of attention projection and MLP.
+        drop_path: Stochastic depth.
+    """
 
     def __init__(self, channels: int, heads: int, shift: int, drop_rate: float, drop_path: float) -> None:
         super().__init__()
@@ -82,7 +95,15 @@ class SwinBlock(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks, then patch merging for the next stage."""
+    """Blocks, then patch merging for the next stage.
+
+    Args:
+        channels: Channels of the tokens.
+        heads: Heads of the attention.
+        rates: Stochastic depth of each block.
+        drop_rate: Dropout of attention projection and MLP.
+        last: Whether this is the last stage, which has no patch merging.
+    """
 
     def __init__(
         self, channels: int, heads: int, rates: Sequence[float], drop_rate: float, last: bool

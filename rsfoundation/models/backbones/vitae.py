@@ -92,7 +92,12 @@ class ParallelConvs(nn.Sequential):
 
 
 class PyramidReduction(nn.Module):
-    """Strided convolutions of one kernel at several dilations, concatenated."""
+    """Strided convolutions of one kernel at several dilations, concatenated.
+
+    Args:
+        in_channels: Channels of the map.
+        arch: Sizes of the stage.
+    """
 
     def __init__(self, in_channels: int, arch: StageArch) -> None:
         super().__init__()
@@ -140,7 +145,12 @@ def _attend(attention: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 class ReductionAttention(nn.Module):
-    """The attention side of a reduction cell; its layers only, the cell runs them."""
+    """The attention side of a reduction cell; its layers only, the cell runs them.
+
+    Args:
+        in_channels: Channels of the tokens.
+        arch: Sizes of the stage.
+    """
 
     def __init__(self, in_channels: int, arch: StageArch) -> None:
         super().__init__()
@@ -155,13 +165,24 @@ class ReductionAttention(nn.Module):
         self.mlp = TokenMLP(arch.channels, arch.channels)
 
     def forward(self, pyramid: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
-        """Attend to the pyramid's tokens, add the parallel convolutions' and run the MLP."""
+        """Attend to the pyramid's tokens, add the parallel convolutions' and run the MLP.
+
+        Args:
+            pyramid: Tokens ``(N, H, W, in_channels)``.
+            local: Tokens of the parallel convolutions, ``(N, H, W, C)``.
+        """
         x = _attend(self.attn, self.norm1(pyramid)) + local
         return self.mlp.add_to(x, self.norm2, nn.Identity())
 
 
 class ReductionCell(nn.Module):
-    """Shrink a map: pyramid convolutions and attention, with parallel convolutions next to them."""
+    """Shrink a map: pyramid convolutions and attention, with parallel convolutions next to them.
+
+    Args:
+        in_channels: Channels of the map.
+        arch: Sizes of the stage.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, in_channels: int, arch: StageArch, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -177,7 +198,13 @@ class ReductionCell(nn.Module):
 
 
 class NormalCell(nn.Module):
-    """Attention and parallel convolutions on the same tokens, then an MLP."""
+    """Attention and parallel convolutions on the same tokens, then an MLP.
+
+    Args:
+        arch: Sizes of the stage.
+        drop_path: Stochastic depth.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, arch: StageArch, drop_path: float, norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -201,7 +228,14 @@ class NormalCell(nn.Module):
 
 
 class ViTAEStage(nn.Module):
-    """A reduction cell and normal cells."""
+    """A reduction cell and normal cells.
+
+    Args:
+        in_channels: Channels of the map.
+        arch: Sizes of the stage.
+        rates: Stochastic depth of each normal cell.
+        norm_cfg: Batch norm, as MMCV reads it.
+    """
 
     def __init__(self, in_channels: int, arch: StageArch, rates: Sequence[float], norm_cfg: NormCfg) -> None:
         super().__init__()
@@ -214,6 +248,10 @@ def published_drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[f
 
     A stage starts where the *previous stage's depth* says, not where the stages before it end, so that the
     largest rates are never reached.
+
+    Args:
+        rate: Rate that a linear rise over all cells would reach.
+        depths: Normal cells of each stage.
     """
     line = torch.linspace(0, rate, sum(depths), dtype=torch.float64, device="cpu").tolist()
     starts = [0, *depths]

@@ -16,13 +16,13 @@ _UNITS = (2, 2, 3, 3)  # convolutions per stage, in encoder and decoder
 
 
 class _FCBase(BaseModule):
-    """U-shaped network with four stages; subclasses say what is encoded and what is skipped over.
+    """U-shaped network with four stages; subclasses define the encoder inputs and the skip connections.
 
     Modules carry the published names: ``conv{stage}{unit}``, ``bn...``, ``do...``, and ``upconv{stage}``;
     in the decoder units count down and end in ``d``.
 
     Args:
-        in_channels: Channels of what the encoder takes.
+        in_channels: Channels of the encoder's input.
         base_channel: Channels of the first stage; doubled from stage to stage.
         skips: Encoder maps per stage that the decoder sees.
     """
@@ -71,7 +71,7 @@ class _FCBase(BaseModule):
         return maps, x
 
     def decode(self, x: Tensor, skips: Sequence[Tensor]) -> tuple[Tensor]:
-        """Return the one map ``(B, base_channel, H, W)`` from the deepest map and what is skipped over."""
+        """Return the one map ``(B, base_channel, H, W)`` from the deepest map and the skip connections."""
         for stage in (4, 3, 2, 1):
             x, skip = getattr(self, f"upconv{stage}")(x), skips[stage - 1]
             rest = (0, skip.size(3) - x.size(3), 0, skip.size(2) - x.size(2))
@@ -84,7 +84,7 @@ class _FCBase(BaseModule):
 
 @MODELS.register_module()
 class FC_EF(_FCBase):
-    """Early fusion: both dates enter side by side.
+    """Early fusion: both dates are concatenated.
 
     Args:
         in_channels: Channels of both dates together.
@@ -95,7 +95,12 @@ class FC_EF(_FCBase):
         super().__init__(in_channels, base_channel, skips=1)
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor]:
-        """Return one map at full resolution."""
+        """Return one map at full resolution.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+        """
         maps, deepest = self.encode(torch.cat([x1, x2], dim=1))
         return self.decode(deepest, maps)
 
@@ -113,7 +118,12 @@ class FC_Siam_conc(_FCBase):
         super().__init__(in_channels, base_channel, skips=2)
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor]:
-        """Return one map at full resolution; the deepest map is that of the second date."""
+        """Return one map at full resolution; the deepest map is that of the second date.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+        """
         before, _ = self.encode(x1)
         after, deepest = self.encode(x2)
         return self.decode(deepest, [torch.cat(pair, dim=1) for pair in zip(before, after, strict=True)])
@@ -132,7 +142,12 @@ class FC_Siam_diff(_FCBase):
         super().__init__(in_channels, base_channel, skips=1)
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor]:
-        """Return one map at full resolution; the deepest map is that of the second date."""
+        """Return one map at full resolution; the deepest map is that of the second date.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+        """
         before, _ = self.encode(x1)
         after, deepest = self.encode(x2)
         return self.decode(deepest, [(a - b).abs() for a, b in zip(before, after, strict=True)])

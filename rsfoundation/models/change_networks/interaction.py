@@ -1,4 +1,4 @@
-"""Backbones that run both dates side by side and let them meet between stages, under Open-CD's names.
+"""Backbones that run both dates and exchange features between stages, under Open-CD's names.
 
 Weights are shared between the dates and keep the plain backbone's keys, so its checkpoints load; only
 interaction layers with parameters add keys, under ``ccs``.
@@ -24,10 +24,15 @@ Pair = tuple[Tensor, Tensor]
 
 @MODELS.register_module()
 class TwoIdentity(BaseModule):
-    """Leaves both dates alone: the layer of a stage without interaction."""
+    """Returns both dates unchanged: the layer of a stage without interaction."""
 
     def forward(self, x1: Tensor, x2: Tensor) -> Pair:
-        """Return the inputs."""
+        """Return the inputs.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+        """
         return x1, x2
 
 
@@ -47,7 +52,7 @@ class _Exchange(BaseModule):
         super().__init__()
         if not 0 < p <= 1:
             raise ConfigError(
-                f"an exchange of a share of {p} makes no sense",
+                f"the share of slices to exchange is {p}, expected 0 < p <= 1",
                 where="interaction_cfg",
                 fix="choose 0 < p <= 1, or None for a stage without interaction",
             )
@@ -77,7 +82,7 @@ class SpatialExchange(_Exchange):
 
 @MODELS.register_module()
 class Aggregation_distribution(BaseModule):
-    """Gates the channels of each date by what both dates show on average.
+    """Gates the channels of each date by the mean over both dates.
 
     Args:
         channels: Channels of one date.
@@ -103,7 +108,12 @@ class Aggregation_distribution(BaseModule):
         self.fc_select = nn.Conv2d(hidden, channels * num_paths, 1, bias=False)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Pair:
-        """Return both dates ``(B, C, H, W)``, gated."""
+        """Return both dates ``(B, C, H, W)``, gated.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+        """
         shared = (x1 + x2).mean(dim=(2, 3), keepdim=True)
         gates = self.fc_select(self.act(self.bn(self.fc_reduce(shared)))).sigmoid()
         gate1, gate2 = gates.chunk(2, dim=1)
@@ -120,7 +130,7 @@ _NONE: Interactions = (None, None, None, None)
 
 
 class _TwoDates:
-    """Mixin: drives a backbone stage by stage on both dates; subclasses say what stem and stages are."""
+    """Mixin: runs a backbone stage by stage on both dates; subclasses define stem and stages."""
 
     num_stages: int
     out_indices: Sequence[int]
@@ -140,7 +150,7 @@ class _TwoDates:
         self.ccs = build_interactions(interaction_cfg)
 
     def run_stem(self, image: Tensor) -> Tensor:
-        """Return what the first stage takes."""
+        """Return the input of the first stage."""
         raise NotImplementedError
 
     def run_stage(self, index: int, features: Tensor) -> Tensor:
@@ -148,7 +158,7 @@ class _TwoDates:
         raise NotImplementedError
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
-        """Return both dates' maps side by side, ``(B, 2C, H, W)`` per level of ``out_indices``."""
+        """Return both dates' maps, concatenated, ``(B, 2C, H, W)`` per level of ``out_indices``."""
         x1, x2 = self.run_stem(x1), self.run_stem(x2)
         levels = []
         for index, interact in enumerate(self.ccs):
@@ -177,7 +187,12 @@ class IA_ResNet(_TwoDates, ResNet):
         return self.maxpool(plain)
 
     def run_stage(self, index: int, features: Tensor) -> Tensor:
-        """Return the map of one stage."""
+        """Return the map of one stage.
+
+        Args:
+            index: Stage, from 0.
+            features: Map of the stage before.
+        """
         return getattr(self, self.res_layers[index])(features)
 
 
@@ -199,7 +214,7 @@ class IA_ResNetV1d(IA_ResNet):
 
 @MODELS.register_module()
 class IA_MixVisionTransformer(_TwoDates, MixVisionTransformer):
-    """mmseg's ``MixVisionTransformer`` on both dates; the dates meet after each stage's norm.
+    """mmseg's ``MixVisionTransformer`` on both dates; they interact after each stage's norm.
 
     Args:
         interaction_cfg: One interaction layer or ``None`` per stage.
@@ -215,7 +230,12 @@ class IA_MixVisionTransformer(_TwoDates, MixVisionTransformer):
         return image
 
     def run_stage(self, index: int, features: Tensor) -> Tensor:
-        """Return the map of one stage."""
+        """Return the map of one stage.
+
+        Args:
+            index: Stage, from 0.
+            features: Map of the stage before.
+        """
         embed, blocks, norm = self.layers[index]
         tokens, size = embed(features)
         for block in blocks:

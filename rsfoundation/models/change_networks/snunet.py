@@ -77,7 +77,12 @@ class SNUNet_ECAM(BaseModule):
         self.ca1 = _ChannelAttention(base_channel, reduction=4)
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor]:
-        """Return one map at full resolution; sides must be multiples of 16."""
+        """Return one map at full resolution; sides must be multiples of 16.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+        """
         before, after = self._encode(x1, _ROWS - 1), self._encode(x2, _ROWS)
         nodes: _Grid = {}
         for column in range(1, _ROWS):

@@ -15,7 +15,7 @@ from rsfoundation.registry import MODELS
 
 
 class _Mix(nn.Module):
-    """Interleaves the dates' channels and convolves each pair of them apart."""
+    """Interleaves the dates' channels and convolves each pair of them separately."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class TinyCD(BaseModule):
         bkbn_name: ``efficientnet_b4``.
         pretrained: Whether to start from torchvision's ImageNet weights (downloaded).
         output_layer_bkbn: ``3``, the last layer used.
-        freeze_backbone: Whether the EfficientNet layers keep their weights.
+        freeze_backbone: Whether the EfficientNet layers are frozen.
 
     Raises:
         ConfigError: Another backbone or layer is asked for.
@@ -113,7 +113,12 @@ class TinyCD(BaseModule):
         self._classify = _PixelwiseLinear([32, 16, 1])
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor]:
-        """Return change scores ``(B, 1, H, W)``."""
+        """Return change scores ``(B, 1, H, W)``.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+        """
         features = self._encode(x1, x2)
         x = features[-1]
         for up, mask in zip(self._up, features[-2::-1], strict=True):

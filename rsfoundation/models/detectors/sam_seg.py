@@ -15,8 +15,8 @@ class SAMSegMaskRCNN(MaskRCNN):
     The published "SAM-seg" and "RS4D-bbox" models, with :class:`~rsfoundation.models.necks.rs_fpn.RSFPN`.
 
     Args:
-        backbone_freeze: Whether the encoder keeps its weights and stays in evaluation mode. Write it out:
-            the published code and papers disagree on when the encoder is frozen.
+        backbone_freeze: Whether the encoder is frozen and stays in evaluation mode. Set it in the config: the
+            published code and papers disagree on when the encoder is frozen.
         **kwargs: Of mmdet's ``MaskRCNN``.
     """
 

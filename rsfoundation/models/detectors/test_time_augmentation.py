@@ -1,4 +1,4 @@
-"""Testing each image several times, flipped and at several scales, and merging what was found."""
+"""Test-time augmentation of oriented detectors: flips and scales, merged by rotated NMS."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,9 +22,9 @@ _META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip",
 
 @MODELS.register_module()
 class OrientedTTA(BaseTTAModel):
-    """A detector of oriented boxes that sees each image in several forms.
+    """A detector of oriented boxes that predicts several views of each image.
 
-    Boxes of all forms are brought back into pixels of the file and pass rotated NMS per class together.
+    Boxes of all views are mapped back to pixels of the file and pass rotated NMS per class together.
 
     Args:
         module: The detector.
@@ -45,17 +45,17 @@ class OrientedTTA(BaseTTAModel):
         self.max_per_image = max_per_image
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
-        """Merge the forms of each image into one sample."""
-        return [self._merge(forms) for forms in data_samples_list]
+        """Merge the views of each image into one sample."""
+        return [self._merge(views) for views in data_samples_list]
 
-    def _merge(self, forms: Sequence[DetDataSample]) -> DetDataSample:
-        boxes = np.concatenate([unflipped(form) for form in forms])
-        found = [form.pred_instances for form in forms]
+    def _merge(self, views: Sequence[DetDataSample]) -> DetDataSample:
+        boxes = np.concatenate([unflipped(view) for view in views])
+        found = [view.pred_instances for view in views]
         scores = torch.cat([one.scores for one in found]).cpu().numpy()
         labels = torch.cat([one.labels for one in found]).cpu().numpy()
         kept = suppress(boxes, scores, labels, self.merge_iou)
         kept = kept[np.argsort(-scores[kept], kind="stable")][: self.max_per_image]
-        merged = forms[0].new()
+        merged = views[0].new()
         merged.pred_instances = InstanceData(
             bboxes=torch.from_numpy(boxes[kept].astype(np.float32)),
             scores=torch.from_numpy(scores[kept]),
@@ -64,20 +64,20 @@ class OrientedTTA(BaseTTAModel):
         return merged
 
 
-def unflipped(form: DetDataSample) -> Boxes:
-    """Return the boxes ``(n, 5)`` of a flipped form in pixels of the file.
+def unflipped(view: DetDataSample) -> Boxes:
+    """Return the boxes ``(n, 5)`` of a view in pixels of the file.
 
     The detector has divided them by the scale already. The image was mirrored after it was resized to
     ``W s`` pixels, ``x' = W s - 1 - x s``; so ``x = W - 1 / s - x' / s``, which is not the mirror image
     ``W - 1 - x'`` of the file unless ``s`` is 1.
     """
-    boxes = get_box_tensor(form.pred_instances.bboxes).detach().cpu().double().numpy().reshape(-1, 5)
-    if not form.metainfo.get("flip", False):
+    boxes = get_box_tensor(view.pred_instances.bboxes).detach().cpu().double().numpy().reshape(-1, 5)
+    if not view.metainfo.get("flip", False):
         return boxes
-    height, width = form.metainfo["ori_shape"][:2]
-    along_x, along_y = form.metainfo.get("scale_factor", (1.0, 1.0))[:2]
+    height, width = view.metainfo["ori_shape"][:2]
+    along_x, along_y = view.metainfo.get("scale_factor", (1.0, 1.0))[:2]
     rows, columns = height - 1 / along_y + 1, width - 1 / along_x + 1
-    return flip(boxes, rows, columns, form.metainfo["flip_direction"])
+    return flip(boxes, rows, columns, view.metainfo["flip_direction"])
 
 
 def use_tta(cfg: Config, merge_iou: float, adapters_merged: bool = False) -> None:
@@ -95,7 +95,7 @@ def use_tta(cfg: Config, merge_iou: float, adapters_merged: bool = False) -> Non
     """
     if cfg.get("lora") and not adapters_merged:
         raise ConfigError(
-            "test-time augmentation wraps whole models, and this one has adapters beside its weights",
+            "test-time augmentation wraps whole models, and this one has adapters next to its weights",
             where=cfg.filename,
             fix="merge them first: `rsf convert merge-lora`",
         )
@@ -110,12 +110,12 @@ def use_tta(cfg: Config, merge_iou: float, adapters_merged: bool = False) -> Non
     choice = cfg.get("tta") or {}
     scales, flips = choice.get("scales", SCALES), choice.get("flips", FLIPS)
     before, resize, after = steps[: places[0]], steps[places[0]], steps[places[0] + 1 :]
-    forms = [
+    views = [
         [_resized(resize, scale) for scale in scales],
         [_flipped(direction) for direction in flips],
         *([_with_meta(step)] for step in after),
     ]
-    cfg.test_dataloader.dataset.pipeline = [*before, dict(type="TestTimeAug", transforms=forms)]
+    cfg.test_dataloader.dataset.pipeline = [*before, dict(type="TestTimeAug", transforms=views)]
     cfg.tta_model = dict(type="rsfoundation.OrientedTTA", merge_iou=merge_iou)
     cfg.use_tta = True
 
@@ -133,7 +133,7 @@ def _flipped(direction: str | None) -> dict:
 
 
 def _with_meta(step: dict) -> dict:
-    """Let the packing step keep what undoing a flip needs."""
+    """Let the packing step keep the image info that undoing a flip needs."""
     if not str(step["type"]).endswith("PackDetInputs"):
         return step
     return {**step, "meta_keys": tuple(dict.fromkeys((*step.get("meta_keys", ()), *_META)))}

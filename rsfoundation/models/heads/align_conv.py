@@ -13,7 +13,7 @@ from rsfoundation.registry import MODELS
 class PerLevelAlignConv(BaseModule):
     """``mmrotate.AlignConv`` as mmrotate 0.x has it: weights ``ac.<level>.deform_conv`` per level.
 
-    mmrotate 1.x shares one set among all levels, so weights of 0.x have no place there.
+    mmrotate 1.x shares one set among all levels, so weights of 0.x cannot be loaded there.
 
     Args:
         feat_channels: Channels of every level, in and out.
@@ -31,7 +31,7 @@ class PerLevelAlignConv(BaseModule):
         )
 
     def forward(self, maps: Sequence[Tensor], boxes: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Sample each map where the boxes found so far lie.
+        """Sample each map at the positions of the boxes found so far.
 
         Args:
             maps: ``(N, C, H, W)`` per level.

@@ -1,4 +1,4 @@
-"""The decode head of BIT, the bi-temporal image transformer (arXiv 2103.00208), in Open-CD's form."""
+"""The decode head of BIT, the bi-temporal image transformer (arXiv 2103.00208), with Open-CD's names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,12 @@ class CrossAttention(BaseModule):
         self.fc_out = nn.Sequential(nn.Linear(embed_dims, channels), nn.Dropout(drop_rate))
 
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
-        """Attend from ``x`` ``(B, N, C)`` to ``reference`` ``(B, L, C)``."""
+        """Attend from ``x`` ``(B, N, C)`` to ``reference`` ``(B, L, C)``.
+
+        Args:
+            x: ``(B, N, C)``.
+            reference: ``(B, L, C)``.
+        """
         query = self._heads(self.to_q(x))
         key, value = self._heads(self.to_k(reference)), self._heads(self.to_v(reference))
         attended = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
@@ -86,7 +91,15 @@ class EncoderBlock(_Block):
 
 
 class DecoderBlock(_Block):
-    """Attention of pixels to tokens; tokens have a norm of their own."""
+    """Attention of pixels to tokens; tokens have a norm of their own.
+
+    Args:
+        channels: Width of pixels and tokens.
+        embed_dims: Inner width of attention and feed-forward.
+        num_heads: Heads.
+        drop_rate: Dropout.
+        norm_cfg: Norm of pixels and tokens.
+    """
 
     def __init__(
         self, channels: int, embed_dims: int, num_heads: int, drop_rate: float, norm_cfg: dict
@@ -95,16 +108,21 @@ class DecoderBlock(_Block):
         self.norm1_ = build_norm_layer(norm_cfg, channels)[1]
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Transform pixels ``(B, N, C)`` by tokens ``(B, L, C)``."""
+        """Transform pixels ``(B, N, C)`` by tokens ``(B, L, C)``.
+
+        Args:
+            x: Pixels ``(B, N, C)``.
+            tokens: ``(B, L, C)``.
+        """
         return self.feed(x + self.attn(self.norm1(x), self.norm1_(tokens)))
 
 
 @MODELS.register_module()
 class BITHead(BaseDecodeHead):
-    """A few tokens per date exchange what they saw; pixels are compared after attending to them.
+    """A few tokens per date attend to each other, pixels attend to the tokens, then dates are compared.
 
     Args:
-        in_channels: Channels of one date; the input holds both side by side.
+        in_channels: Channels of one date; the input holds both, concatenated.
         channels: Width of pixels and tokens.
         embed_dims: Inner width of attention and feed-forward.
         enc_depth: Blocks among the tokens.

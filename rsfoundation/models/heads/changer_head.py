@@ -46,7 +46,7 @@ class Changer(BaseDecodeHead):
     Args:
         interpolate_mode: How levels are brought to the size of the first.
         **kwargs: As for mmseg's ``BaseDecodeHead``; ``in_channels`` are those of one date, while the
-            inputs hold both dates side by side.
+            inputs hold both dates, concatenated.
     """
 
     def __init__(self, interpolate_mode: str = "bilinear", **kwargs: Any) -> None:

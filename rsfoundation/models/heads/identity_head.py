@@ -43,7 +43,12 @@ class DSIdentityHead(IdentityHead):
         super().__init__(input_transform="multiple_select", **kwargs)
 
     def loss_by_feat(self, seg_logits: Sequence[Tensor], batch_data_samples: list) -> dict[str, Tensor]:
-        """Return the losses of every selected map, named ``aux_{i}_<loss>``."""
+        """Return the losses of every selected map, named ``aux_{i}_<loss>``.
+
+        Args:
+            seg_logits: One map of logits per selected level.
+            batch_data_samples: Samples with labels.
+        """
         return {
             f"aux_{index}_{name}": value
             for index, logits in enumerate(seg_logits)

@@ -12,14 +12,21 @@ from rsfoundation.registry import MODELS
 
 
 class SinglePrecisionPooling:
-    """Goes before an extractor of mmdet or mmrotate: those turn regions into the number format of the maps.
+    """Mixin before an extractor of mmdet or mmrotate: those convert regions to the dtype of the maps.
 
     In bfloat16 that moves a region by up to 2 pixels at 1000, in float16 by a quarter. Pooling itself
     computes in float32 anyway.
     """
 
     def forward(self, feats: Sequence[Tensor], rois: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Pool as the extractor does; the result has the number format of the maps."""
+        """Pool as the extractor does; the result has the dtype of the maps.
+
+        Args:
+            feats: One map per level.
+            rois: Regions in image pixels, image index first.
+            *args: Of the extractor.
+            **kwargs: Of the extractor.
+        """
         kind = feats[0].dtype
         wide = torch.promote_types(kind, torch.float32)
         pooled = super().forward([maps.to(wide) for maps in feats], rois, *args, **kwargs)  # type: ignore[misc]
@@ -59,7 +66,7 @@ class EnlargingRoIExtractor(RotatedSingleRoIExtractor):
         Args:
             feats: One map per level.
             rois: In image pixels.
-            roi_scale_factor: Factors on height and width beside the margin, as upstream.
+            roi_scale_factor: Factors on height and width in addition to the margin, as upstream.
         """
         more_height, more_width = roi_scale_factor or (1.0, 1.0)
         width, height = self.enlarge

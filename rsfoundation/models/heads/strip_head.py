@@ -23,7 +23,7 @@ class StripHead(ConvFCBBoxHead):
         **kwargs: Those of ``mmdet.BBoxHead``. One box for all classes (``reg_class_agnostic``).
 
     Raises:
-        ConfigError: ``reg_class_agnostic`` is not set, or the coder has other than five numbers.
+        ConfigError: ``reg_class_agnostic`` is not set, or the coder does not encode five numbers.
     """
 
     def __init__(self, fc_out_channels: int = 1024, **kwargs: Any) -> None:

@@ -54,11 +54,22 @@ class FeatureFusionNeck(BaseModule):
 
     @staticmethod
     def fusion(x1: Tensor, x2: Tensor, policy: str) -> Tensor:
-        """Fuse one level of both dates."""
+        """Fuse one level of both dates.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+            policy: Name of the policy.
+        """
         return _POLICIES[policy](x1, x2)
 
     def forward(self, x1: Sequence[Tensor], x2: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Fuse the pyramids ``x1`` (first date) and ``x2``."""
+        """Fuse the pyramids ``x1`` (first date) and ``x2``.
+
+        Args:
+            x1: Maps of the first date, one per level.
+            x2: Maps of the second date.
+        """
         return tuple(self.fusion(x1[index], x2[index], self.policy) for index in self.out_indices)
 
 
@@ -84,7 +95,13 @@ class FDAF(BaseModule):
     def forward(
         self, x1: Tensor, x2: Tensor, fusion_policy: str | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the two differences, or their fusion by a policy of :class:`FeatureFusionNeck`."""
+        """Return the two differences, or their fusion by a policy of :class:`FeatureFusionNeck`.
+
+        Args:
+            x1: First date, ``(B, C, H, W)``.
+            x2: Second date, likewise.
+            fusion_policy: Name of a policy, or None for both differences.
+        """
         flow1, flow2 = self.flow_make(torch.cat([x1, x2], dim=1)).chunk(2, dim=1)
         difference1 = self.warp(x1, flow1) - x2
         difference2 = self.warp(x2, flow2) - x1
@@ -96,8 +113,12 @@ class FDAF(BaseModule):
     def warp(x: Tensor, flow: Tensor) -> Tensor:
         """Sample ``x`` ``(B, C, H, W)`` where ``flow`` ``(B, 2, H, W)`` points, zero outside.
 
-        The flow is (right, down) in units of half the map, divided by its size: the published form,
-        which is about half a pixel per unit.
+        The flow is (right, down) in units of half the map, divided by its size, as published:
+        about half a pixel per unit.
+
+        Args:
+            x: Map to sample.
+            flow: Where to sample it.
         """
         height, width = x.shape[2:]
         rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)

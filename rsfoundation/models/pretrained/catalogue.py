@@ -1,4 +1,4 @@
-"""Published backbone weights as data: where they lie, what they were trained on, under which licence."""
+"""Published backbone weights as data: link, training data, licence, metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Weights:
         sha256: SHA-256 of the file in hex, or as many leading digits as are published; empty if unknown.
         licence: Licence of the weights, which is not that of this package.
         trained_on: Data set and schedule.
-        metrics: Reported figures, by name.
+        metrics: Reported metrics, by name.
     """
 
     name: str

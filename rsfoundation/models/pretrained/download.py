@@ -96,7 +96,7 @@ def download(url: str, target: Path, sha256: str = "") -> Path:
 
     Args:
         url: Where from.
-        target: Where to; the unfinished file beside it ends in ``.part``.
+        target: Where to; the unfinished file next to it ends in ``.part``.
         sha256: Known leading digits of its SHA-256.
 
     Returns:

@@ -106,7 +106,7 @@ class LoadReport:
     """What became of a checkpoint's entries.
 
     Attributes:
-        loaded: Names taken as they were.
+        loaded: Names taken unchanged.
         resized: Names taken after resizing a position table or spreading an RGB stem over bands.
         skipped: Names in the file that the model has not, or has in another shape.
         missing: Names in the model that the file has not; they keep their initial values.

@@ -46,7 +46,12 @@ class DualInputSegDataPreProcessor(SegDataPreProcessor):
             self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Return ``inputs`` ``(B, 2C, H, W)`` and the data samples, on the model's device."""
+        """Return ``inputs`` ``(B, 2C, H, W)`` and the data samples, on the model's device.
+
+        Args:
+            data: ``inputs``, a list of pairs ``(2C, H, W)``, and ``data_samples``.
+            training: Whether labels are padded too.
+        """
         if self._channel_conversion:
             data = {**data, "inputs": [_swap_colours(pair) for pair in data["inputs"]]}
         packed = super().forward(data, training)

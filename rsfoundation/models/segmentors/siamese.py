@@ -1,7 +1,7 @@
 """Segmentors of pairs, under Open-CD's names.
 
-Losses, whole and sliding-window inference and post-processing are mmseg's ``EncoderDecoder``; what
-differs is how features come out of a pair.
+Losses, whole and sliding-window inference and post-processing are mmseg's ``EncoderDecoder``; only the
+extraction of features from a pair differs.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def test_share_one_swaps_all():
 
 @pytest.mark.parametrize("share", [0, -0.5, 2])
 def test_impossible_shares_are_refused(share):
-    with pytest.raises(ConfigError, match="makes no sense"):
+    with pytest.raises(ConfigError, match="expected 0 < p <= 1"):
         SpatialExchange(share)
 
 
