@@ -1,0 +1,294 @@
+"""How image files become the arrays that a model takes: bands, value range, colour order.
+
+One :class:`ImageLoading` serves training, test and prediction, so that all see the same numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsfoundation.core.errors import ConfigError, DataError
+from rsfoundation.core.task import Window
+from rsfoundation.io.rasters import DECODE_LIMIT, RasterReader, Size
+
+Bands = tuple[int | str, ...]
+ALL_BANDS = "all"
+_SHIFTS = {"uint8": 0, "uint16": 8, "int16": 7}  # from the whole range of a type to 8 bit
+_SAMPLES, _SAMPLE_SIDE = 5, 256  # windows per side, and their size, that a value range is found from
+_WARNED: set[str] = set()  # what this process has warned of
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """The values that become 0 and 255; others are clipped.
+
+    Attributes:
+        low: What becomes 0: one value, or one per band.
+        high: What becomes 255: likewise.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, value: object, where: str = "pixel_range") -> PixelRange:
+        """Read ``(low, high)``, a list of such pairs (one per band), or the text ``low,high``.
+
+        Args:
+            value: What a config or an option says.
+            where: Its place, for the error.
+
+        Raises:
+            ConfigError: It is none of these, or a high value is not above its low one.
+        """
+        try:
+            parts: Any = value.split(",") if isinstance(value, str) else value
+            pairs = [parts] if len(parts) == 2 and not isinstance(parts[0], Sequence | tuple) else parts
+            pairs = [parts] if isinstance(value, str) else pairs
+            low, high = zip(*((float(first), float(last)) for first, last in pairs), strict=True)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the value range {value!r} is neither (low, high) nor a list of such pairs, one per band",
+                where=where,
+                fix="pixel_range=(0, 2047)",
+            ) from error
+        if not all(a < b for a, b in zip(low, high, strict=True)):
+            raise ConfigError(
+                f"the value range {value!r} does not rise from low to high", where=where, fix="exchange them"
+            )
+        return cls(low, high)
+
+    def apply(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Return ``(H, W, C)`` on the 0..255 scale, clipped and not rounded; NaN becomes 0.
+
+        Raises:
+            ConfigError: There is one range per band, for another number of bands.
+        """
+        if len(self.low) not in (1, pixels.shape[2]):
+            raise ConfigError(
+                f"pixel_range has {len(self.low)} pairs, and {pixels.shape[2]} bands are read",
+                where="pixel_range",
+                fix="give one pair for all bands, or one per band",
+            )
+        low, high = (np.asarray(values, dtype=np.float32) for values in (self.low, self.high))
+        scaled = (pixels.astype(np.float32) - low) * (np.float32(255) / (high - low))
+        return np.nan_to_num(np.clip(scaled, 0, 255, out=scaled), copy=False)
+
+
+@dataclass(frozen=True)
+class ImageLoading:
+    """How image files become arrays; equal in training, test and prediction of one config.
+
+    Arrays are ``(H, W, C)`` on the 0..255 scale: ``uint8``, or ``float32`` if asked for. Three bands come in
+    the order blue, green, red that mm pipelines expect (their preprocessors turn it); any other number of
+    bands comes in the order chosen.
+
+    16-bit values without a range are cut to their upper byte, with a warning that names the values found.
+
+    Attributes:
+        bands: The bands, by number from 1 or by name; three are red, green, blue. ``None``: the first three,
+            or the first band three times where the file has fewer. ``'all'``: all but an alpha band.
+        pixel_range: Which values become 0 and 255.
+        to_float32: Return ``float32``, not rounded where a range is applied.
+    """
+
+    bands: Bands | str | None = None
+    pixel_range: PixelRange | None = None
+    to_float32: bool = False
+
+    def open(self, path: str | Path, *, decode_limit: int | None = DECODE_LIMIT) -> LoadedImage:
+        """Open an image.
+
+        Args:
+            path: The file.
+            decode_limit: As for :class:`RasterReader`.
+
+        Raises:
+            DataError: The file is missing or no image, lacks a band, or has values that need a range.
+        """
+        return LoadedImage(self, path, decode_limit)
+
+    def read(self, path: str | Path) -> NDArray[Any]:
+        """Return a whole image ``(H, W, C)``.
+
+        Raises:
+            DataError: As for :meth:`open`, or the pixels are broken.
+        """
+        with self.open(path, decode_limit=None) as image:
+            return image.read()
+
+    def convert(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Turn pixels in their own dtype into what the model takes.
+
+        Args:
+            pixels: ``(H, W, C)`` in the order of the bands read.
+
+        Returns:
+            ``(H, W, C)``, contiguous.
+        """
+        if self.pixel_range is not None:
+            pixels = self.pixel_range.apply(pixels)
+            if not self.to_float32:
+                pixels = np.rint(pixels).astype(np.uint8)
+        elif pixels.dtype != np.uint8:
+            pixels = (np.maximum(pixels, 0) >> _SHIFTS[pixels.dtype.name]).astype(np.uint8)
+        if self.to_float32:
+            pixels = pixels.astype(np.float32, copy=False)
+        if pixels.shape[2] == 1 and self.bands is None:
+            return np.repeat(pixels, 3, axis=2)
+        if pixels.shape[2] == 3:
+            return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR))
+        return np.ascontiguousarray(pixels)
+
+
+class LoadedImage:
+    """An open image whose windows come as the model takes them. Any thread may read; it pickles.
+
+    Args:
+        loading: What is done to the pixels.
+        path: The file.
+        decode_limit: As for :class:`RasterReader`.
+
+    Attributes:
+        reader: The raster: its size, georeference and pixels in their own dtype.
+
+    Raises:
+        DataError: As for :meth:`ImageLoading.open`.
+    """
+
+    def __init__(self, loading: ImageLoading, path: str | Path, decode_limit: int | None = None) -> None:
+        self.loading, self._decode_limit = loading, decode_limit
+        chosen = None if loading.bands == ALL_BANDS else loading.bands
+        self.reader = RasterReader(path, chosen, decode_limit=decode_limit)
+        if chosen is None and loading.bands is None:
+            data = self.reader.bands
+            _warn_of_unused_bands(self.reader)
+            self.reader.bands = data[:3] if len(data) >= 3 else data[:1]
+        self._check_values()
+
+    def _check_values(self) -> None:
+        reader = self.reader
+        if reader.palette is not None:
+            raise DataError(
+                "pixels are palette indices, not colours",
+                where=reader.path,
+                fix="write its colours: gdal_translate -expand rgb IN.tif OUT.tif",
+            )
+        if self.loading.pixel_range is not None or reader.dtype == np.uint8:
+            return
+        if reader.dtype.name not in _SHIFTS:
+            low, high = found_range(reader)
+            raise DataError(
+                f"pixels are {reader.dtype} from {low:g} to {high:g}; expected 8 or 16 bit, or a value range",
+                where=reader.path,
+                fix=_range_fix(low, high),
+            )
+        if _first_time(reader.dtype.name):
+            low, high = found_range(reader)
+            divisor = 1 << _SHIFTS[reader.dtype.name]
+            _warn(
+                f"pixels of {reader.path} are {reader.dtype} from {low:g} to {high:g}, and no value range is "
+                f"declared: they are divided by {divisor}, which leaves {int(high) // divisor + 1} levels; "
+                f"{_range_fix(low, high)}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.reader.width
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.reader.height
+
+    def read(self, window: Window | None = None, *, out_size: Size | None = None) -> NDArray[Any]:
+        """Read a window as the model takes it.
+
+        Args:
+            window: In pixels; ``None`` is the whole image. What reaches beyond it is left out.
+            out_size: Width and height to resample to.
+
+        Returns:
+            ``(H, W, C)``; see :class:`ImageLoading`.
+
+        Raises:
+            DataError: The pixels are broken, or a plain image does not fit into memory.
+            ValueError: No part of the window lies in the image.
+        """
+        return self.loading.convert(self.reader.read(window, out_size=out_size))
+
+    def close(self) -> None:
+        """Close the file. A later read opens it again."""
+        self.reader.close()
+
+    def __enter__(self) -> LoadedImage:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple:
+        return LoadedImage, (self.loading, self.reader.path, self._decode_limit)
+
+
+def found_range(reader: RasterReader) -> tuple[float, float]:
+    """Return the least and the largest valid value in windows spread over a raster; (0, 0) without any."""
+    low, high = np.inf, -np.inf
+    width, height = min(reader.width, _SAMPLE_SIDE), min(reader.height, _SAMPLE_SIDE)
+    lefts, tops = (
+        np.unique(np.linspace(0, end, _SAMPLES, dtype=int)).tolist()
+        for end in (reader.width - width, reader.height - height)
+    )
+    for window in (Window(left, top, width, height) for top in tops for left in lefts):
+        values = reader.read(window)[reader.valid_mask(window)]
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
+
+
+def _range_fix(low: float, high: float) -> str:
+    return (
+        f"set the range that all images share: image_loading=dict(pixel_range=({low:g}, {high:g})) in the "
+        f"config, or --pixel-range {low:g},{high:g}"
+    )
+
+
+def _warn_of_unused_bands(reader: RasterReader) -> None:
+    count = len(reader.bands)
+    if count not in (1, 3) and _first_time(f"{count} bands"):
+        taken = "bands 1, 2 and 3 are read" if count > 3 else "band 1 is read"
+        _warn(
+            f"{reader.path} has {count} bands: {taken} as {'red, green, blue' if count > 3 else 'grey'}; "
+            "choose by number or name: image_loading=dict(bands=(1, 2, 3)) in the config, or --bands 1,2,3"
+        )
+
+
+def _first_time(what: str) -> bool:
+    """Say whether this process has not warned of something yet; of data loaders the first worker warns."""
+    torch = sys.modules.get("torch")
+    worker = torch.utils.data.get_worker_info() if torch is not None else None
+    if what in _WARNED or (worker is not None and worker.id):
+        return False
+    _WARNED.add(what)
+    return True
+
+
+def _warn(message: str) -> None:
+    from mmengine.logging import MMLogger  # imports torch
+
+    MMLogger.get_current_instance().warning(message)

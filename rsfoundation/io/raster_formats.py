@@ -1,0 +1,312 @@
+"""What every kind of raster file offers, and rasters that GDAL opens.
+
+:class:`rsfoundation.io.rasters.RasterReader` chooses among :class:`RasterioFormat`,
+:class:`~rsfoundation.io.tiff.TiffFormat` and :class:`~rsfoundation.io.plain_images.PlainImage`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rsfoundation.core.errors import DataError
+from rsfoundation.core.reports import SKIPPING
+from rsfoundation.core.task import Window
+from rsfoundation.io.georeference import Affine, GeoReference, pixel_size_in_metres
+
+Size = tuple[int, int]  # width and height
+Palette = tuple[tuple[int, int, int], ...]
+INSTALL_RASTERIO = "install rasterio, which reads it by windows: pip install 'rsfoundation[geo]'"
+COLOUR_NAMES = ("red", "green", "blue", "alpha", "nir", "gray")  # colours that name a band
+_GDAL_CACHE_MB = "128"  # GDAL's default is 5 % of the machine's memory, in every worker
+
+
+class RasterFormat(ABC):
+    """An open raster. Bands count from 1, as in GDAL; any thread may read.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        count: Bands in the file, an alpha band included.
+        dtype: Of the pixels, in native byte order.
+        band_names: One per band: its description, else its colour, else an empty text.
+        nodata: The value that marks missing pixels.
+        alpha: The band that holds transparency.
+        palette: RGB colour of each index, where the one band holds indices.
+        windowed: Whether a window is read without decoding the rest of the file.
+    """
+
+    width: int
+    height: int
+    count: int
+    dtype: np.dtype
+    band_names: tuple[str, ...]
+    nodata: float | None = None
+    alpha: int | None = None
+    palette: Palette | None = None
+    windowed: bool = True
+
+    @abstractmethod
+    def read(self, bands: Sequence[int], window: Window, out_size: Size | None) -> NDArray[Any]:
+        """Return bands of a window inside the raster, ``(h, w, len(bands))``.
+
+        Args:
+            bands: Numbers from 1.
+            window: Inside the raster.
+            out_size: Width and height to resample to.
+
+        Raises:
+            DataError: The pixels are broken.
+        """
+
+    def read_mask(self, window: Window) -> NDArray[np.bool_] | None:
+        """Return the file's own mask of valid pixels ``(h, w)``; an alpha band is none. ``None`` without."""
+        return None
+
+    @abstractmethod
+    def georeference(self) -> GeoReference:
+        """Read the georeference."""
+
+    def held_bytes(self) -> int:
+        """Return the size of the decoded pixels that are kept while the file is open."""
+        return 0
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+
+def rasterio_module() -> ModuleType | None:
+    """Return rasterio, or ``None`` where it is not installed."""
+    os.environ.setdefault("GDAL_CACHEMAX", _GDAL_CACHE_MB)
+    try:
+        import rasterio
+    except ImportError:
+        return None
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    return rasterio
+
+
+class RasterioFormat(RasterFormat):
+    """A raster that GDAL opens.
+
+    Handles of GDAL serve one thread at a time: reads at the same time have one each.
+
+    Args:
+        path: The file.
+        rasterio: The module.
+
+    Raises:
+        DataError: GDAL does not open the file, or it holds several rasters.
+    """
+
+    def __init__(self, path: Path, rasterio: ModuleType) -> None:
+        self._path, self._rasterio = path, rasterio
+        self._idle: list[Any] = []
+        self._lock = Lock()
+        with self._handle() as raster:
+            if not raster.count:
+                raise DataError(
+                    f"the file holds {len(raster.subdatasets)} rasters and none of its own; expected one",
+                    where=path,
+                    fix="convert the one to use: gdal_translate SUBDATASET out.tif",
+                )
+            self._describe(raster)
+
+    def _describe(self, raster: Any) -> None:
+        self.width, self.height, self.count = int(raster.width), int(raster.height), int(raster.count)
+        self.dtype = np.result_type(*(np.dtype(name) for name in raster.dtypes))
+        colours = [colour.name for colour in raster.colorinterp]
+        self.alpha = colours.index("alpha") + 1 if "alpha" in colours else None
+        self.band_names = tuple(
+            description or (colour if colour in COLOUR_NAMES else "")
+            for description, colour in zip(raster.descriptions, colours, strict=True)
+        )
+        self.nodata = next((value for value in raster.nodatavals if value is not None), None)
+        if colours[0] == "palette":
+            table = raster.colormap(1)
+            self.palette = tuple(table.get(index, (0, 0, 0))[:3] for index in range(max(table) + 1))
+        kinds, flags = self._rasterio.enums.MaskFlags, raster.mask_flag_enums[0]
+        self._has_mask = kinds.per_dataset in flags and kinds.alpha not in flags
+
+    def read(self, bands: Sequence[int], window: Window, out_size: Size | None) -> NDArray[Any]:
+        """See :class:`RasterFormat`."""
+        options: dict[str, Any] = {"indexes": list(bands)}
+        if out_size is not None:
+            smaller = out_size[0] < window.width or out_size[1] < window.height
+            known = self._rasterio.enums.Resampling
+            options["resampling"] = known.average if smaller else known.bilinear
+            options["out_shape"] = (len(bands), out_size[1], out_size[0])
+        found = self._read("read", window, options).astype(self.dtype, copy=False)
+        return np.ascontiguousarray(np.moveaxis(found, 0, 2))
+
+    def read_mask(self, window: Window) -> NDArray[np.bool_] | None:
+        """See :class:`RasterFormat`."""
+        return self._read("read_masks", window, {"indexes": 1}) > 0 if self._has_mask else None
+
+    def _read(self, method: str, window: Window, options: dict[str, Any]) -> NDArray[Any]:
+        part = self._rasterio.windows.Window(window.left, window.top, window.width, window.height)
+        try:
+            with self._handle() as raster:
+                return getattr(raster, method)(window=part, **options)
+        except self._rasterio.errors.RasterioError as error:
+            raise not_decoded(self._path, window, error.__cause__ or error) from error
+
+    @contextmanager
+    def _handle(self) -> Iterator[Any]:
+        """Lend a handle that no other thread uses."""
+        with self._lock:
+            handle = self._idle.pop() if self._idle else None
+        if handle is None:
+            try:
+                handle = self._rasterio.open(self._path)
+            except self._rasterio.errors.RasterioError as error:
+                raise no_image(self._path) from error
+        try:
+            yield handle
+        finally:
+            with self._lock:
+                self._idle.append(handle)
+
+    def georeference(self) -> GeoReference:
+        """See :class:`RasterFormat`."""
+        with self._handle() as raster:
+            return _georeference_of(raster)
+
+    def close(self) -> None:
+        """See :class:`RasterFormat`."""
+        with self._lock:
+            for handle in self._idle:
+                handle.close()
+            self._idle.clear()
+
+
+def _georeference_of(raster: Any) -> GeoReference:
+    """Return the georeference of an open rasterio data set."""
+    points, points_crs = raster.gcps
+    crs = raster.crs or points_crs
+    a, b, c, d, e, f = tuple(raster.transform)[:6]
+    transform: Affine | None = None if raster.transform.is_identity else (a, b, c, d, e, f)
+    name, distance = None, None
+    if crs:
+        code = crs.to_epsg()
+        name = f"EPSG:{code}" if code else crs.to_wkt()
+    if crs and transform is not None:
+        metres = crs.linear_units_factor[1] if crs.is_projected else None
+        distance = pixel_size_in_metres(
+            transform, (raster.width, raster.height), metres_per_unit=metres, degrees=crs.is_geographic
+        )
+    return GeoReference(name, transform, distance, len(points), raster.rpcs is not None)
+
+
+def world_file(path: Path) -> GeoReference:
+    """Return the transform of the world file next to an image (``.pgw``, ``.pngw``, ``.wld``).
+
+    A world file gives the centre of the first pixel, and names no CRS; without one there is no transform.
+    """
+    suffix = path.suffix
+    short = f"{suffix[:2]}{suffix[-1]}w" if len(suffix) > 2 else f"{suffix}w"
+    for file in (path.with_suffix(short), path.with_suffix(f"{suffix}w"), path.with_suffix(".wld")):
+        with suppress(OSError, ValueError):
+            a, d, b, e, x, y = (float(line) for line in file.read_text().split()[:6])
+            return GeoReference(transform=(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2))
+    return GeoReference()
+
+
+def window_of(
+    pixels: NDArray[Any], bands: Sequence[int], window: Window, out_size: Size | None
+) -> NDArray[Any]:
+    """Return bands of a window of decoded pixels, as :meth:`RasterFormat.read` does.
+
+    Args:
+        pixels: ``(height, width, count)``.
+        bands: Numbers from 1.
+        window: Inside the raster.
+        out_size: Width and height to resample to.
+    """
+    rows = slice(window.top, window.top + window.height)
+    part = pixels[rows, window.left : window.left + window.width]
+    chosen = np.ascontiguousarray(part[..., [band - 1 for band in bands]])
+    return chosen if out_size is None else resized(chosen, out_size)
+
+
+def resized(pixels: NDArray[Any], out_size: Size, nearest: bool = False) -> NDArray[Any]:
+    """Resample ``(h, w, c)``: averages of areas where it gets smaller, bilinear where it gets larger.
+
+    Args:
+        pixels: Of any dtype.
+        out_size: Width and height.
+        nearest: Take the nearest pixel instead.
+    """
+    smaller = out_size[0] < pixels.shape[1] or out_size[1] < pixels.shape[0]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    how = cv2.INTER_NEAREST if nearest else how
+    exact = pixels.dtype in (np.uint8, np.uint16, np.int16, np.float32, np.float64)
+    work = pixels if exact else pixels.astype(np.float64)
+    planes = [cv2.resize(work[..., band], out_size, interpolation=how) for band in range(work.shape[2])]
+    out = np.stack(planes, axis=-1)
+    return out if exact else np.rint(out).astype(pixels.dtype)
+
+
+def require_memory(path: Path, size: Size, needed: int) -> None:
+    """Refuse to decode an image that does not fit into the memory that is free.
+
+    Args:
+        path: The image.
+        size: Width and height in pixels.
+        needed: Bytes of its decoded pixels.
+
+    Raises:
+        DataError: It does not fit.
+    """
+    free = _free_memory()
+    if free is not None and 2 * needed > free:  # decoders hold the pixels twice for a moment
+        raise DataError(
+            f"the image is {size[0]} x {size[1]} pixels, {needed / 1e9:.1f} GB decoded, and "
+            f"{free / 1e9:.1f} GB of memory are free",
+            where=path,
+            fix=f"{INSTALL_RASTERIO}; or convert it to a tiled TIFF or cut it into tiles",
+        )
+
+
+def _free_memory() -> int | None:
+    """Return bytes of memory that this process can still take, within its control group where it has one."""
+    limits = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(limits, default=None)
+
+
+def no_image(path: Path) -> DataError:
+    """Describe a file that no decoder takes."""
+    if not path.is_file():
+        return DataError("the image cannot be read: there is no such file", where=path)
+    return DataError(
+        f"no readable image: it cannot be decoded ({path.stat().st_size} bytes)",
+        where=path,
+        fix=f"replace the file, convert it to PNG or GeoTIFF, or leave such images out with {SKIPPING}",
+    )
+
+
+def not_decoded(path: Path, window: Window, cause: object) -> DataError:
+    """Describe a window whose pixels are broken."""
+    return DataError(
+        f"no readable image: {window} cannot be decoded ({path.stat().st_size} bytes): {cause}",
+        where=path,
+        fix=f"replace the file, or leave such images out with {SKIPPING}",
+    )
