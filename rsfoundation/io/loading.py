@@ -5,7 +5,9 @@ One :class:`ImageLoading` serves training, test and prediction, so that all see 
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from rsfoundation.io.rasters import DECODE_LIMIT, RasterReader, Size
 
 Bands = tuple[int | str, ...]
 ALL_BANDS = "all"
+PADDING = (104, 116, 124)  # BGR; the value of DOTA's and mmrotate's tools
+_MOST_OPEN = 64  # files, far below what systems allow a process
 _SHIFTS = {"uint8": 0, "uint16": 8, "int16": 7}  # from the whole range of a type to 8 bit
 _SAMPLES, _SAMPLE_SIDE = 5, 256  # windows per side, and their size, that a value range is found from
 _WARNED: set[str] = set()  # what this process has warned of
@@ -244,6 +248,61 @@ class LoadedImage:
 
     def __reduce__(self) -> tuple:
         return LoadedImage, (self.loading, self.reader.path, self._decode_limit)
+
+
+def read_window(image: LoadedImage, x: int, y: int, side: int) -> NDArray[Any]:
+    """Return a square window ``(side, side, C)``; what lies beyond the image is padded.
+
+    Args:
+        image: An open image.
+        x: Column of the window's first pixel.
+        y: Row of its first pixel.
+        side: Of the window, in pixels.
+    """
+    part = image.read(Window(x, y, side, side))
+    if part.shape[:2] == (side, side):
+        return part
+    patch = np.empty((side, side, part.shape[2]), dtype=part.dtype)
+    patch[...] = PADDING if part.shape[2] == len(PADDING) else 0
+    patch[: part.shape[0], : part.shape[1]] = part
+    return patch
+
+
+class OpenImages:
+    """Images kept open between windows, the latest used first, within a limit of memory.
+
+    Every process has its own: nothing is kept across a fork, and pickling leaves an empty one.
+
+    Args:
+        megabytes: Decoded pixels kept; the image in use is kept whatever its size.
+        loading: How the images are loaded.
+    """
+
+    def __init__(self, megabytes: float, loading: ImageLoading = ImageLoading()) -> None:
+        self.megabytes, self.loading = megabytes, loading
+        self._kept: OrderedDict[str, LoadedImage] = OrderedDict()
+        self._process = os.getpid()
+
+    def __reduce__(self) -> tuple:
+        return OpenImages, (self.megabytes, self.loading)
+
+    def open(self, path: str) -> LoadedImage:
+        """Return an open image, opening it if need be.
+
+        Raises:
+            DataError: As for :meth:`ImageLoading.open`.
+        """
+        if self._process != os.getpid():
+            self._kept, self._process = OrderedDict(), os.getpid()
+        if path not in self._kept:
+            self._kept[path] = self.loading.open(path, decode_limit=None)
+        self._kept.move_to_end(path)
+        while len(self._kept) > 1 and (
+            sum(image.reader.held for image in self._kept.values()) > self.megabytes * 2**20
+            or len(self._kept) > _MOST_OPEN
+        ):
+            self._kept.popitem(last=False)
+        return self._kept[path]
 
 
 def found_range(reader: RasterReader) -> tuple[float, float]:

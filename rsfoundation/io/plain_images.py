@@ -36,8 +36,8 @@ _NO_IMAGE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, Valu
 class PlainImage(RasterFormat):
     """An image that OpenCV or Pillow decodes whole, at the first read, and keeps while it is open.
 
-    Bands are red, green and blue (palettes are expanded), or grey; alpha comes last. The orientation that a
-    camera wrote into exif is applied.
+    Bands are red, green and blue (palettes are expanded), or grey; alpha comes last. A JPEG is turned as the
+    camera's exif orientation says.
 
     Args:
         path: The file.
@@ -53,7 +53,9 @@ class PlainImage(RasterFormat):
         self._pixels: NDArray[Any] | None = None
         try:
             with _open_header(path) as header:
-                self._orientation = int(header.getexif().get(_ORIENTATION_TAG, 1))
+                self._orientation = 1
+                if isinstance(header, JpegImageFile):  # reading it from other formats may decode them
+                    self._orientation = int(header.getexif().get(_ORIENTATION_TAG, 1))
                 self.width, self.height = header.size
                 self._alpha = header.mode in ("LA", "RGBA", "PA", "La", "RGBa")
                 self._grey = header.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
@@ -68,8 +70,8 @@ class PlainImage(RasterFormat):
         self.band_names = (("gray",) if self._grey else ("red", "green", "blue")) + ("alpha",) * self._alpha
 
     def held_bytes(self) -> int:
-        """See :class:`RasterFormat`."""
-        return 0 if self._pixels is None else self._pixels.nbytes
+        """See :class:`RasterFormat`; decoded or not yet."""
+        return self.decoded_bytes
 
     @property
     def decoded_bytes(self) -> int:

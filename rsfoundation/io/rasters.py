@@ -115,7 +115,7 @@ class RasterReader:
 
     @property
     def held(self) -> int:
-        """Bytes of decoded pixels that the reader keeps while it is open."""
+        """Bytes of decoded pixels that the reader keeps between reads while it is open."""
         return self._format.held_bytes()
 
     @property
@@ -259,6 +259,16 @@ class RasterReader:
             where=self.path,
             fix="choose bands by number or name: bands=(3, 2, 1)",
         )
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return width and height in pixels, from the head of the file.
+
+    Raises:
+        DataError: The file is missing or no image.
+    """
+    with RasterReader(path) as reader:
+        return reader.width, reader.height
 
 
 def _reader(path: Path, bands: tuple[int | str, ...] | None, decode_limit: int | None) -> RasterReader:

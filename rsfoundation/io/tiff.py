@@ -165,7 +165,7 @@ class TiffFormat(RasterFormat):
         needed = self.width * self.height * self.count
         if self.count not in (1, 3) or self.dtype != np.uint8:
             raise DataError(
-                f"{self.count} bands of {self.dtype} with {self._page.compression.name} compression cannot be read",
+                f"TIFF of {self.count} bands of {self.dtype} that only rasterio reads: {cause.what}",
                 where=self._path,
                 fix=INSTALL_RASTERIO,
             ) from cause

@@ -15,12 +15,14 @@ import numpy as np
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import SKIPPING, Policy
+from rsfoundation.core.task import Window
 from rsfoundation.datasets.oriented.annotations import LabelTable
 from rsfoundation.geometry.boxes import is_outside
 from rsfoundation.geometry.tiling import PatchName, TilingSettings
 from rsfoundation.geometry.windows import Placement, Tile, object_areas, place_objects, tiles_of
 from rsfoundation.io.dota import DotaLabel, DotaObject, write_dota_txt
-from rsfoundation.io.rasters import Pixels, image_size, open_pixels, read_window
+from rsfoundation.io.loading import ImageLoading, LoadedImage, read_window
+from rsfoundation.io.rasters import image_size
 from rsfoundation.prepare.sources import Source
 
 CUT_DIFFICULTY = 2
@@ -93,7 +95,7 @@ def tile_image(
     return plan.counts
 
 
-def _open(cut: TilingSettings, on_error: Policy, source: Source) -> tuple[Plan, Pixels] | None:
+def _open(cut: TilingSettings, on_error: Policy, source: Source) -> tuple[Plan, LoadedImage] | None:
     """Open an image and lay out its windows; under ``skip`` each is read once, so that none fails later.
 
     Returns:
@@ -104,11 +106,11 @@ def _open(cut: TilingSettings, on_error: Policy, source: Source) -> tuple[Plan, 
     """
     try:
         label = _read_label(source, on_error)
-        pixels = open_pixels(source.image)
+        pixels = ImageLoading().open(source.image, decode_limit=None)
         plan = _plan(cut, source, label, pixels.width, pixels.height)
         if on_error == "skip":
             for tile in plan.tiles:
-                pixels.read(tile.x, tile.y, tile.size)
+                pixels.read(Window(tile.x, tile.y, tile.size, tile.size))
     except DataError:
         if on_error == "fail":
             raise
@@ -152,7 +154,7 @@ def _read_label(source: Source, on_error: Policy) -> DotaLabel:
 
 
 def _save_patch(
-    folder: Path, pixels: Pixels, labelled: bool, name: str, tile: Tile, objects: Sequence[DotaObject]
+    folder: Path, pixels: LoadedImage, labelled: bool, name: str, tile: Tile, objects: Sequence[DotaObject]
 ) -> None:
     path = folder / "images" / f"{name}.png"
     if not cv2.imwrite(str(path), read_window(pixels, tile.x, tile.y, tile.size)):

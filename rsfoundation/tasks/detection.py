@@ -31,7 +31,7 @@ from rsfoundation.evaluation.submission.metric import DetectionSubmission
 from rsfoundation.geometry.boxes import quad_to_rbox
 from rsfoundation.inference.oriented import OrientedBoxes, WindowMerger, make_result, write_json, write_txt
 from rsfoundation.io.dota import find_label, read_dota_txt
-from rsfoundation.io.rasters import open_pixels, read_window
+from rsfoundation.io.loading import ImageLoading, read_window
 from rsfoundation.models.detectors.test_time_augmentation import use_tta
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import add_legend, draw_boxes, magnification, magnify, side_by_side
@@ -157,7 +157,7 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
         window = sample.metainfo.get("window")
         if window is None:
             return None
-        return read_window(open_pixels(Path(sample.metainfo["img_path"])), *window)[..., ::-1]
+        return read_window(ImageLoading().open(sample.metainfo["img_path"]), *window)[..., ::-1]
 
     def prepare_config(self, cfg: Any, request: RunRequest) -> None:
         """Load labels as the metric needs them; at test also submissions and test-time augmentation."""

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.io.rasters import open_pixels
+from rsfoundation.core.task import Window
+from rsfoundation.io.loading import ImageLoading
+
+
+def open_pixels(path):
+    return ImageLoading().open(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -20,7 +25,7 @@ def test_every_kind_of_image_gives_eight_bit_colour(tmp_path, suffix, shape, kin
     assert (pixels.width, pixels.height) == (50, 30)
     expected = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     for x, y, side in ((0, 0, 16), (40, 20, 16), (0, 0, 64)):
-        part = pixels.read(x, y, side)
+        part = pixels.read(Window(x, y, side, side))
         assert part.dtype == np.uint8
         other = expected[y : y + side, x : x + side]
         assert part.shape == other.shape
@@ -35,7 +40,8 @@ def test_several_bands_of_a_raster_and_other_numbers(tmp_path):
     options = dict(driver="GTiff", width=9, height=8)
     with rasterio.open(path, "w", count=5, dtype="uint8", **options) as raster:
         raster.write(bands)
-    assert np.array_equal(open_pixels(path).read(1, 2, 4), bands[2::-1, 2:6, 1:5].transpose(1, 2, 0))
+    part = open_pixels(path).read(Window(1, 2, 4, 4))
+    assert np.array_equal(part, bands[2::-1, 2:6, 1:5].transpose(1, 2, 0))
     with rasterio.open(path, "w", count=1, dtype="float32", **options) as raster:
         raster.write(bands[:1].astype(np.float32))
     with pytest.raises(DataError, match="float32"):

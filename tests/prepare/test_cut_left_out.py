@@ -96,12 +96,16 @@ def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_pat
         def __del__(self):
             Open.alive -= 1
 
-        def read(self, x, y, side):
-            if self.broken and (x, y) == (36, 16):
+        def read(self, window):
+            if self.broken and (window.left, window.top) == (36, 16):
                 raise DataError("no such window")
-            return np.zeros((side, side, 3), np.uint8)
+            return np.zeros((window.height, window.width, 3), np.uint8)
 
-    monkeypatch.setattr(patches, "open_pixels", Open)
+    class Loading:
+        def open(self, path, decode_limit):
+            return Open(path)
+
+    monkeypatch.setattr(patches, "ImageLoading", Loading)
     source = make_split(P1=SHIP, P2=SHIP, P3=SHIP)
     out = tmp_path / "out"
     report = cut_dota([source], out, cut=SMALL, virtual=virtual, on_error="skip", workers=4)

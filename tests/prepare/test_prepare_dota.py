@@ -12,7 +12,7 @@ from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.datasets.oriented.patch_index import read_index
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.dota import read_dota_txt
-from rsfoundation.io.rasters import PADDING
+from rsfoundation.io.loading import PADDING
 from rsfoundation.prepare.dota import cut_dota
 
 SMALL = TilingSettings(window=64, gap=16)

@@ -21,7 +21,8 @@ from rsfoundation.core.errors import ConfigError, DataError, check_choice, neare
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
 from rsfoundation.datasets.oriented.annotations import Entries, LabelTable, Scan, file_name
 from rsfoundation.geometry.boxes import in_order, is_outside
-from rsfoundation.io.rasters import image_size, read_image
+from rsfoundation.io.loading import ImageLoading
+from rsfoundation.io.rasters import image_size
 from rsfoundation.visualization import palette
 
 
@@ -332,7 +333,7 @@ def _sizes(scan: Scan) -> NDArray[np.float64]:
 
 def _is_whole(path: str) -> bool:
     try:
-        read_image(Path(path))
+        ImageLoading().read(path)
     except DataError:
         return False
     return True

@@ -6,7 +6,6 @@ the shifts of a version back, for comparison with detectors trained there.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import mmdet.datasets.transforms as mmdet_transforms
@@ -14,7 +13,7 @@ import mmrotate.datasets.transforms as mmrotate_transforms
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from rsfoundation.io.rasters import OpenImages, read_image, read_window
+from rsfoundation.io.loading import ImageLoading, OpenImages, read_window
 from rsfoundation.registry import TRANSFORMS
 
 
@@ -41,7 +40,7 @@ class LoadImageFromFile(BaseTransform):
         path, window = str(results["img_path"]), results.get("window")
         # a window is copied: what follows may write to the image
         image = (
-            read_image(Path(path))
+            ImageLoading().read(path)
             if window is None
             else read_window(self._open_images.open(path), *window).copy()
         )

@@ -12,7 +12,7 @@ from rsfoundation.datasets.oriented.dota import DOTADataset
 from rsfoundation.datasets.oriented.patch_index import INDEX, read_index, write_index
 from rsfoundation.datasets.transforms.oriented import LoadImageFromFile
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
-from rsfoundation.io.rasters import OpenImages
+from rsfoundation.io.loading import OpenImages
 from rsfoundation.prepare.dota import cut_dota
 from rsfoundation.prepare.tiling import index_of_folder
 
