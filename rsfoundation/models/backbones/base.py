@@ -3,7 +3,7 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from mmengine.model import BaseModule
@@ -66,6 +66,7 @@ class Backbone(BaseModule, ABC):
         with_cp: Recompute blocks in the backward pass instead of keeping their activations.
         init_cfg: Initialisation as MMEngine reads it, such as
             ``dict(type='Pretrained', checkpoint=...)``.
+        strides: Input pixels per pixel of every stage's map.
 
     Attributes:
         out_channels: Channels of each returned map.
@@ -76,6 +77,8 @@ class Backbone(BaseModule, ABC):
         ConfigError: ``out_indices`` or ``frozen_stages`` name stages that do not exist.
     """
 
+    unit: ClassVar[str] = "stages"
+
     def __init__(
         self,
         stage_channels: Sequence[int],
@@ -84,20 +87,22 @@ class Backbone(BaseModule, ABC):
         norm_eval: bool,
         with_cp: bool,
         init_cfg: Any,
+        strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__(init_cfg)
         stages = len(stage_channels)
         if not out_indices or not all(0 <= index < stages for index in out_indices):
             raise ConfigError(
-                f"out_indices {tuple(out_indices)} do not fit {stages} stages", where=type(self).__name__
+                f"out_indices {tuple(out_indices)} do not fit {stages} {self.unit}", where=type(self).__name__
             )
         if not -1 <= frozen_stages <= stages:
             raise ConfigError(
-                f"frozen_stages {frozen_stages} is not in -1..{stages}", where=type(self).__name__
+                f"frozen_stages {frozen_stages} is not in -1..{stages} {self.unit}",
+                where=type(self).__name__,
             )
         self.out_indices = tuple(sorted(set(out_indices)))
         self.out_channels = tuple(stage_channels[index] for index in self.out_indices)
-        self.out_strides = tuple(STRIDES[index] for index in self.out_indices)
+        self.out_strides = tuple(strides[index] for index in self.out_indices)
         self.init_cfg: Any
         self.load_report: LoadReport | None = None
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
@@ -158,7 +163,8 @@ class Backbone(BaseModule, ABC):
 @contextlib.contextmanager
 def _keep_statistics(block: Any) -> Iterator[None]:
     """Keep running statistics unchanged in the second forward of a checkpointed block."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    owner = getattr(block, "__self__", block)  # the module of a bound method
+    norms = [module for module in owner.modules() if isinstance(module, _BatchNorm)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

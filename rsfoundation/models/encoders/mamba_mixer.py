@@ -10,6 +10,7 @@ from torch import nn
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.layers import is_plain
 from rsfoundation.ops import selective_scan
+from rsfoundation.registry import MODELS
 
 StepInit = Literal["mamba", "torch"]
 
@@ -18,6 +19,7 @@ _STEP_RANGE = (1e-3, 1e-1)
 _STEP_FLOOR = 1e-4
 
 
+@MODELS.register_module()
 class MambaMixer(nn.Module):
     """Selective state space mixer of Mamba-1 (arXiv 2312.00752).
 

@@ -1,4 +1,4 @@
-"""Plain encoders, whose maps all have one stride, in the place of pyramid backbones."""
+"""A pyramid of four strides on top of a plain encoder, whose maps all have one stride."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModule
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.models.encoders.base import PlainEncoder
 from rsfoundation.registry import MODELS
 
 _RESCALES = (4, 2, 1, 0.5)
@@ -14,15 +15,15 @@ _RESCALES = (4, 2, 1, 0.5)
 
 @MODELS.register_module()
 class PlainPyramid(BaseModule):
-    """A plain encoder followed by mmseg's ``Feature2Pyramid``, so that any head takes it as it is.
+    """A plain encoder followed by mmseg's ``Feature2Pyramid``, in place of a pyramid backbone.
 
     The finest map is enlarged four times by two transposed convolutions, the next twice by one, the third
     stays, the last is halved by max-pooling: strides 4, 8, 16, 32 of an encoder of stride 16 (the simple
     pyramid of ViTDet, arXiv 2203.16527, on maps of several depths as BEiT uses them for UPerNet).
 
     Args:
-        encoder: Config of a backbone that returns four maps, or one that then serves for all four, of
-            equal channels and stride.
+        encoder: Config of a plain encoder with four ``out_indices``, or one that then serves for all four
+            strides; or of any backbone that returns so many maps of equal channels and stride.
         norm_cfg: Norm between the two transposed convolutions, as MMCV reads it.
         init_cfg: MMEngine's; that of the encoder goes into its own config.
 
@@ -56,4 +57,5 @@ class PlainPyramid(BaseModule):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the four maps ``(N, C, h_i, w_i)`` of an image batch ``(N, bands, H, W)``, finest first."""
-        return self.pyramid(self.encoder(x) * self.repeats)
+        maps = self.encoder.encode(x).maps if isinstance(self.encoder, PlainEncoder) else self.encoder(x)
+        return self.pyramid(maps * self.repeats)

@@ -1,53 +1,43 @@
 """RSMamba: the state space encoder of RS4D (arXiv 2606.25324), a plain stack of Mamba-1 mixers."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import PatchEmbed
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.models.backbones.base import read_arch
+from rsfoundation.models.encoders.base import Grid, PlainEncoder
 from rsfoundation.models.encoders.mamba_mixer import MambaMixer, StepInit
 from rsfoundation.registry import MODELS
 
-Grid = tuple[int, int]
-
-
-def resize_table(table: torch.Tensor, source: Grid, target: Grid, mode: str = "bicubic") -> torch.Tensor:
-    """Resample a table of learned positions to another token grid.
-
-    Args:
-        table: ``(1, h * w, C)``, row-major over the grid ``source``.
-        source: Height and width in tokens that the table was made for.
-        target: Height and width in tokens that is wanted.
-        mode: Interpolation of :func:`torch.nn.functional.interpolate`.
-
-    Returns:
-        ``(1, h' * w', C)``; the table itself when the grids are equal.
-    """
-    if source == target:
-        return table
-    image = table.transpose(1, 2).reshape(1, -1, *source)
-    return F.interpolate(image.float(), size=target, mode=mode).flatten(2).transpose(1, 2).to(table.dtype)
-
 
 def insert_token(tokens: torch.Tensor, token: torch.Tensor, index: int) -> torch.Tensor:
-    """Put ``token (B, 1, C)`` into ``tokens (B, L, C)`` so that it stands at ``index``."""
+    """Insert a token.
+
+    Args:
+        tokens: ``(B, L, C)``.
+        token: ``(B, 1, C)``.
+        index: Its index in the result, ``(B, L + 1, C)``.
+    """
     return torch.cat([tokens[:, :index], token, tokens[:, index:]], dim=1)
 
 
 def remove_token(tokens: torch.Tensor, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split ``tokens (B, L + 1, C)`` into the one at ``index (B, 1, C)`` and the rest ``(B, L, C)``."""
+    """Separate a token from the others.
+
+    Args:
+        tokens: ``(B, L + 1, C)``.
+        index: Index of the token.
+
+    Returns:
+        The token ``(B, 1, C)`` and the rest ``(B, L, C)``.
+    """
     rest = torch.cat([tokens[:, :index], tokens[:, index + 1 :]], dim=1)
     return tokens[:, index : index + 1], rest
 
@@ -62,7 +52,13 @@ PathType = Literal[
 
 
 def path_gates(path_type: PathType, width: int, depth: int) -> nn.ModuleList:
-    """Return one linear gate per block, or none; each is a Sequential because its key is ``i.0``."""
+    """Return one linear gate per block, or none; each is a Sequential because its key is ``i.0``.
+
+    Args:
+        path_type: The paths; only types that end in ``gate`` have gates.
+        width: Channels of the tokens.
+        depth: Number of blocks.
+    """
     if not path_type.endswith("gate"):
         return nn.ModuleList()
     paths = 1 + ("reverse" in path_type) + ("shuffle" in path_type)
@@ -140,17 +136,8 @@ def _read_sizes(arch: str | Mapping[str, int]) -> Mapping[str, int]:
     return arch
 
 
-def _read_indices(indices: int | Sequence[int], depth: int) -> tuple[int, ...]:
-    """Return block indices, counted from the start, in block order."""
-    listed = [indices] if isinstance(indices, int) else list(indices)
-    wrong = [index for index in listed if not -depth <= index < depth]
-    if wrong or not listed:
-        raise ConfigError(f"out_indices {listed} do not fit {depth} blocks", where="RSMamba")
-    return tuple(sorted({index % depth for index in listed}))
-
-
 @MODELS.register_module()
-class RSMamba(BaseModule):
+class RSMamba(PlainEncoder):
     """A non-hierarchical encoder in which every block is one Mamba-1 mixer and nothing else.
 
     All blocks share one LayerNorm before the mixer. Each block runs its mixer along the tokens in row
@@ -158,17 +145,15 @@ class RSMamba(BaseModule):
     gated sum of the paths. **The two ``shuffle`` types draw a new random order in every block, in
     evaluation too**, as published: their outputs repeat only under a fixed seed.
 
-    Beyond the published encoder, which fails at other image sizes, ``pos_embed`` is resampled
-    (``interpolate_mode``) when the token grid differs from its own: when a checkpoint made at another
-    (square) size is loaded, and when an image of another size comes in. Both are logged; at the native
-    size nothing changes.
+    The published encoder fails at other image sizes. Here ``pos_embed`` is resampled, see
+    :class:`rsfoundation.models.encoders.base.PlainEncoder`.
 
     Args:
         arch: ``s``/``small``, ``b``/``base``, ``l``/``large``, ``h``/``huge``, ``u``/``uhuge2``, or a dict
             of ``embed_dims``, ``num_layers``, ``feedforward_channels`` (inner width of a mixer).
         pe_type: ``learnable``, or ``none`` for no position table.
         path_type: Directions in which a block reads the tokens, and how they are combined.
-        cls_position: Where a class token stands among the patches. ``middle`` inserts it at L // 2 and, as
+        cls_position: Position of a class token among the patches. ``middle`` inserts it at L // 2 and, as
             published, reads it back at (L + 1) // 2: not the same token when the patch count L is odd.
         img_size: Native image size in pixels, a number or (height, width).
         patch_size: Pixels per token side.
@@ -215,24 +200,28 @@ class RSMamba(BaseModule):
         dt_init: StepInit = "mamba",
         init_cfg: Mapping[str, Any] | list[Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        sizes = _read_sizes(arch)
+        width, depth = sizes["embed_dims"], sizes["num_layers"]
+        super().__init__(
+            width,
+            depth,
+            img_size,
+            patch_size,
+            out_indices,
+            frozen_stages,
+            with_cp,
+            interpolate_mode,
+            init_cfg,
+        )
         _check(path_type, PathType, "path_type")
         _check(out_type, OutType, "out_type")
         _check(cls_position, ClassPosition, "cls_position")
         _check(pe_type, Literal["learnable", "none"], "pe_type")
         if out_type == "cls_token" and cls_position == "none":
             raise ConfigError("out_type 'cls_token' needs a class token: set cls_position", where="RSMamba")
-        sizes = _read_sizes(arch)
-        width, depth = sizes["embed_dims"], sizes["num_layers"]
         self.path_type, self.out_type, self.cls_position = path_type, out_type, cls_position
-        self.interpolate_mode, self.frozen_stages, self.with_cp = interpolate_mode, frozen_stages, with_cp
-        self.out_indices = _read_indices(out_indices, depth)
-        self.out_channels = (width,) * len(self.out_indices)
-        self.out_strides = (patch_size,) * len(self.out_indices)
-
         patch_options = dict(kernel_size=patch_size, stride=patch_size, bias=False) | dict(patch_cfg or {})
         self.patch_embed = PatchEmbed(in_channels, width, input_size=to_2tuple(img_size), **patch_options)
-        self.grid: Grid = self.patch_embed.init_out_size
         patches = math.prod(self.grid)
         self.cls_token = None if cls_position == "none" else nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = None
@@ -248,85 +237,73 @@ class RSMamba(BaseModule):
         self.pre_norm = build_norm_layer(dict(norm_cfg), width)[1]
         self.ln1 = build_norm_layer(dict(norm_cfg), width)[1] if final_norm else nn.Identity()
         self.ln2 = build_norm_layer(dict(norm_cfg), width)[1] if out_type == "avg_featmap" else nn.Identity()
-        self._freeze()
+        self.freeze()
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode ``image (B, C, H, W)``; one output per index of ``out_indices``, see ``out_type``."""
+        states, _ = self.run_layers(image, self.out_indices)
+        grid = self.token_grid(image.shape[2:])
+        return tuple(self._shape_output(states[index], grid) for index in self.out_indices)
+
+    def embed(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the tokens ``(B, L, C)`` of an image, class token included, and the position table."""
         tokens, grid = self.patch_embed(image)
-        tokens = self.drop_after_pos(self._add_positions(tokens, grid))
-        outputs = []
-        for index in range(len(self.layers)):
-            tokens = tokens + self._run_block(index, tokens)
-            if index == len(self.layers) - 1:
-                tokens = self.ln1(tokens)
-            if index in self.out_indices:
-                outputs.append(self._shape_output(tokens, grid))
-        return tuple(outputs)
-
-    def train(self, mode: bool = True) -> "RSMamba":
-        """Set the training mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
-    def _add_positions(self, patches: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Insert the class token and add the position table, resampled to ``grid``."""
         if self.cls_token is not None:
-            token = self.cls_token.expand(patches.shape[0], -1, -1)
-            patches = insert_token(patches, token, self._class_index(patches.shape[1]))
-        if self.pos_embed is None:
-            return patches
-        if grid != self.grid:
-            _log_resize(self.grid, grid, "image")
-        return patches + self._resized(self.pos_embed, self.grid, grid)
+            token = self.cls_token.expand(tokens.shape[0], -1, -1)
+            tokens = insert_token(tokens, token, self._class_index(tokens.shape[1]))
+        position = self.positions(tuple(grid))
+        return self.drop_after_pos(tokens if position is None else tokens + position), position
 
-    def _class_index(self, patches: int) -> int:
-        """Where the class token is inserted among so many patch tokens."""
-        return {"head": 0, "middle": patches // 2, "tail": patches}[self.cls_position]
-
-    def _resized(self, table: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
-        """Resample a position table, leaving the entry of the class token as it is."""
-        if self.cls_token is None:
-            return resize_table(table, source, target, self.interpolate_mode)
-        entry, rest = remove_token(table, self._class_index(math.prod(source)))
-        rest = resize_table(rest, source, target, self.interpolate_mode)
-        return insert_token(rest, entry, self._class_index(math.prod(target)))
-
-    def _run_block(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
-        """Run a block, to be recomputed in the backward pass where ``with_cp`` asks for that."""
-        if self.with_cp and self.training and torch.is_grad_enabled():
-            # Random orders come back: the generators' states are kept.
-            return checkpoint(self._block, index, tokens, use_reentrant=False)
-        return self._block(index, tokens)
-
-    def _block(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
-        """Return what block ``index`` adds to the tokens."""
+    def run_layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
+        """Run block ``index`` on tokens ``(B, L, C)``; the last one is followed by ``ln1``."""
         mixer, gate = self.layers[index], self.gate_layers[index] if self.gate_layers else None
 
         def normalise_and_mix(batch: torch.Tensor) -> torch.Tensor:
             return mixer(self.pre_norm(batch.to(self.pre_norm.weight.dtype)))
 
-        return mix_along_paths(tokens, self.path_type, normalise_and_mix, gate)
+        tokens = tokens + mix_along_paths(tokens, self.path_type, normalise_and_mix, gate)
+        return self.ln1(tokens) if index == len(self.layers) - 1 else tokens
+
+    def to_map(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Return patch tokens ``(B, L, C)`` as a map ``(B, C, h, w)``."""
+        if self.cls_token is not None:
+            tokens = self._split_class(tokens, grid)[1]
+        return tokens.unflatten(1, grid).permute(0, 3, 1, 2).contiguous()
+
+    def resample(self, table: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
+        """Resample a position table, leaving the entry of the class token as it is."""
+        if self.cls_token is None:
+            return super().resample(table, source, target)
+        entry, rest = remove_token(table, self._class_index(math.prod(source)))
+        return insert_token(
+            super().resample(rest, source, target), entry, self._class_index(math.prod(target))
+        )
+
+    def _class_index(self, patches: int) -> int:
+        """Return the index at which the class token is inserted among so many patch tokens."""
+        return {"head": 0, "middle": patches // 2, "tail": patches}[self.cls_position]
+
+    def _split_class(self, tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+        """Separate the class token from the patches, as the published code reads it.
+
+        It reads a middle token at half of *all* tokens, rounded down.
+        """
+        middle = self.cls_position == "middle"
+        return remove_token(tokens, tokens.shape[1] // 2 if middle else self._class_index(math.prod(grid)))
 
     def _shape_output(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Bring the tokens of one block into the form of ``out_type``."""
+        """Return the tokens of one block as ``out_type`` says."""
         if self.out_type == "raw":
             return tokens
-        if self.cls_token is not None:
-            # The published code reads a middle token at half of *all* tokens, rounded down.
-            index = (
-                tokens.shape[1] // 2 if self.cls_position == "middle" else self._class_index(math.prod(grid))
-            )
-            token, tokens = remove_token(tokens, index)
-            if self.out_type == "cls_token":
-                return token[:, 0]
-        if self.out_type == "avg_featmap":
-            return self.ln2(tokens.mean(1))
-        image = tokens.unflatten(1, grid)
-        return image if self.out_type == "featmap_hwc" else image.permute(0, 3, 1, 2).contiguous()
+        if self.out_type == "cls_token":
+            return self._split_class(tokens, grid)[0][:, 0]
+        if self.out_type == "featmap":
+            return self.to_map(tokens, grid)
+        patches = tokens if self.cls_token is None else self._split_class(tokens, grid)[1]
+        return self.ln2(patches.mean(1)) if self.out_type == "avg_featmap" else patches.unflatten(1, grid)
 
-    def _frozen_modules(self) -> list[nn.Module]:
+    def frozen_modules(self) -> list[nn.Module]:
+        """Return the embedding, the shared norm and the frozen blocks; the last norms too with all blocks."""
         count = self.frozen_stages
         if count <= 0:
             return []
@@ -334,36 +311,10 @@ class RSMamba(BaseModule):
         frozen += [*self.layers[:count], *self.gate_layers[:count]]
         return frozen + ([self.ln1, self.ln2] if count == len(self.layers) else [])
 
-    def _freeze(self) -> None:
-        if self.frozen_stages > len(self.layers):
-            raise ConfigError(
-                f"frozen_stages {self.frozen_stages} is more than the {len(self.layers)} blocks",
-                where="RSMamba",
-            )
-        tensors = [p for module in self._frozen_modules() for p in module.parameters()]
-        if tensors:
-            tensors += [table for table in (self.pos_embed, self.cls_token) if table is not None]
-        for tensor in tensors:
-            tensor.requires_grad_(False)
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Return position table and class token from one frozen block on."""
+        tables = (self.pos_embed, self.cls_token) if self.frozen_stages > 0 else ()
+        return [table for table in tables if table is not None]
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """Resample a position table that was trained at another square image size, then load."""
-        key = f"{prefix}pos_embed"
-        if self.pos_embed is not None and key in state_dict:
-            patches = state_dict[key].shape[1] - (self.cls_token is not None)
-            side = math.isqrt(patches)
-            if side * side == patches and patches != math.prod(self.grid):
-                _log_resize((side, side), self.grid, "checkpoint")
-                state_dict[key] = self._resized(state_dict[key], (side, side), self.grid)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-@functools.lru_cache(maxsize=64)
-def _log_resize(source: Grid, target: Grid, reason: str) -> None:
-    """Say once per pair of sizes that positions are resampled."""
-    print_log(
-        f"RSMamba: position table of {source} tokens resampled to {target} for this {reason}",
-        logger="current",
-    )
+    def init_scratch(self) -> None:
+        """Leave what the constructor initialised: PyTorch's defaults and :class:`MambaMixer`'s own."""

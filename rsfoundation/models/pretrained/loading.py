@@ -163,7 +163,7 @@ def load_state(model: nn.Module, state: State) -> LoadReport:
         elif value.shape == own[key].shape:
             taken[key] = value
             loaded.append(key)
-        elif (fitted := fit(key, value, own[key].shape)) is not None:
+        elif (fitted := _fit(model, key, value, own[key].shape)) is not None:
             taken[key] = fitted
             resized.append(key)
         else:
@@ -172,6 +172,13 @@ def load_state(model: nn.Module, state: State) -> LoadReport:
     counters = ("num_batches_tracked", *_DERIVED)
     missing = tuple(key for key in own if key not in taken and not key.endswith(counters))
     return LoadReport(tuple(loaded), tuple(resized), tuple(skipped), missing)
+
+
+def _fit(model: nn.Module, key: str, value: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
+    """Bring a tensor to another shape: by the model's own ``fit_checkpoint``, or in a way known to all."""
+    own = getattr(model, "fit_checkpoint", None)
+    fitted = None if own is None else own(key, value)
+    return fit(key, value, shape) if fitted is None else fitted
 
 
 def fit(key: str, value: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:

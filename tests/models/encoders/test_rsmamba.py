@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from mmengine.runner import load_checkpoint
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.models.encoders.base import resample_table
 from rsfoundation.models.encoders.mamba_mixer import MambaMixer
 from rsfoundation.models.encoders.rsmamba import (
     ARCHS,
@@ -12,7 +13,6 @@ from rsfoundation.models.encoders.rsmamba import (
     mix_along_paths,
     path_gates,
     remove_token,
-    resize_table,
 )
 from rsfoundation.registry import MODELS
 
@@ -120,9 +120,7 @@ def test_another_image_size_resamples_the_positions():
     torch.nn.init.constant_(encoder.pos_embed, 0.5)
     (wide,) = encoder(torch.randn(1, 3, 64, 96))
     assert wide.shape == (1, 32, 4, 6)
-    torch.testing.assert_close(
-        encoder._add_positions(torch.zeros(1, 24, 32), (4, 6)), torch.full((1, 24, 32), 0.5)
-    )
+    torch.testing.assert_close(encoder.positions((4, 6)), torch.full((1, 24, 32), 0.5))
 
 
 def test_size_not_divisible_by_the_patch_is_padded():
@@ -151,8 +149,8 @@ def test_flat_checkpoint_with_module_prefix_loads(tmp_path):
 
 def test_table_and_token_helpers():
     table = torch.arange(4.0).reshape(1, 4, 1)
-    assert resize_table(table, (2, 2), (2, 2)) is table
-    assert resize_table(table, (2, 2), (1, 2), "nearest").flatten().tolist() == [0.0, 1.0]
+    assert resample_table(table, (2, 2), (2, 2)) is table
+    assert resample_table(table, (2, 2), (1, 2), "nearest").flatten().tolist() == [0.0, 1.0]
     token, rest = remove_token(insert_token(table, torch.full((1, 1, 1), 9.0), 2), 2)
     assert token.item() == 9.0
     assert torch.equal(rest, table)
@@ -188,7 +186,7 @@ def test_frozen_parts_stay_in_evaluation_mode():
         (dict(pe_type="sine"), "is not one of learnable"),
         (dict(out_type="cls_token"), "needs a class token"),
         (dict(out_indices=3), "do not fit 3 blocks"),
-        (dict(frozen_stages=4), "is more than the 3 blocks"),
+        (dict(frozen_stages=4), "is not in -1..3 blocks"),
         (dict(dt_init="mambo"), "dt_init 'mambo'"),
     ],
 )
@@ -199,6 +197,7 @@ def test_wrong_arguments_are_named(options, message):
 
 def test_is_registered_and_knows_all_sizes():
     assert MODELS.get("rsfoundation.RSMamba") is RSMamba
+    assert MODELS.get("rsfoundation.MambaMixer") is MambaMixer
     assert set(ARCHS) == {"s", "small", "b", "base", "l", "large", "h", "huge", "u", "uhuge2"}
 
 
