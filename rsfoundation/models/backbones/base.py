@@ -16,6 +16,7 @@ from rsfoundation.models.pretrained.loading import LoadReport, load_checkpoint
 
 Arch = TypeVar("Arch")
 NormCfg = Mapping[str, Any]
+Size = tuple[int, int]
 STRIDES = (4, 8, 16, 32)
 BATCH_NORM: NormCfg = dict(type="BN")
 
@@ -55,7 +56,9 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 class Backbone(BaseModule, ABC):
     """A network that turns ``(N, bands, H, W)`` into one map per stage.
 
-    ``forward`` returns the maps of ``out_indices`` as a tuple, in stage order.
+    ``forward`` returns the maps of ``out_indices`` as a tuple, in stage order. It runs :meth:`run_stem`, then
+    :meth:`run_stage` of every stage up to the last one returned, and takes :meth:`stage_output` of each:
+    subclasses give these three, so that a network can work between two stages.
 
     Args:
         stage_channels: Channels of every stage's map.
@@ -106,6 +109,45 @@ class Backbone(BaseModule, ABC):
         self.init_cfg: Any
         self.load_report: LoadReport | None = None
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages there are, returned or not."""
+        return len(STRIDES)
+
+    @abstractmethod
+    def run_stem(self, image: torch.Tensor) -> torch.Tensor:
+        """Return what the first stage takes from an image batch ``(N, bands, H, W)``."""
+
+    @abstractmethod
+    def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
+        """Return the map ``(N, C, h, w)`` of stage ``index`` from that of the stage before it.
+
+        Args:
+            index: Stage, counted from 0.
+            features: What :meth:`run_stem` or the stage before returned.
+        """
+
+    def stage_output(self, index: int, features: torch.Tensor, size: Size) -> torch.Tensor:
+        """Return what ``forward`` gives out for the map of a stage: by default the map itself.
+
+        Args:
+            index: Stage, counted from 0.
+            features: What :meth:`run_stage` returned.
+            size: Height and width of the image.
+        """
+        return features
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the stage maps of an image batch ``(N, bands, H, W)``."""
+        size: Size = (x.shape[2], x.shape[3])
+        x = self.run_stem(x)
+        maps = []
+        for stage in range(max(self.out_indices) + 1):
+            x = self.run_stage(stage, x)
+            if stage in self.out_indices:
+                maps.append(self.stage_output(stage, x, size))
+        return tuple(maps)
 
     @abstractmethod
     def frozen_modules(self) -> Iterable[nn.Module]:

@@ -32,6 +32,7 @@ from rsfoundation.models.layers import is_inference, is_plain
 _STRIP_LENGTH = 19
 MLP_RATIOS = (8, 8, 4, 4)
 LAYER_SCALE = 1e-2
+_STAGE_PARTS = ("patch_embed", "block", "norm")
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,7 @@ class GatedConvBackbone(Backbone):
 
     def _stages(self) -> Iterator[tuple[nn.Module, ModuleList, nn.Module]]:
         for number in range(1, len(MLP_RATIOS) + 1):
-            yield tuple(getattr(self, f"{part}{number}") for part in ("patch_embed", "block", "norm"))
+            yield tuple(getattr(self, f"{part}{number}") for part in _STAGE_PARTS)
 
     def frozen_modules(self) -> Iterator[nn.Module]:
         """Return the first patch embedding (from 0 on) and the parts of the frozen stages."""
@@ -331,14 +332,14 @@ class GatedConvBackbone(Backbone):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the stage maps of an image batch ``(N, bands, H, W)`` of any size."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        maps = []
-        for embed, blocks, norm in self._stages():
-            x = embed(x)
-            for block in blocks:
-                x = self.run_block(block, x)
-            x = norm(x)
-            maps.append(x)
-        return tuple(maps[index] for index in self.out_indices)
+    def run_stem(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image: every stage has a patch embedding of its own."""
+        return image.contiguous(memory_format=torch.channels_last)
+
+    def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
+        """Return the normalised map of a stage."""
+        embed, blocks, norm = (getattr(self, f"{part}{index + 1}") for part in _STAGE_PARTS)
+        x = embed(features)
+        for block in blocks:
+            x = self.run_block(block, x)
+        return norm(x)

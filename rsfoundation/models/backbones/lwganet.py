@@ -11,7 +11,7 @@ from mmengine.model import ModuleList
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
+from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, Size, drop_path_rates, read_arch
 from rsfoundation.models.backbones.fast_conv import (
     conv_norm,
     depthwise_half,
@@ -394,21 +394,22 @@ class LWGANet(Backbone):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the stage maps of an image batch ``(N, bands, H, W)``, sides at least 32."""
-        height, width = x.shape[2] // _STEM_STRIDE, x.shape[3] // _STEM_STRIDE
-        x = F.pad(x, (0, _missing(x.shape[3]), 0, _missing(x.shape[2])))
-        x = self.Stem(x.contiguous(memory_format=torch.channels_last))
-        maps = []
-        for stage in range(_STAGES):
-            if stage > 0:
-                x = self.stages[2 * stage - 1](x)
-                height, width = -(-height // 2), -(-width // 2)
-            for block in self.stages[2 * stage]["blocks"]:
-                x = self.run_block(block, x)
-            if stage in self.out_indices:
-                maps.append(getattr(self, f"norm{2 * stage}")(x[:, :, :height, :width]))
-        return tuple(maps)
+    def run_stem(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the padded image at a quarter of its size."""
+        x = F.pad(image, (0, _missing(image.shape[3]), 0, _missing(image.shape[2])))
+        return self.Stem(x.contiguous(memory_format=torch.channels_last))
+
+    def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
+        """Return the map of a stage, not normalised, with the padding of the image."""
+        x = self.stages[2 * index - 1](features) if index > 0 else features
+        for block in self.stages[2 * index]["blocks"]:
+            x = self.run_block(block, x)
+        return x
+
+    def stage_output(self, index: int, features: torch.Tensor, size: Size) -> torch.Tensor:
+        """Return the normalised map without the padding."""
+        height, width = (-(-(side // _STEM_STRIDE) // 2**index) for side in size)
+        return getattr(self, f"norm{2 * index}")(features[:, :, :height, :width])
 
 
 def _missing(side: int) -> int:

@@ -115,14 +115,15 @@ class RSPResNet(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the stage maps of an image batch ``(N, bands, H, W)``."""
-        x = x.contiguous(memory_format=torch.channels_last)
+    def run_stem(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the pooled map of the stem at a quarter of the size."""
+        x = image.contiguous(memory_format=torch.channels_last)
         x = F.relu(conv_norm(self.conv1, self.bn1, x), inplace=True)
-        x = F.max_pool2d(x, 3, 2, 1)
-        maps = []
-        for stage in range(max(self.out_indices) + 1):
-            for block in getattr(self, f"layer{stage + 1}"):
-                x = self.run_block(block, x)
-            maps.append(x)
-        return tuple(maps[index] for index in self.out_indices)
+        return F.max_pool2d(x, 3, 2, 1)
+
+    def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
+        """Return the map of a layer."""
+        x = features
+        for block in getattr(self, f"layer{index + 1}"):
+            x = self.run_block(block, x)
+        return x

@@ -10,7 +10,7 @@ from mmengine.model import ModuleList
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
+from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, Size, drop_path_rates, read_arch
 from rsfoundation.models.backbones.window_attention import WINDOW, WindowAttention, WindowGrid
 from rsfoundation.models.layers import TokenMLP, linear
 from rsfoundation.registry import MODELS
@@ -181,15 +181,19 @@ class RSPSwinTransformer(Backbone):
             if isinstance(module, WindowAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the stage maps of an image batch ``(N, bands, H, W)`` of any size."""
-        x = self.pos_drop(self.patch_embed(x))
-        maps = []
-        for stage, layer in enumerate(self.layers):
-            for block in layer.blocks:
-                x = self.run_block(block, x)
-            if stage in self.out_indices:
-                maps.append(getattr(self, f"norm{stage}")(x).permute(0, 3, 1, 2))
-            if layer.downsample is not None:
-                x = layer.downsample(x)
-        return tuple(maps)
+    def run_stem(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the patch tokens as a map."""
+        return self.pos_drop(self.patch_embed(image)).permute(0, 3, 1, 2)
+
+    def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
+        """Return the tokens of a stage as a map, not normalised; patches are merged on the way in."""
+        x = features.permute(0, 2, 3, 1)
+        if index > 0:
+            x = self.layers[index - 1].downsample(x)
+        for block in self.layers[index].blocks:
+            x = self.run_block(block, x)
+        return x.permute(0, 3, 1, 2)
+
+    def stage_output(self, index: int, features: torch.Tensor, size: Size) -> torch.Tensor:
+        """Return the normalised map."""
+        return getattr(self, f"norm{index}")(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

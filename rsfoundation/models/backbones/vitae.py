@@ -12,7 +12,7 @@ from mmengine.model import ModuleList
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.models.backbones.base import BATCH_NORM, STRIDES, Backbone, NormCfg, read_arch
+from rsfoundation.models.backbones.base import BATCH_NORM, STRIDES, Backbone, NormCfg, Size, read_arch
 from rsfoundation.models.backbones.fast_conv import conv_norm
 from rsfoundation.models.backbones.window_attention import WindowAttention, WindowGrid
 from rsfoundation.models.layers import TokenMLP, linear, multi_head
@@ -317,17 +317,20 @@ class ViTAEv2(Backbone):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the stage maps of an image batch ``(N, bands, H, W)``, sides at least 32."""
-        height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
-        x = x.contiguous(memory_format=torch.channels_last)
-        maps = []
-        for stage in self.layers:
-            tokens = self.run_block(stage.RC, x)
-            for cell in stage.NC:
-                tokens = self.run_block(cell, tokens)
-            x = tokens.permute(0, 3, 1, 2)
-            maps.append(x)
-        sizes = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
-        return tuple(maps[i][:, :, : sizes[i][0], : sizes[i][1]] for i in self.out_indices)
+    def run_stem(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the padded image: every stage has a reduction cell of its own."""
+        height, width = image.shape[2:]
+        x = F.pad(image, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
+        """Return the map of a stage, with the padding of the image."""
+        tokens = self.run_block(self.layers[index].RC, features)
+        for cell in self.layers[index].NC:
+            tokens = self.run_block(cell, tokens)
+        return tokens.permute(0, 3, 1, 2)
+
+    def stage_output(self, index: int, features: torch.Tensor, size: Size) -> torch.Tensor:
+        """Return the map without the padding."""
+        height, width = (-(-side // STRIDES[index]) for side in size)
+        return features[:, :, :height, :width]
