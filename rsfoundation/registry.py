@@ -6,6 +6,7 @@ the scope of the toolbox it builds on and names our parts with the prefix: ``typ
 """
 
 from pathlib import Path
+from typing import Any
 
 from mmengine.registry import DATA_SAMPLERS as _DATA_SAMPLERS
 from mmengine.registry import DATASETS as _DATASETS
@@ -73,3 +74,24 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 
 # What a task family declares to engine, inference and console: see rsfoundation.core.task.
 TASKS = Registry("task", scope=_SCOPE, locations=_modules_of("tasks"))
+
+
+def with_scope(node: Any) -> Any:
+    """Name our scope wherever a config names a model part of ours without one.
+
+    Toolboxes build the parts inside a model in the default scope, which need not be ours: Open-CD's configs
+    name its parts without a prefix.
+
+    Args:
+        node: A config, or any value of one; it is not changed.
+
+    Returns:
+        The same with ``type='rsfoundation.X'`` for every ``type='X'`` that is one of :data:`MODELS`.
+    """
+    if isinstance(node, dict):
+        named = {key: with_scope(value) for key, value in node.items()}
+        kind = named.get("type")
+        if isinstance(kind, str) and "." not in kind and kind in MODELS.module_dict:
+            named["type"] = f"{_SCOPE}.{kind}"
+        return type(node)(named)
+    return type(node)(with_scope(item) for item in node) if type(node) in (list, tuple) else node

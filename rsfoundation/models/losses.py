@@ -1,6 +1,9 @@
-"""Losses of oriented boxes as Gaussians (KLD, Yang et al., NeurIPS 2021), without inverted matrices."""
+"""Our own losses: of oriented boxes compared as Gaussians (KLD), and of change masks (BCL, dice, focal)."""
+
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rsfoundation.registry import MODELS
@@ -9,7 +12,7 @@ _SMALLEST = 1e-2  # pixels: sides below it count as it, so that no variance is z
 
 
 def symmetric_divergence(first: Tensor, second: Tensor) -> Tensor:
-    """Return the mean of both Kullback-Leibler divergences of boxes read as Gaussians.
+    """Return the mean of both Kullback-Leibler divergences of boxes read as Gaussians (arXiv 2106.01883).
 
     The Gaussian of a box has its centre, its axes, and half its sides as deviations. Squares and circles have
     no angle, and turning a box by half a turn or naming its sides the other way changes nothing.
@@ -81,3 +84,164 @@ class SymmetricKLDLoss(nn.Module):
         divergence = symmetric_divergence(pred[counted], target[counted])
         loss = 1 - 1 / (1 + torch.log1p(divergence.clamp(min=0)))
         return self.loss_weight * (loss * weight[counted]).sum() / max(count, 1)
+
+
+_LossWeight = Tensor | None  # mmseg's heads pass the weights of a pixel sampler; these losses take none
+
+
+@MODELS.register_module()
+class BCLLoss(nn.Module):
+    """Batch-balanced contrastive loss of distance maps (STANet, 10.3390/rs12101662).
+
+    Distances of unchanged pixels shrink, those of changed pixels grow to ``margin``; each kind is averaged
+    over its own pixels. Ignored pixels add nothing, but count in the average of the unchanged ones, as
+    published.
+
+    Args:
+        margin: Distance from which changed pixels cost nothing.
+        loss_weight: Factor of the result.
+        ignore_index: Label that is left out, unless the head names another one.
+        eps: Added to both counts of pixels. 255 gives the values of Open-CD's module, which passes the
+            ignored label in the place of this number.
+        loss_name: Name in the log; it must contain ``loss``.
+    """
+
+    def __init__(
+        self,
+        margin: float = 2.0,
+        loss_weight: float = 1.0,
+        ignore_index: int = 255,
+        eps: float = 1e-4,
+        loss_name: str = "bcl_loss",
+    ) -> None:
+        super().__init__()
+        self.margin, self.loss_weight, self.ignore_index, self.eps = margin, loss_weight, ignore_index, eps
+        self.loss_name = loss_name
+
+    def forward(
+        self, pred: Tensor, target: Tensor, weight: _LossWeight = None, ignore_index: int | None = None
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            pred: Distances ``(B, 1, H, W)``, not negative.
+            target: Labels ``(B, H, W)`` of 0 and 1.
+            weight: Not used.
+            ignore_index: Label that is left out; the one of the constructor when not given.
+        """
+        ignored = self.ignore_index if ignore_index is None else ignore_index
+        distance, counted = pred.squeeze(1), target.ne(ignored).to(pred.dtype)
+        changed = (target == 1).to(pred.dtype) * counted
+        unchanged = 1 - changed
+        pull = (unchanged * distance.square() * counted).sum() / (unchanged.sum() + self.eps)
+        push = (changed * (self.margin - distance).clamp(min=0).square()).sum() / (changed.sum() + self.eps)
+        return self.loss_weight * (pull + push)
+
+
+@MODELS.register_module()
+class BatchDiceLoss(nn.Module):
+    """Dice loss of one-channel logits with sums over the whole batch (A2Net).
+
+    Args:
+        loss_weight: Factor of the result.
+        eps: Added to numerator and denominator.
+        loss_name: Name in the log; it must contain ``loss``.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, eps: float = 1e-5, loss_name: str = "loss_dice") -> None:
+        super().__init__()
+        self.loss_weight, self.eps, self.loss_name = loss_weight, eps, loss_name
+
+    def forward(
+        self, pred: Tensor, target: Tensor, weight: _LossWeight = None, ignore_index: int = 255
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            pred: Logits ``(B, 1, H, W)``.
+            target: Labels ``(B, H, W)`` of 0 and 1.
+            weight: Not used.
+            ignore_index: Label of pixels that are left out.
+        """
+        counted = target.ne(ignore_index).to(pred.dtype)
+        probability = pred.squeeze(1).sigmoid() * counted
+        changed = (target == 1).to(pred.dtype) * counted
+        overlap, total = (probability * changed).sum(), probability.sum() + changed.sum()
+        return self.loss_weight * (1 - (2 * overlap + self.eps) / (total + self.eps))
+
+
+@MODELS.register_module()
+class ImageDiceLoss(nn.Module):
+    """Dice loss of softmax probabilities: one ratio per image over all classes, averaged (CLAFA).
+
+    Args:
+        loss_weight: Factor of the result.
+        eps: Added to numerator and denominator.
+        loss_name: Name in the log; it must contain ``loss``.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, eps: float = 1e-5, loss_name: str = "loss_dice") -> None:
+        super().__init__()
+        self.loss_weight, self.eps, self.loss_name = loss_weight, eps, loss_name
+
+    def forward(
+        self, pred: Tensor, target: Tensor, weight: _LossWeight = None, ignore_index: int = 255
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            pred: Logits ``(B, C, H, W)``.
+            target: Labels ``(B, H, W)``.
+            weight: Not used.
+            ignore_index: Label of pixels that are left out.
+        """
+        counted = target.ne(ignore_index)
+        labels = F.one_hot(target.where(counted, 0), pred.shape[1]).permute(0, 3, 1, 2)
+        mask = counted[:, None].to(pred.dtype)
+        probability, truth = pred.softmax(dim=1) * mask, labels * mask
+        overlap = (probability * truth).flatten(1).sum(dim=1)
+        total = (probability + truth).flatten(1).sum(dim=1)
+        return self.loss_weight * (1 - (2 * overlap + self.eps) / (total + self.eps)).mean()
+
+
+@MODELS.register_module()
+class SoftmaxFocalLoss(nn.Module):
+    """Focal loss of softmax probabilities, averaged over the pixels (arXiv 1708.02002).
+
+    Args:
+        alpha: Weight of each class.
+        gamma: How fast well-classified pixels lose weight.
+        loss_weight: Factor of the result.
+        loss_name: Name in the log; it must contain ``loss``.
+    """
+
+    alpha: Tensor
+
+    def __init__(
+        self,
+        alpha: Sequence[float] = (0.25, 0.75),
+        gamma: float = 2.0,
+        loss_weight: float = 1.0,
+        loss_name: str = "loss_focal",
+    ) -> None:
+        super().__init__()
+        self.register_buffer("alpha", torch.tensor(alpha, dtype=torch.float32), persistent=False)
+        self.gamma, self.loss_weight, self.loss_name = gamma, loss_weight, loss_name
+
+    def forward(
+        self, pred: Tensor, target: Tensor, weight: _LossWeight = None, ignore_index: int = 255
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            pred: Logits ``(B, C, H, W)``, as many classes as ``alpha``.
+            target: Labels ``(B, H, W)``.
+            weight: Not used.
+            ignore_index: Label of pixels that are left out.
+        """
+        counted = target.ne(ignore_index)
+        labels = target.where(counted, 0)
+        log_probability = pred.log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        focus = (1 - log_probability.exp()).pow(self.gamma) * self.alpha.to(pred)[labels]
+        losses = -focus * log_probability * counted
+        return self.loss_weight * losses.sum() / counted.sum().clamp(min=1)

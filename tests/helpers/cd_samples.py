@@ -30,3 +30,19 @@ def loaded(height=40, width=50, seed=0):
         gt_seg_map_from=label.copy(),
         seg_fields=["gt_seg_map", "gt_seg_map_from"],
     )
+
+
+def change_samples(*labels, **others):
+    """Data samples with ``gt_sem_seg`` from arrays ``(H, W)``; ``others`` are further label maps."""
+    import torch
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    samples = []
+    for index, label in enumerate(labels):
+        fields = {"gt_sem_seg": label, **{name: values[index] for name, values in others.items()}}
+        pixels = {k: PixelData(data=torch.as_tensor(v).long()[None]) for k, v in fields.items()}
+        samples.append(
+            SegDataSample(metainfo=dict(ori_shape=tuple(label.shape), img_shape=tuple(label.shape)), **pixels)
+        )
+    return samples

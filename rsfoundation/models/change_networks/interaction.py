@@ -1,22 +1,25 @@
-"""Backbones that run both dates and exchange features between stages, under Open-CD's names.
+"""Backbones that run two dates stage by stage and let them interact between stages, under Open-CD's names.
 
 Weights are shared between the dates and keep the plain backbone's keys, so its checkpoints load; only
-interaction layers with parameters add keys, under ``ccs``.
+interaction layers with parameters add keys, under ``ccs``. :func:`interaction_backbone` does it for every
+backbone of this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmengine.model import BaseModule
-from mmseg.models.backbones import MixVisionTransformer, ResNet
+from mmseg.models.backbones import MixVisionTransformer, ResNeSt, ResNet
 from mmseg.models.utils import nlc_to_nchw
 from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.models.backbones.base import Backbone, Size
 from rsfoundation.registry import MODELS
 
 Pair = tuple[Tensor, Tensor]
@@ -130,10 +133,18 @@ _NONE: Interactions = (None, None, None, None)
 
 
 class _TwoDates:
-    """Mixin: runs a backbone stage by stage on both dates; subclasses define stem and stages."""
+    """Mixin before a backbone class: drives it stage by stage on both dates.
+
+    The backbone has ``run_stem``, ``run_stage`` and ``stage_output`` as :class:`Backbone` has. Dates interact
+    on the map that the next stage takes; what comes out of a level is made from it afterwards.
+    """
 
     num_stages: int
     out_indices: Sequence[int]
+    training: bool
+    run_stem: Any
+    run_stage: Any
+    stage_output: Any
 
     def build_interactions(self, interaction_cfg: Interactions) -> None:
         """Build one layer per stage.
@@ -149,37 +160,55 @@ class _TwoDates:
             )
         self.ccs = build_interactions(interaction_cfg)
 
-    def run_stem(self, image: Tensor) -> Tensor:
-        """Return the input of the first stage."""
-        raise NotImplementedError
-
-    def run_stage(self, index: int, features: Tensor) -> Tensor:
-        """Return the map ``(B, C, H, W)`` of one stage."""
-        raise NotImplementedError
-
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
-        """Return both dates' maps, concatenated, ``(B, 2C, H, W)`` per level of ``out_indices``."""
-        x1, x2 = self.run_stem(x1), self.run_stem(x2)
+        """Return both dates' maps along the channels, ``(B, 2C, H, W)`` per level of ``out_indices``.
+
+        At inference both dates are one batch; in training each goes through by itself, so that batch norms
+        see one date at a time, as published.
+
+        Args:
+            x1: First date ``(B, C, H, W)``.
+            x2: Second date, of the same shape.
+        """
+        size: Size = (x1.shape[2], x1.shape[3])
+        dates = [x1, x2] if self.training else [torch.cat([x1, x2])]
+        dates = [self.run_stem(x) for x in dates]
         levels = []
-        for index, interact in enumerate(self.ccs):
-            x1, x2 = interact(self.run_stage(index, x1), self.run_stage(index, x2))
+        for index in range(max(self.out_indices) + 1):
+            dates = self._interact(index, [self.run_stage(index, x) for x in dates])
             if index in self.out_indices:
-                levels.append(torch.cat([x1, x2], dim=1))
+                maps = [self.stage_output(index, x, size) for x in dates]
+                levels.append(torch.cat(maps if len(maps) == 2 else maps[0].chunk(2), dim=1))
         return tuple(levels)
 
+    def _interact(self, index: int, dates: list[Tensor]) -> list[Tensor]:
+        """Apply the layer of a stage to both dates, one batch or two."""
+        layer = self.ccs[index]
+        if isinstance(layer, TwoIdentity):
+            return dates
+        x1, x2 = layer(*(dates if len(dates) == 2 else dates[0].chunk(2)))
+        return [x1, x2] if len(dates) == 2 else [torch.cat([x1, x2])]
 
-@MODELS.register_module()
-class IA_ResNet(_TwoDates, ResNet):
-    """mmseg's ``ResNet`` on both dates.
 
-    Args:
-        interaction_cfg: One interaction layer or ``None`` per stage.
-        **kwargs: As for mmseg's ``ResNet``.
-    """
+class _StageMaps(BaseModule):
+    """Mixin of mmseg's backbones, whose stages give out the map that the next one takes."""
 
-    def __init__(self, interaction_cfg: Interactions = _NONE, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.build_interactions(interaction_cfg)
+    def stage_output(self, index: int, features: Tensor, size: Size) -> Tensor:
+        """Return the map itself.
+
+        Args:
+            index: Stage, from 0.
+            features: Its map.
+            size: Height and width of the image.
+        """
+        return features
+
+
+class _ResNetStages(_StageMaps):
+    """Stem and stages of mmseg's ``ResNet`` and what derives from it."""
+
+    deep_stem: bool
+    res_layers: list[str]
 
     def run_stem(self, image: Tensor) -> Tensor:
         """Return the pooled map of the stem."""
@@ -194,6 +223,20 @@ class IA_ResNet(_TwoDates, ResNet):
             features: Map of the stage before.
         """
         return getattr(self, self.res_layers[index])(features)
+
+
+@MODELS.register_module()
+class IA_ResNet(_TwoDates, _ResNetStages, ResNet):
+    """mmseg's ``ResNet`` on both dates.
+
+    Args:
+        interaction_cfg: One interaction layer or ``None`` per stage.
+        **kwargs: As for mmseg's ``ResNet``.
+    """
+
+    def __init__(self, interaction_cfg: Interactions = _NONE, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.build_interactions(interaction_cfg)
 
 
 @MODELS.register_module()
@@ -213,8 +256,22 @@ class IA_ResNetV1d(IA_ResNet):
 
 
 @MODELS.register_module()
-class IA_MixVisionTransformer(_TwoDates, MixVisionTransformer):
-    """mmseg's ``MixVisionTransformer`` on both dates; they interact after each stage's norm.
+class IA_ResNeSt(_TwoDates, _ResNetStages, ResNeSt):
+    """mmseg's ``ResNeSt`` (split attention, depth 50 to 200) on both dates.
+
+    Args:
+        interaction_cfg: One interaction layer or ``None`` per stage.
+        **kwargs: As for mmseg's ``ResNeSt``.
+    """
+
+    def __init__(self, interaction_cfg: Interactions = _NONE, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.build_interactions(interaction_cfg)
+
+
+@MODELS.register_module()
+class IA_MixVisionTransformer(_TwoDates, _StageMaps, MixVisionTransformer):
+    """mmseg's ``MixVisionTransformer`` on both dates, which interact after each stage's norm.
 
     Args:
         interaction_cfg: One interaction layer or ``None`` per stage.
@@ -241,3 +298,39 @@ class IA_MixVisionTransformer(_TwoDates, MixVisionTransformer):
         for block in blocks:
             tokens = block(tokens, size)
         return nlc_to_nchw(norm(tokens), size)
+
+
+@functools.cache
+def _on_two_dates(kind: type[Backbone]) -> type[Backbone]:
+    """Return the class of a backbone that runs two dates; its weights have the plain one's names."""
+    return type(f"Interacting{kind.__name__}", (_TwoDates, kind), {"__doc__": kind.__doc__})
+
+
+@MODELS.register_module(name="InteractionBackbone")
+def interaction_backbone(backbone: Mapping[str, Any], interaction_cfg: Interactions = _NONE) -> nn.Module:
+    """Build a backbone of this package on two dates that interact between its stages.
+
+    Its state dict has the names of the plain backbone, so that its pretrained weights load as they are. Where
+    ``interaction_cfg`` is that of Changer's Ex variant: ``(None, SpatialExchange, ChannelExchange,
+    ChannelExchange)``.
+
+    Args:
+        backbone: Config of a backbone with four stages, such as ``LSKNet``.
+        interaction_cfg: One interaction layer or ``None`` per stage.
+
+    Raises:
+        ConfigError: The backbone has no stages to interact between.
+    """
+    options = dict(backbone)
+    name = options.pop("type")
+    kind = MODELS.get(name)
+    if not (isinstance(kind, type) and issubclass(kind, Backbone)):
+        raise ConfigError(
+            f"{name} has no stages between which dates could interact",
+            where="InteractionBackbone.backbone",
+            fix="choose a backbone with strides 4 to 32, or SiamEncoderDecoder with FeatureFusionNeck",
+        )
+    model: Any = _on_two_dates(kind)(**options)
+    model.build_interactions(interaction_cfg)
+    model.out_channels = tuple(2 * channels for channels in model.out_channels)
+    return model

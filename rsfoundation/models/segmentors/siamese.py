@@ -1,7 +1,7 @@
 """Segmentors of pairs, under Open-CD's names.
 
-Losses, whole and sliding-window inference and post-processing are mmseg's ``EncoderDecoder``; only the
-extraction of features from a pair differs.
+Losses, whole and sliding-window inference and post-processing are mmseg's ``EncoderDecoder``; what differs is
+how features come out of a pair, and how many maps come out of the heads.
 """
 
 from __future__ import annotations
@@ -9,14 +9,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
-from torch import Tensor
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.registry import MODELS
+from rsfoundation.models.heads.semantic_change_head import SUFFIXES
+from rsfoundation.registry import MODELS, with_scope
+
+Maps = Sequence[Tensor]
+_IGNORED = 255
+_POSTPROCESSES = (None, "cover_semantic")
 
 
-class _PairEncoderDecoder(EncoderDecoder):
+def encode_dates(backbone: nn.Module, before: Tensor, after: Tensor) -> tuple[Maps, Maps]:
+    """Run one backbone on both dates.
+
+    At inference both dates are one batch: fewer, larger operations. In training each date goes through by
+    itself, so that batch norms see one date at a time, as published.
+
+    Args:
+        backbone: Returns a sequence of maps.
+        before: First date ``(B, C, H, W)``.
+        after: Second date, of the same shape.
+
+    Returns:
+        The maps of either date.
+    """
+    if backbone.training or before.shape != after.shape:
+        return backbone(before), backbone(after)
+    halves = [x.chunk(2) for x in backbone(torch.cat([before, after]))]
+    return [first for first, _ in halves], [second for _, second in halves]
+
+
+class PairEncoderDecoder(EncoderDecoder):
     """Splits the input channels into two dates.
 
     Args:
@@ -24,8 +53,11 @@ class _PairEncoderDecoder(EncoderDecoder):
         **kwargs: As for mmseg's ``EncoderDecoder``.
     """
 
+    test_cfg: ConfigDict
+
     def __init__(self, *, backbone_inchannels: int = 3, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**with_scope(kwargs))
+        self.test_cfg = ConfigDict(self.test_cfg or dict(mode="whole"))  # mmseg reads its keys as attributes
         self.backbone_inchannels = backbone_inchannels
 
     def split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +78,7 @@ class _PairEncoderDecoder(EncoderDecoder):
 
 
 @MODELS.register_module()
-class SiamEncoderDecoder(_PairEncoderDecoder):
+class SiamEncoderDecoder(PairEncoderDecoder):
     """One backbone on each date, a neck that fuses the two pyramids, a decode head.
 
     Args:
@@ -66,17 +98,118 @@ class SiamEncoderDecoder(_PairEncoderDecoder):
             )
         super().__init__(**kwargs)
 
-    def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
+    def extract_feat(self, inputs: Tensor) -> Maps:
         """Return the fused pyramid of a batch of pairs."""
-        before, after = self.split(inputs)
-        return self.neck(self.backbone(before), self.backbone(after))
+        return self.neck(*encode_dates(self.backbone, *self.split(inputs)))
 
 
 @MODELS.register_module()
-class DIEncoderDecoder(_PairEncoderDecoder):
+class DIEncoderDecoder(PairEncoderDecoder):
     """A backbone that takes both dates, ``backbone(before, after)``, an optional neck, a decode head."""
 
-    def extract_feat(self, inputs: Tensor) -> Sequence[Tensor]:
+    def extract_feat(self, inputs: Tensor) -> Maps:
         """Return the pyramid of a batch of pairs."""
         features = self.backbone(*self.split(inputs))
         return self.neck(features) if self.with_neck else features
+
+
+@MODELS.register_module()
+class SiamEncoderPairDecoder(PairEncoderDecoder):
+    """One backbone on each date, an optional neck on each pyramid, a head called ``head(first, second)``.
+
+    For heads that compare the dates themselves: ``A2NetHead``, ``ClafaDecoder``, ``RSPBITHead``.
+    """
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Maps, Maps]:
+        """Return the pyramids of both dates."""
+        first, second = encode_dates(self.backbone, *self.split(inputs))
+        return (self.neck(first), self.neck(second)) if self.with_neck else (first, second)
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self.decode_head(*self.extract_feat(inputs))
+
+
+@MODELS.register_module()
+class SiamEncoderMultiDecoder(SiamEncoderPairDecoder):
+    """Semantic change detection: the head returns logits of the change and of the land cover of either date.
+
+    Predictions are ``pred_sem_seg``, ``pred_sem_seg_from`` and ``pred_sem_seg_to``; ``seg_logits`` likewise.
+
+    Args:
+        postprocess_pred_and_label: ``cover_semantic`` sets land cover to 0 where nothing changed and counts
+            classes from 1, in predictions and, where a sample has them, in its labels (whose 255 becomes 0).
+        **kwargs: As for mmseg's ``EncoderDecoder``, with a head such as ``GeneralSCDHead``.
+
+    Raises:
+        ConfigError: ``postprocess_pred_and_label`` is unknown.
+    """
+
+    def __init__(self, *, postprocess_pred_and_label: str | None = None, **kwargs: Any) -> None:
+        if postprocess_pred_and_label not in _POSTPROCESSES:
+            raise ConfigError(
+                f"postprocess_pred_and_label is {postprocess_pred_and_label!r}",
+                where="model.postprocess_pred_and_label",
+                fix="set it to 'cover_semantic', or leave it out",
+            )
+        super().__init__(**kwargs)
+        self.cover_semantic = postprocess_pred_and_label == "cover_semantic"
+        # mmseg's windows add up one tensor: that of all maps along the channels.
+        self.out_channels = sum(self.decode_head.channels_per_map)
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Return the logits of all maps at the size of the image, one behind the other along the channels.
+
+        Args:
+            inputs: Pairs ``(B, 2C, H, W)``.
+            batch_img_metas: Metainfo of the batch.
+        """
+        logits = self.decode_head.predict(self.extract_feat(inputs), batch_img_metas, self.test_cfg)
+        return torch.cat(list(logits.values()), dim=1)
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> dict[str, Tensor]:
+        """Return ``seg_logits``, ``seg_logits_from`` and ``seg_logits_to`` at the size of the image.
+
+        Args:
+            inputs: Pairs ``(B, 2C, H, W)``.
+            batch_img_metas: Metainfo of the batch.
+        """
+        maps = super().inference(inputs, batch_img_metas).split(self.decode_head.channels_per_map, dim=1)
+        return {f"seg_logits{suffix}": logits for suffix, logits in zip(SUFFIXES, maps, strict=True)}
+
+    def postprocess_result(
+        self, seg_logits: dict[str, Tensor], data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """Write logits and predictions of all maps into the samples.
+
+        Args:
+            seg_logits: What :meth:`inference` returns.
+            data_samples: The samples; new ones when not given, as for images without labels.
+        """
+        whole = data_samples is None
+        count = len(next(iter(seg_logits.values())))
+        samples = [SegDataSample() for _ in range(count)] if data_samples is None else data_samples
+        for suffix in SUFFIXES:
+            logits = seg_logits[f"seg_logits{suffix}"]
+            bare = None if whole else [SegDataSample(metainfo=sample.metainfo) for sample in samples]
+            for sample, one in zip(samples, super().postprocess_result(logits, bare), strict=True):
+                sample.set_field(one.seg_logits, f"seg_logits{suffix}")
+                sample.set_field(one.pred_sem_seg, f"pred_sem_seg{suffix}")
+        if self.cover_semantic:
+            for sample in samples:
+                _cover_semantic(sample)
+        return samples
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:
+        return self.decode_head(self.extract_feat(inputs))
+
+
+def _cover_semantic(sample: SegDataSample) -> None:
+    """Count land cover from 1 and set it to 0 where nothing changed, in predictions and labels."""
+    changed = sample.pred_sem_seg.data.long()
+    for suffix in SUFFIXES[1:]:
+        predicted = sample.get(f"pred_sem_seg{suffix}").data.long()
+        sample.set_field(PixelData(data=(predicted + 1) * changed), f"pred_sem_seg{suffix}")
+        if f"gt_sem_seg{suffix}" in sample:
+            label = sample.get(f"gt_sem_seg{suffix}").data.long()
+            covered = torch.where(label == _IGNORED, 0, label + 1)
+            sample.set_field(PixelData(data=covered), f"gt_sem_seg{suffix}")

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from cd_golden import Golden, metas
+from cd_golden import Golden, metas, recipe
+from cd_samples import change_samples
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
@@ -41,3 +42,132 @@ def test_other_channel_counts_are_refused(scope):
     model = MODELS.build(ConfigDict(Golden("cd_siam_upernet_r18").meta["model"]))
     with pytest.raises(ConfigError, match="pairs of 6 channels, got 3"):
         model.extract_feat(torch.zeros(1, 3, 32, 32))
+
+
+def scd_model(**options):
+    return MODELS.build(ConfigDict({**Golden("cd_scd_upernet_r18").meta["model"], **options}))
+
+
+def test_semantic_model_equals_official_outputs():
+    golden = Golden("cd_scd_upernet_r18")
+    model = golden.load(scd_model())
+    pair = golden.inputs()["pair"]
+    with torch.no_grad():
+        found, raw = model.inference(pair, metas(pair)), model(pair, mode="tensor")
+    assert list(found) == list(raw) == ["seg_logits", "seg_logits_from", "seg_logits_to"]
+    for name, logits in found.items():
+        golden.check(name, logits)
+        golden.check(f"raw_{name}", raw[name])
+
+
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_semantic_change_is_predicted_without_labels(mode):
+    """Without labels there is nothing to cover, and nothing to fail on."""
+    test_cfg = dict(mode=mode, crop_size=(64, 64), stride=(32, 32))
+    model = scd_model(postprocess_pred_and_label="cover_semantic", test_cfg=test_cfg)
+    model.eval()
+    with torch.no_grad():
+        (sample,) = model(torch.rand(1, 6, 64, 96), mode="predict")
+        (named,) = model(torch.rand(1, 6, 64, 96), change_samples(torch.zeros(64, 96)), mode="predict")
+    for found in (sample, named):
+        assert found.seg_logits_from.data.shape == (6, 64, 96)
+        unchanged = found.pred_sem_seg.data == 0
+        for field in ("pred_sem_seg_from", "pred_sem_seg_to"):
+            assert not found.get(field).data[unchanged].any()
+            assert (found.get(field).data[~unchanged] >= 1).all()
+
+
+def test_semantic_labels_count_from_one_where_they_are_known():
+    model = scd_model(postprocess_pred_and_label="cover_semantic")
+    model.eval()
+    label = torch.randint(6, (1, 64, 64))
+    label[:, :9] = 255
+    samples = change_samples(torch.zeros(64, 64), gt_sem_seg_from=label, gt_sem_seg_to=label)
+    with torch.no_grad():
+        (sample,) = model(torch.rand(1, 6, 64, 64), samples, mode="predict")
+    covered = sample.gt_sem_seg_from.data[0]
+    assert not covered[:9].any() and torch.equal(covered[9:], label[0, 9:] + 1)
+
+
+def test_semantic_losses_are_those_of_three_heads():
+    model = scd_model()
+    label = torch.zeros(64, 64)
+    samples = change_samples(label, gt_sem_seg_from=[label + 1], gt_sem_seg_to=[label + 255])
+    losses = model(torch.rand(1, 6, 64, 64).repeat(2, 1, 1, 1), [*samples, *samples], mode="loss")
+    names = ("binary_cd", "semantic_cd_from", "semantic_cd_to")
+    assert {f"decode.{name}.loss_ce" for name in names} <= losses.keys()
+    assert float(losses["decode.semantic_cd_to.loss_ce"]) == 0  # every pixel of the second date is ignored
+    assert float(losses["decode.semantic_cd_from.loss_ce"]) > 0
+
+
+def test_unknown_postprocessing_is_refused():
+    with pytest.raises(ConfigError, match="cover_semantics"):
+        scd_model(postprocess_pred_and_label="cover_semantics")
+
+
+def a2net(**options):
+    return MODELS.build(dict(type="A2Net", backbone=dict(type="LWGANet", arch="l0"), **options))
+
+
+def test_a2net_equals_official_outputs():
+    golden = Golden("cd_a2net_lwganet_l0")
+    model = golden.load(a2net())
+    with torch.no_grad():
+        masks = model.forward_masks(*golden.inputs().values())
+    for level, mask in zip((2, 3, 4, 5), masks, strict=True):
+        golden.check(f"prob{level}", mask)
+
+
+def test_a2net_is_its_head_behind_a_siamese_backbone():
+    whole = a2net(mid=16)
+    head = dict(type="A2NetHead", stage_channels=whole.backbone.out_channels, mid=16)
+    parts = MODELS.build(
+        dict(type="SiamEncoderPairDecoder", backbone=dict(type="LWGANet", arch="l0"), decode_head=head)
+    )
+    state = {
+        key if key.startswith("backbone") else f"decode_head.{key}": value
+        for key, value in whole.state_dict().items()
+    }
+    parts.load_state_dict(state)
+    pair = torch.rand(1, 6, 64, 96)
+    whole.eval(), parts.eval()
+    with torch.no_grad():
+        (one,), (other,) = whole(pair, mode="predict"), parts(pair, mode="predict")
+    assert torch.equal(one.seg_logits.data, other.seg_logits.data)
+    assert one.seg_logits.data.max() <= 1  # probabilities: one channel
+
+
+def test_a2net_trains_all_of_its_weights():
+    model = a2net(mid=8)
+    label = torch.randint(2, (2, 64, 64))
+    losses = model(torch.rand(2, 6, 64, 64), change_samples(*label), mode="loss")
+    assert len(losses) == 8
+    sum(losses.values()).backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_a2net_asks_for_the_channels_of_a_foreign_backbone():
+    with pytest.raises(ConfigError, match="ResNetV1c does not say"):
+        MODELS.build(dict(type="A2Net", backbone=dict(type="mmseg.ResNetV1c", depth=18)))
+
+
+def test_both_dates_are_one_batch_at_inference_and_two_in_training():
+    model = MODELS.build(ConfigDict(Golden("cd_siam_upernet_r18").meta["model"]))
+    sizes = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    pair = torch.from_numpy(recipe.image("pair", (2, 6, 64, 64)))
+    model.eval()
+    with torch.no_grad():
+        together = model.extract_feat(pair)
+    assert sizes == [4]
+    statistics = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    model.train()
+    model.extract_feat(pair)
+    assert sizes == [4, 2, 2]
+    assert int(model.backbone.layer1[0].bn1.num_batches_tracked) == 2
+    model.backbone.load_state_dict(statistics)
+    model.eval()
+    with torch.no_grad():
+        apart = model.neck(model.backbone(pair[:, :3]), model.backbone(pair[:, 3:]))
+    for mine, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
