@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from locations import SAMPLES
+from raster_files import hide_rasterio
 
 # A busy machine is no fault of the code; a hung test still ends by pytest-timeout.
 settings.register_profile("untimed", deadline=None)
@@ -20,6 +21,16 @@ def _fresh_default_scope():
     registry = sys.modules.get("mmengine.registry")
     if registry is not None:
         registry.DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(params=["rasterio", "without rasterio"])
+def raster_library(request, monkeypatch):
+    """Run a test with rasterio, where it is installed, and as if it were not."""
+    if request.param == "rasterio":
+        pytest.importorskip("rasterio")
+    else:
+        hide_rasterio(monkeypatch)
+    return request.param
 
 
 @pytest.fixture

@@ -12,7 +12,15 @@ from mmengine.config import Config, DictAction
 
 from rsfoundation.core.errors import ConfigError, RSFError, nearest
 
-_OURS = {"lora", "predict", "runner_type", "submission", "task", "tta"}  # beside the keys of mmengine
+_OURS = {
+    "image_loading",
+    "lora",
+    "predict",
+    "runner_type",
+    "submission",
+    "task",
+    "tta",
+}  # beside the keys of mmengine
 _ALIKE = 0.8  # from this similarity on, a new key is taken for a misspelt one
 
 

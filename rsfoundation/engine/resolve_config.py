@@ -17,6 +17,7 @@ from mmengine.config import Config
 from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.core.task import Evaluates, RunRequest, Task
 from rsfoundation.engine.config import config_root, merge_overrides
+from rsfoundation.engine.image_loading import use_image_loading
 from rsfoundation.engine.optim import use_amp
 from rsfoundation.engine.tracking import use_trackers
 
@@ -103,6 +104,8 @@ def resolve_config(
         lambda: _set_norm(cfg, options, device),
         lambda: _set_cpu_wrapper(cfg, options, device),
         lambda: task.prepare_config(cfg, request),
+        lambda: use_image_loading(cfg),
+        lambda: _drop_worker_options(cfg),
         lambda: _set_save_best(cfg, task),
         lambda: _use_crash_safe_loops_and_hooks(cfg),
         lambda: _fit_to_sharding(cfg),
@@ -232,6 +235,15 @@ def _set_cpu_wrapper(cfg: Config, options: RunOptions, device: str) -> None:
         find_unused_parameters=cfg.get("find_unused_parameters", False),
     )
     cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
+
+
+def _drop_worker_options(cfg: Config) -> None:
+    """Drop what torch's data loader takes only where it has workers."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name)
+        if loader and not loader.get("num_workers", 0):
+            for option in ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context"):
+                loader.pop(option, None)
 
 
 def _set_save_best(cfg: Config, task: Task) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -23,7 +23,6 @@ from rsfoundation.core.task import Window
 from rsfoundation.io.rasters import DECODE_LIMIT, RasterReader, Size
 
 Bands = tuple[int | str, ...]
-ALL_BANDS = "all"
 PADDING = (104, 116, 124)  # BGR; the value of DOTA's and mmrotate's tools
 _MOST_OPEN = 64  # files, far below what systems allow a process
 _SHIFTS = {"uint8": 0, "uint16": 8, "int16": 7}  # from the whole range of a type to 8 bit
@@ -100,14 +99,18 @@ class ImageLoading:
 
     Attributes:
         bands: The bands, by number from 1 or by name; three are red, green, blue. ``None``: the first three,
-            or the first band three times where the file has fewer. ``'all'``: all but an alpha band.
-        pixel_range: Which values become 0 and 255.
+            or the first band three times where the file has fewer. ``'all'``: every band of the file.
+        pixel_range: Which values become 0 and 255; ``'native'`` leaves values and dtype as they are.
         to_float32: Return ``float32``, not rounded where a range is applied.
+        grey: Turn three bands into one grey band.
+        blue_first: Numbers of bands of which the first three come as blue, green, red.
     """
 
-    bands: Bands | str | None = None
-    pixel_range: PixelRange | None = None
+    bands: Bands | Literal["all"] | None = None
+    pixel_range: PixelRange | Literal["native"] | None = None
     to_float32: bool = False
+    grey: bool = False
+    blue_first: tuple[int, ...] = (3,)
 
     def open(self, path: str | Path, *, decode_limit: int | None = DECODE_LIMIT) -> LoadedImage:
         """Open an image.
@@ -139,19 +142,23 @@ class ImageLoading:
         Returns:
             ``(H, W, C)``, contiguous.
         """
-        if self.pixel_range is not None:
+        if isinstance(self.pixel_range, PixelRange):
             pixels = self.pixel_range.apply(pixels)
             if not self.to_float32:
                 pixels = np.rint(pixels).astype(np.uint8)
-        elif pixels.dtype != np.uint8:
+        elif self.pixel_range is None and pixels.dtype != np.uint8:
             pixels = (np.maximum(pixels, 0) >> _SHIFTS[pixels.dtype.name]).astype(np.uint8)
         if self.to_float32:
             pixels = pixels.astype(np.float32, copy=False)
-        if pixels.shape[2] == 1 and self.bands is None:
+        count = pixels.shape[2]
+        if self.grey:
+            return (
+                pixels if count == 1 else cv2.cvtColor(pixels[..., :3].copy(), cv2.COLOR_RGB2GRAY)[..., None]
+            )
+        if count == 1 and self.bands is None:
             return np.repeat(pixels, 3, axis=2)
-        if pixels.shape[2] == 3:
-            return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR))
-        return np.ascontiguousarray(pixels)
+        order = [2, 1, 0, *range(3, count)] if count in self.blue_first else list(range(count))
+        return np.ascontiguousarray(pixels[..., order])
 
 
 class LoadedImage:
@@ -171,9 +178,11 @@ class LoadedImage:
 
     def __init__(self, loading: ImageLoading, path: str | Path, decode_limit: int | None = None) -> None:
         self.loading, self._decode_limit = loading, decode_limit
-        chosen = None if loading.bands == ALL_BANDS else loading.bands
+        chosen = loading.bands if isinstance(loading.bands, tuple) else None
         self.reader = RasterReader(path, chosen, decode_limit=decode_limit)
-        if chosen is None and loading.bands is None:
+        if loading.bands == "all":
+            self.reader.bands = tuple(range(1, self.reader.count + 1))
+        elif chosen is None:
             data = self.reader.bands
             _warn_of_unused_bands(self.reader)
             self.reader.bands = data[:3] if len(data) >= 3 else data[:1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -41,7 +41,7 @@ _ALPHAS = (1, 2)  # extra samples: associated and unassociated alpha
 _PROJECTED, _GEOGRAPHIC, _USER_DEFINED, _PIXEL_IS_POINT = 1, 2, 32767, 2
 _CODE_KEYS = {_PROJECTED: "ProjectedCSTypeGeoKey", _GEOGRAPHIC: "GeographicTypeGeoKey"}
 _METRES = {9001: 1.0, 9002: 0.3048, 9003: 12 / 39.37}  # metre, foot, US survey foot
-_CHUNK = 64 * 2**20  # bytes that are decoded at once of a window that is read smaller
+_CHUNK = 16 * 2**20  # bytes that are decoded at once of a window that is read smaller
 
 
 class TiffFormat(RasterFormat):
@@ -104,10 +104,12 @@ class TiffFormat(RasterFormat):
         if out_size is None:
             return self._read_page(self._page, bands, window)
         step = max(1, min(window.width // (2 * out_size[0]), window.height // (2 * out_size[1])))
-        rows = max(1, _CHUNK // (window.width * len(bands) * self.dtype.itemsize)) // step * step or step
+        segment = self._page.tilelength if self._page.is_tiled else self._page.rowsperstrip
+        rows = _CHUNK // (window.width * len(bands) * self.dtype.itemsize)
+        rows = max(1, rows // segment) * segment  # no strip or tile is decoded twice
         parts = [
-            self._read_page(self._page, bands, _rows_of(window, top, rows))[::step, ::step]
-            for top in range(0, window.height, rows)
+            self._read_page(self._page, bands, part)[-start % step :: step, ::step].copy()
+            for start, part in _rows_of(window, rows)
         ]
         return resized(np.concatenate(parts), out_size)
 
@@ -203,8 +205,11 @@ class TiffFormat(RasterFormat):
         self._decoded = None
 
 
-def _rows_of(window: Window, top: int, rows: int) -> Window:
-    return Window(window.left, window.top + top, window.width, min(rows, window.height - top))
+def _rows_of(window: Window, rows: int) -> Iterator[tuple[int, Window]]:
+    """Split a window at multiples of ``rows`` of the raster; yield each part with its start in the window."""
+    for top in range(window.top // rows * rows, window.top + window.height, rows):
+        first, last = max(top, window.top), min(top + rows, window.top + window.height)
+        yield first - window.top, Window(window.left, first, window.width, last - first)
 
 
 def _segments(page: Any, plane: int, window: Window) -> list[int]:

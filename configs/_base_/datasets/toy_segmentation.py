@@ -2,14 +2,14 @@
 data_root = 'data/toy/segmentation/'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='rsfoundation.LoadImageFromFile'),
     dict(type='rsfoundation.LoadSegmentationMask'),
     dict(type='RandomCrop', crop_size=(128, 128), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='rsfoundation.LoadImageFromFile'),
     dict(type='rsfoundation.LoadSegmentationMask'),
     dict(type='PackSegInputs'),
 ]

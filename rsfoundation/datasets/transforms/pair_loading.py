@@ -9,13 +9,14 @@ import cv2
 import mmcv
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform, LoadImageFromFile
+from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import UnidentifiedImageError
 
 from rsfoundation.core.errors import DataError
+from rsfoundation.datasets.transforms.loading import ImageLoader
 from rsfoundation.datasets.transforms.pairs import Results
 from rsfoundation.io.label_maps import reduce_zero, remap
 from rsfoundation.registry import TRANSFORMS
@@ -25,28 +26,21 @@ CHANGED_FROM = 128  # grey value from which a 0/255 label counts as changed; JPE
 
 
 @TRANSFORMS.register_module()
-class MultiImgLoadImageFromFile(LoadImageFromFile):
-    """Read the files of ``img_path``; ``img`` becomes a list of BGR arrays of one size.
+class MultiImgLoadImageFromFile(ImageLoader):
+    """Read the files of ``img_path``; ``img`` becomes a list of arrays of one size.
 
-    Parameters are those of mmcv's ``LoadImageFromFile``.
+    Parameters are those of :class:`~rsfoundation.datasets.transforms.loading.LoadImageFromFile`.
     """
 
     def transform(self, results: Results) -> Results | None:
         """Read both dates.
 
         Raises:
-            DataError: A file is missing or unreadable, or the dates differ in size.
+            DataError: A file is missing or unreadable, or the dates differ in size or in bands.
         """
-        images = [self._read(path) for path in results["img_path"]]
+        images = [self.read(str(path)) for path in results["img_path"]]
         found = [image for image in images if image is not None]
         return with_images(results, found) if len(found) == len(images) else None
-
-    def _read(self, path: str) -> np.ndarray | None:
-        try:
-            loaded = super().transform({"img_path": path})
-        except _UNREADABLE as error:
-            raise DataError("the image cannot be read", where=path) from error
-        return None if loaded is None else loaded["img"]
 
 
 @TRANSFORMS.register_module()
@@ -59,7 +53,7 @@ class MultiImgLoadLoadImageFromNDArray(MultiImgLoadImageFromFile):
         Raises:
             DataError: The arrays differ in size.
         """
-        kind = np.float32 if self.to_float32 else None
+        kind = np.float32 if self.loading.to_float32 else None
         images = [np.asarray(image, dtype=kind) for image in results["img"]]
         return with_images({**results, "img_path": None}, images)
 
@@ -175,9 +169,20 @@ class MultiImgMultiAnnLoadAnnotations(MultiImgLoadAnnotations):
 def with_images(results: Results, images: list[np.ndarray]) -> Results:
     """Return results that hold the images of all dates.
 
+    Args:
+        results: As from the data set.
+        images: One array per date.
+
     Raises:
-        DataError: The images differ in size.
+        DataError: The images differ in size or in bands.
     """
+    bands = {np.atleast_3d(image).shape[2] for image in images}
+    if len(bands) > 1:
+        raise DataError(
+            f"the dates of one pair differ in bands: {' and '.join(map(str, sorted(bands)))}",
+            where=" and ".join(str(path) for path in results.get("img_path") or []) or None,
+            fix="choose bands that both dates have: image_loading=dict(bands=(1, 2, 3)) in the config",
+        )
     sizes = [image.shape[:2] for image in images]
     if len(set(sizes)) > 1:
         raise DataError(

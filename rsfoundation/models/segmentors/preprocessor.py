@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from rsfoundation.core.errors import ConfigError
+from rsfoundation.models.preprocessors import AnyBands
 from rsfoundation.registry import MODELS
 
 _SECOND_LABELS = ("gt_sem_seg_from", "gt_sem_seg_to")
 
 
 @MODELS.register_module()
-class DualInputSegDataPreProcessor(SegDataPreProcessor):
+class DualInputSegDataPreProcessor(AnyBands, SegDataPreProcessor):
     """mmseg's preprocessor for pairs ``(2C, H, W)``; ``mean`` and ``std`` name every channel of both dates.
 
     Colours are swapped within each date, and only where a date has three channels. In training images
@@ -33,17 +31,6 @@ class DualInputSegDataPreProcessor(SegDataPreProcessor):
     Raises:
         ConfigError: Only one of ``mean`` and ``std`` is given, or they differ in length.
     """
-
-    def __init__(
-        self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)  # without statistics: mmengine takes those of one or three channels only
-        if len(mean or ()) != len(std or ()):
-            raise ConfigError("mean and std must name the same channels", where="model.data_preprocessor")
-        if mean is not None and std is not None:
-            self._enable_normalize = True
-            self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-            self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Return ``inputs`` ``(B, 2C, H, W)`` and the data samples, on the model's device.

@@ -1,0 +1,138 @@
+"""Loading images in the pipelines of every task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+
+from rsfoundation.core.errors import ConfigError, DataError, check_choice
+from rsfoundation.io.loading import ImageLoading, OpenImages, PixelRange, read_window
+from rsfoundation.registry import TRANSFORMS
+
+_COLOR_TYPES = ("color", "grayscale", "unchanged")  # mmcv's names
+_RED_FIRST = "tifffile"  # mmcv's decoder that leaves the bands of an unchanged image in their order
+
+
+def image_loading(
+    bands: Sequence[int | str] | Literal["all"] | None = None,
+    pixel_range: Any = None,
+    to_float32: bool = False,
+    color_type: str = "color",
+    imdecode_backend: str | None = None,
+) -> ImageLoading:
+    """Return what a loading step of a config says about pixels.
+
+    Args:
+        bands: Bands by number from 1 or by name; see :class:`ImageLoading`.
+        pixel_range: ``(low, high)``, one such pair per band, or ``'native'``.
+        to_float32: Whether pixels come as float32.
+        color_type: As for mmcv: ``color``, ``grayscale``, or ``unchanged`` (every band, values as they are).
+        imdecode_backend: mmcv's decoder. All images are decoded alike here; for ``unchanged`` images it says
+            whether three or four bands start with blue (``cv2``, ``pillow``) or red (``tifffile``).
+
+    Raises:
+        ConfigError: An option has a value that it does not know, or two exclude each other.
+    """
+    check_choice("color_type", color_type, _COLOR_TYPES, "LoadImageFromFile")
+    if isinstance(bands, str) and bands != "all":
+        raise ConfigError(
+            f"bands is {bands!r}", where="bands", fix="bands=(3, 2, 1), ('red', 'nir') or 'all'"
+        )
+    chosen: Any = bands if bands is None or isinstance(bands, str) else tuple(bands)
+    if color_type == "unchanged" and chosen in (None, "all") and pixel_range in (None, "native"):
+        blue_first = () if imdecode_backend == _RED_FIRST else (3, 4)
+        return ImageLoading("all", "native", to_float32, blue_first=blue_first)
+    scale = pixel_range if pixel_range in (None, "native") else PixelRange.parse(pixel_range)
+    return ImageLoading(chosen, scale, to_float32, grey=color_type == "grayscale")
+
+
+class ImageLoader(BaseTransform):
+    """What the loading steps of one and of two images share.
+
+    Args:
+        bands: Bands by number from 1 or by name, ``'all'``, or ``None`` for colours; see
+            :class:`~rsfoundation.io.loading.ImageLoading`.
+        pixel_range: Values that become 0 and 255: ``(low, high)``, one such pair per band, or ``'native'``.
+        to_float32: Whether pixels come as float32.
+        color_type: ``color``, ``grayscale`` or ``unchanged``, as for mmcv.
+        imdecode_backend: Accepted for mmcv's configs; see :func:`image_loading`.
+        ignore_empty: Leave out images that cannot be read: the data set takes another one.
+        backend_args: File backend of mmengine; remote files are copied here while they are read.
+        cache_mb: Decoded files that each worker keeps, in megabytes; the last one is kept in any case.
+
+    Attributes:
+        loading: How pixels become arrays.
+
+    Raises:
+        ConfigError: An option has a value that it does not know.
+    """
+
+    def __init__(
+        self,
+        bands: Sequence[int | str] | Literal["all"] | None = None,
+        pixel_range: Any = None,
+        to_float32: bool = False,
+        color_type: str = "color",
+        imdecode_backend: str | None = None,
+        ignore_empty: bool = False,
+        backend_args: dict | None = None,
+        cache_mb: float = 256,
+    ) -> None:
+        self.loading = image_loading(bands, pixel_range, to_float32, color_type, imdecode_backend)
+        self.ignore_empty, self.backend_args = ignore_empty, backend_args
+        self._open_images = OpenImages(cache_mb, self.loading)
+
+    def read(self, path: str, window: tuple[int, int, int] | None = None) -> np.ndarray | None:
+        """Return an image ``(H, W, C)``, or a square of it.
+
+        Args:
+            path: The file.
+            window: Column, row and side of the square; what lies beyond the image is padded.
+
+        Returns:
+            The pixels; ``None`` for an image that cannot be read where ``ignore_empty`` is set.
+
+        Raises:
+            DataError: The file is missing or cannot be decoded, lacks a band, or has values without a range.
+        """
+        try:
+            with self._local(path) as file:
+                if window is None:
+                    return self.loading.read(file)
+                # a window is copied: what follows may write to the image
+                return read_window(self._open_images.open(str(file)), *window).copy()
+        except DataError:
+            if self.ignore_empty:
+                return None
+            raise
+
+    def _local(self, path: str) -> Any:
+        remote = self.backend_args is not None or "://" in path
+        return fileio.get_local_path(path, backend_args=self.backend_args) if remote else nullcontext(path)
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(ImageLoader):
+    """Load ``img_path`` as ``img``, for every task: BGR ``uint8`` ``(H, W, 3)`` unless asked otherwise.
+
+    Adds ``img``, ``img_shape`` and ``ori_shape``. Where the entry has a ``window`` (a virtual patch), only
+    that square of the file is the image. Takes what mmcv's step of this name takes, and ``bands``,
+    ``pixel_range`` and ``cache_mb``: see :class:`ImageLoader`.
+    """
+
+    def transform(self, results: dict) -> dict | None:
+        """Load the image of one results dict.
+
+        Raises:
+            DataError: As for :meth:`ImageLoader.read`.
+        """
+        image = self.read(str(results["img_path"]), results.get("window"))
+        if image is None:
+            return None
+        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
