@@ -59,12 +59,12 @@ class PlainImage(RasterFormat):
                 self.width, self.height = header.size
                 self._alpha = header.mode in ("LA", "RGBA", "PA", "La", "RGBa")
                 self._grey = header.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
-                layout = str(header.tile[0][3]) if header.tile else ""
+                wide = header.mode.startswith("I") or (isinstance(header, PngImageFile) and _is_wide(header))
         except _NO_IMAGE as error:
             raise no_image(path) from error
         if self._orientation in _TURNED:
             self.width, self.height = self.height, self.width
-        self.dtype = np.dtype(np.uint16 if "16" in layout else np.uint8)
+        self.dtype = np.dtype(np.uint16 if wide else np.uint8)
         self.count = (1 if self._grey else 3) + self._alpha
         self.alpha = self.count if self._alpha else None
         self.band_names = (("gray",) if self._grey else ("red", "green", "blue")) + ("alpha",) * self._alpha
@@ -156,6 +156,11 @@ def _open_header(path: Path) -> Any:
         start = file.read(4)
     kind = next((made for magic, made in _HEADERS.items() if start.startswith(magic)), Image.open)
     return kind(path)
+
+
+def _is_wide(header: PngImageFile) -> bool:
+    """Say whether a PNG has 16 bits; Pillow's mode of colours says 8."""
+    return any(";16" in str(part[3]) for part in header.tile)
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -211,6 +211,19 @@ def test_plain_images_keep_their_bits_and_bands(tmp_path):
         assert np.array_equal(raster.read(), wide[..., :count])
 
 
+@pytest.mark.parametrize("suffix", [".bmp", ".webp", ".ppm", ".gif", ".jpg"])
+def test_other_plain_images(tmp_path, suffix):
+    """Side lengths with 16 among their digits once read as 16 bit."""
+    made = cv2.GaussianBlur(pixels(3, height=116, width=160), (0, 0), 9)
+    Image.fromarray(made).save(
+        tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {"quality": 95})
+    )
+    raster = RasterReader(tmp_path / f"a{suffix}")
+    assert raster.dtype == np.uint8 and raster.count == 3
+    expected = np.asarray(Image.open(tmp_path / f"a{suffix}").convert("RGB"))
+    assert np.abs(raster.read().astype(int) - expected).max() <= (suffix == ".jpg")
+
+
 def test_a_palette_image_comes_in_its_colours_and_a_palette_tiff_in_indices(tmp_path, raster_library):
     picture = Image.fromarray(pixels(3)).quantize(9)
     picture.save(tmp_path / "a.png")
