@@ -5,6 +5,7 @@
 the scope of the toolbox it builds on and names our parts with the prefix: ``type='rsfoundation.LSKNet'``.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,27 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope=_SCOPE,
     locations=["rsfoundation.engine.optim"],
 )
+
+
+class _OpenCDScope(Registry):
+    """Open-CD's scope, where ``opencd`` is not installed: finds what ours has under its names.
+
+    Args:
+        ours: The registry to look in.
+    """
+
+    def __init__(self, ours: Registry) -> None:
+        super().__init__(ours.name, parent=ours.parent, scope="opencd")
+        self._ours = ours
+
+    def get(self, key: str) -> Any:
+        """Return what is registered under a name, with or without a scope."""
+        scope, name = self.split_scope_key(key)
+        return self._ours.get(name if scope == self.scope else key)
+
+
+if find_spec("opencd") is None:
+    OPEN_CD = tuple(_OpenCDScope(ours) for ours in (MODELS, DATASETS, TRANSFORMS, METRICS, HOOKS))
 
 # What a task family declares to engine, inference and console: see rsfoundation.core.task.
 TASKS = Registry("task", scope=_SCOPE, locations=_modules_of("tasks"))

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 
 from rsfoundation.core.errors import ConfigError, RSFError, nearest
+from rsfoundation.engine.opencd import adopt_opencd_config
 
 _OURS = {
     "image_loading",
@@ -82,6 +83,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"the config cannot be read: {type(error).__name__}: {error}", where=_place(path, error)
         ) from error
+    adopt_opencd_config(cfg)
     merge_overrides(cfg, overrides)
     return cfg
 

@@ -11,6 +11,7 @@ from mmengine.registry import Registry, root
 from torch.utils.data import DataLoader
 
 from rsfoundation.core.errors import ConfigError, nearest
+from rsfoundation.engine.opencd import absent_part
 
 _UNKNOWN = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")
 
@@ -23,9 +24,13 @@ def unknown_type_error(error: KeyError, cfg: Config) -> Exception:
     name, kind = match.group(1).strip("'\""), match.group(3)
     found = dicts_of(cfg.to_dict())
     place = next((f"{path}type" for path, node in found if node.get("type") == name), None)
+    where = f"{cfg.filename}: {place}" if place else cfg.filename
+    absent = absent_part(name)
+    if absent is not None:
+        return ConfigError(absent, where=where, fix="install Open-CD, or choose a method of docs/change.md")
     return ConfigError(
         f"the config asks for the {kind} '{name}', which is registered nowhere",
-        where=f"{cfg.filename}: {place}" if place else cfg.filename,
+        where=where,
         fix=nearest(name, registered_names(kind)) or "`rsf info models` lists what there is",
     )
 
