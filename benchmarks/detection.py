@@ -86,7 +86,7 @@ def distinct_scores(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def tested_images() -> list[Any]:
     """Return 200 images of 60 objects and 285 detections, 57 000 in all; two of three objects are found."""
-    from rsfoundation.evaluation.oriented.records import ImageRecord
+    from rsfoundation.evaluation.oriented.image_results import ImageResult
 
     rng = np.random.default_rng(0)
     scores = distinct_scores(rng, 57000).reshape(200, 285)
@@ -99,7 +99,7 @@ def tested_images() -> list[Any]:
         ignored = rng.random(60) < 0.1
         name = f"{index:04}"
         records.append(
-            ImageRecord(name, "", (1024, 1024), found, scores[index], found_labels, truth, labels, ignored)
+            ImageResult(name, "", (1024, 1024), found, scores[index], found_labels, truth, labels, ignored)
         )
     return records
 
@@ -121,7 +121,7 @@ def bench_evaluation(repeats: int) -> list[Row]:
     from mmrotate.evaluation.functional import mean_ap
 
     from rsfoundation.evaluation.oriented.evaluate import evaluate
-    from rsfoundation.evaluation.oriented.records import findings_of
+    from rsfoundation.evaluation.oriented.image_results import join_results
 
     records = tested_images()
     found = [
@@ -141,7 +141,7 @@ def bench_evaluation(repeats: int) -> list[Row]:
         return mean_ap.eval_rbbox_map(found, truth, iou_thr=0.5, logger="silent", nproc=2)
 
     def ours() -> Any:
-        return evaluate(findings_of(records), CLASSES)
+        return evaluate(join_results(records), CLASSES)
 
     start, mean_ap.get_context = mean_ap.get_context, OnTheSpot
     mean, rows = theirs()
@@ -168,7 +168,7 @@ def bench_evaluation(repeats: int) -> list[Row]:
 
 def tested_patches() -> list[Any]:
     """Return 500 patches of 200 detections: 20 images cut as DOTA is, windows of 1024 px that share 200."""
-    from rsfoundation.evaluation.oriented.records import ImageRecord
+    from rsfoundation.evaluation.oriented.image_results import ImageResult
 
     rng = np.random.default_rng(1)
     scores = distinct_scores(rng, 100_000).reshape(500, 200)
@@ -185,7 +185,7 @@ def tested_patches() -> list[Any]:
             boxes = local[chosen] + rng.normal(0, 1, (200, 5)).astype(np.float32) * noise
             found = scores[image * 25 + place], kinds[chosen]
             name = f"P{image:04}__1024__{x}___{y}"
-            records.append(ImageRecord(name, "", (1024, 1024), boxes, *found, *none))
+            records.append(ImageResult(name, "", (1024, 1024), boxes, *found, *none))
     return records
 
 
@@ -194,7 +194,7 @@ def bench_merging(repeats: int) -> list[Row]:
     from mmrotate.evaluation.metrics import DOTAMetric
 
     from rsfoundation.evaluation.oriented.patch_merging import merge_patches
-    from rsfoundation.evaluation.submission.writing import write_dota
+    from rsfoundation.evaluation.submission.dota_results import write_dota
 
     records = tested_patches()
     results = [dict(img_id=r.name, labels=r.labels, bboxes=r.boxes, scores=r.scores) for r in records]
@@ -250,8 +250,8 @@ def read_archive(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 def bench_dense(repeats: int) -> list[Row]:
     """One image with 32 000 detections of one class, and as many objects."""
     from rsfoundation.evaluation.oriented.evaluate import evaluate
+    from rsfoundation.evaluation.oriented.image_results import ImageResult, join_results
     from rsfoundation.evaluation.oriented.patch_merging import suppress
-    from rsfoundation.evaluation.oriented.records import ImageRecord, findings_of
 
     rng = np.random.default_rng(2)
     boxes, scores, labels = (
@@ -260,7 +260,7 @@ def bench_dense(repeats: int) -> list[Row]:
         np.zeros(32000, np.int16),
     )
     truth = boxes + rng.normal(0, 1, boxes.shape).astype(np.float32) * np.float32([1, 1, 1, 1, 0.02])
-    record = ImageRecord("dense", "", (4096, 4096), boxes, scores, labels, truth, labels, labels.astype(bool))
+    record = ImageResult("dense", "", (4096, 4096), boxes, scores, labels, truth, labels, labels.astype(bool))
     size = "32000 boxes over 4096 px"
     return [
         Row(
@@ -274,7 +274,7 @@ def bench_dense(repeats: int) -> list[Row]:
             "evaluation, dense",
             size,
             "float32",
-            clock(lambda: evaluate(findings_of([record]), ("a",)), repeats),
+            clock(lambda: evaluate(join_results([record]), ("a",)), repeats),
             1.0,
         ),
     ]
@@ -283,13 +283,13 @@ def bench_dense(repeats: int) -> list[Row]:
 def bench_loading(repeats: int) -> list[Row]:
     """A folder of 716 patches with 60 labels each: from its index, and from its label files."""
     from mmrotate.datasets import DOTADataset as Theirs
-    from rsfoundation.prepare.index import index_of_folder
 
     from rsfoundation.datasets.oriented.classes import DOTA_V1
     from rsfoundation.datasets.oriented.dota import DOTADataset
     from rsfoundation.datasets.oriented.patch_index import write_index
     from rsfoundation.geometry.boxes import rbox_to_quad
     from rsfoundation.io.dota import DotaObject, write_dota_txt
+    from rsfoundation.prepare.tiling import index_of_folder
 
     rng, root = np.random.default_rng(3), Path(tempfile.mkdtemp())
     for folder in ("images", "annfiles"):

@@ -13,7 +13,19 @@ from typing import Any, TextIO
 
 import typer
 
-from rsfoundation.cli import benchmark, browse, convert, demo, doctor, info, predict, prepare, test, train
+from rsfoundation.cli import (
+    benchmark,
+    browse,
+    convert,
+    demo,
+    doctor,
+    info,
+    predict,
+    prepare,
+    submission,
+    test,
+    train,
+)
 from rsfoundation.cli.console import report_error
 from rsfoundation.cli.options import complete_resume, expand_overrides
 
@@ -94,7 +106,7 @@ app = typer.Typer(
     help="Remote-sensing vision: one program for oriented detection, segmentation, instances and change.",
     epilog="First time here? [bold]rsf demo[/bold] trains a small model and shows its pictures.",
 )
-for module in (demo, train, test, predict, prepare, convert, browse, info, benchmark, doctor):
+for module in (demo, train, test, predict, prepare, convert, browse, info, submission, benchmark, doctor):
     module.register(app)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsfoundation.cli import submission
 from rsfoundation.cli.console import console, say, table
 from rsfoundation.cli.options import (
     ConfigArgument,
@@ -18,50 +18,6 @@ from rsfoundation.cli.options import (
     write_json,
 )
 
-_SHOWN = 20
-
-
-def submission(
-    archives: Annotated[list[Path], typer.Argument(help="Task1.zip, Task2.zip or FAIR1M's test.zip.")],
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Folder of the full test images: unknown names are refused then."),
-    ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            help="Class name, repeatable, for data of your own; those of DOTA or FAIR1M when not given.",
-        ),
-    ] = None,
-) -> None:
-    """Check archives against the rules of the DOTA and FAIR1M servers before they are uploaded.
-
-    Looks at layout, class files, columns, scores, corners, repeated boxes and image names, and says the file,
-    the line and the fix of what the server would refuse. Names of patches and names with the suffix of an
-    image are refused with and without --images. Exit status 2 when something is wrong.
-
-    Example: rsf info submission work_dirs/RUN/submission/Task1.zip --images data/DOTA/test/images
-    """
-    from rsfoundation.evaluation.submission.check import check_submission
-    from rsfoundation.evaluation.submission.metric import list_images
-
-    known = list_images(images) if images is not None else None
-    checked = [check_submission(path, known, classes or None) for path in archives]
-    rows = [(one.kind, one.path, one.files, one.images, one.detections, one.fault_count) for one in checked]
-    table("submissions", ("for", "archive", "files", "images", "detections", "faults"), rows)
-    for one in checked:
-        if len(one.faults) > 1:
-            shown = [
-                (fault.where.removeprefix(f"{one.path}/"), fault.what, fault.fix) for fault in one.faults
-            ]
-            title = f"{one.path}: the first {min(_SHOWN, len(shown))} of {one.fault_count} faults"
-            table(title, ("where", "what", "fix"), shown[:_SHOWN])
-    for one in checked:
-        one.refuse()
-    say("accepted: nothing that the servers are known to refuse was found")
-
-
 if TYPE_CHECKING:
     from rsfoundation.engine.model_info import Complexity, Part
 
@@ -70,13 +26,13 @@ def register(app: typer.Typer) -> None:
     """Add the verb with its topics."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Show what there is: configs, models, a config, a model, a submission.",
+        help="Show what there is: configs, models, a config, a model.",
     )
     group.command("configs")(configs)
     group.command("models")(models)
     group.command("config")(config)
     group.command("model")(model)
-    group.command("submission")(submission)
+    group.command("submission", hidden=True)(submission.check)  # its name before `rsf submission check`
     app.add_typer(group, name="info")
 
 

@@ -7,8 +7,8 @@ import numpy as np
 
 ApRule = Literal["voc07", "voc12"]
 
-# Multiples of 0.1 as every public implementation counts them: 3 * 0.1 is a little above 0.3, so that a recall
-# of exactly 0.3 does not reach that level.
+# Multiples of 0.1 as in every public implementation: 3 * 0.1 is a little above 0.3, so that a recall of
+# exactly 0.3 does not reach that level.
 _LEVELS = np.arange(11) * 0.1
 
 
@@ -18,8 +18,8 @@ class Matches:
 
     Attributes:
         scores: ``(n,)``, descending.
-        overlaps: ``(n,)`` IoU with the object of its image and class that each overlaps most.
-        targets: ``(n,)`` index of that object below; -1 without one.
+        overlaps: ``(n,)`` IoU with the object of the same image and class that each overlaps most.
+        targets: ``(n,)`` index of that object in ``ignored``; -1 without one.
         ignored: ``(m,)``, which objects do not count.
     """
 
@@ -34,8 +34,8 @@ class ClassCurve:
     """Precision over recall of one class over all images.
 
     Attributes:
-        objects: How many objects count.
-        detections: How many detections there are.
+        objects: Number of objects that count.
+        detections: Number of detections.
         scores: ``(k,)`` of the detections that count, best first.
         recall: ``(k,)`` after each of them.
         precision: ``(k,)`` likewise.
@@ -54,7 +54,7 @@ class ClassCurve:
         return (_eleven_points if rule == "voc07" else _area)(self.recall, self.precision)
 
     def best_f1(self) -> tuple[float, float]:
-        """Return the largest F1 and the score from which detections must be taken to reach it."""
+        """Return the largest F1, and the score threshold that gives it."""
         if self.objects == 0 or not len(self.scores):
             return 0.0, 1.0
         f1 = 2 * self.recall * self.precision / np.maximum(self.recall + self.precision, 1e-12)
@@ -63,15 +63,15 @@ class ClassCurve:
 
 
 def class_curve(matches: Matches, threshold: float, strict: bool = False) -> ClassCurve:
-    """Judge every detection at an IoU threshold.
+    """Mark every detection as true or false positive at an IoU threshold.
 
-    A detection is right when its object reaches the threshold and no better scored one took it; it does not
-    count when that object is ignored; else it is wrong.
+    A detection is a true positive when its object reaches the threshold and no better scored one has it; it
+    does not count when that object is ignored; else it is a false positive.
 
     Args:
         matches: Detections and objects of the class.
         threshold: Least IoU.
-        strict: Whether the IoU must lie above the threshold.
+        strict: Whether the IoU must be above the threshold.
     """
     reached = matches.overlaps > threshold if strict else matches.overlaps >= threshold
     near = np.flatnonzero(reached & (matches.targets >= 0))

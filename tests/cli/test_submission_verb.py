@@ -1,4 +1,4 @@
-"""``rsf info submission``, and tasks that know none of a test's options."""
+"""``rsf submission check``, by its older name too, and tasks that know none of a test's options."""
 
 import zipfile
 
@@ -20,15 +20,16 @@ def archive(tmp_path, ship):
     return path
 
 
-def run(words, capsys):
+def run(words, capsys, verb=("submission", "check")):
     with pytest.raises(SystemExit) as ended:
-        main(["info", "submission", *map(str, words)])
+        main([*verb, *map(str, words)])
     said = capsys.readouterr()
     return ended.value.code, " ".join((said.out + said.err).split())
 
 
-def test_a_good_archive(tmp_path, capsys):
-    code, said = run([archive(tmp_path, GOOD)], capsys)
+@pytest.mark.parametrize("verb", [("submission", "check"), ("info", "submission")])
+def test_a_good_archive(tmp_path, capsys, verb):
+    code, said = run([archive(tmp_path, GOOD)], capsys, verb)
     assert code == 0 and "accepted" in said and "DOTA Task1" in said
 
 
@@ -36,7 +37,7 @@ def test_a_bad_archive_is_refused_with_place_and_cure(tmp_path, capsys):
     code, said = run([archive(tmp_path, GOOD + GOOD + "x\n")], capsys)
     assert code == 2
     assert "line 1 already" in said and "Task1_ship.txt:2" in said and "fix:" in said
-    assert "2 faults" in said and "1 x wrong columns" in said
+    assert "2 problems" in said and "1 x wrong columns" in said
 
 
 def test_image_names_are_checked_against_a_folder(tmp_path, capsys):

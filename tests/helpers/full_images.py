@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsfoundation.evaluation.oriented.records import ImageRecord
+from rsfoundation.evaluation.oriented.image_results import ImageResult
 
 
 def record(name, rows=(), size=(100, 120)):
@@ -10,4 +10,4 @@ def record(name, rows=(), size=(100, 120)):
     rows = np.array(rows, dtype=np.float64).reshape(-1, 7)
     none = np.zeros((0, 5)), np.zeros(0, np.int16), np.zeros(0, bool)
     scores = rows[:, 5].astype(np.float32)
-    return ImageRecord(name, f"{name}.png", size, rows[:, :5], scores, rows[:, 6].astype(np.int16), *none)
+    return ImageResult(name, f"{name}.png", size, rows[:, :5], scores, rows[:, 6].astype(np.int16), *none)

@@ -26,6 +26,6 @@ def document(objects=OBJECT, name="7.tif", size="<width>10</width><height>10</he
 def refused(path, **kwargs):
     """Return the error of an archive that is read but not accepted; it has a fix."""
     with pytest.raises(DataError, match="would not accept") as caught:
-        check_submission(path, **kwargs).refuse()
+        check_submission(path, **kwargs).raise_problem()
     assert caught.value.fix
     return caught.value

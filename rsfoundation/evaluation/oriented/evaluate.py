@@ -1,4 +1,4 @@
-"""Figures of a data set: average precision of every class at ten thresholds, and confusion of classes."""
+"""Metrics of a data set: average precision of every class at ten thresholds, and confusion of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rsfoundation.evaluation.average_precision import ApRule, ClassCurve, Matches, class_curve
+from rsfoundation.evaluation.oriented.image_results import DetectionTable
 from rsfoundation.evaluation.oriented.matching import Matching, Overlaps, best_overlaps
-from rsfoundation.evaluation.oriented.records import Findings
 
 THRESHOLDS = tuple(float(value) for value in np.round(np.arange(0.5, 1.0, 0.05), 2))  # COCO's ten
-CONFUSION_SCORE = 0.3  # from here on a detection is one that a user would see
+CONFUSION_SCORE = 0.3  # least score of the detections that the confusion matrix counts
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """Average precision and confusion of one data set.
 
     Attributes:
         classes: Names, in label order.
-        rule: By which APs are computed.
-        matching: By which detections are matched with objects.
-        images: How many images.
+        rule: Of average precision.
+        matching: Of detections with objects.
+        images: Number of images.
         curves: ``curves[label][k]`` at ``THRESHOLDS[k]``.
         confusion: ``(C + 1, C + 1)`` counts, truth by row; the last row and column are the background.
     """
@@ -34,7 +34,7 @@ class Evaluation:
     confusion: np.ndarray
 
     def aps(self, rule: ApRule | None = None) -> np.ndarray:
-        """Return ``(C, 10)`` APs; NaN for classes without objects."""
+        """Return ``(C, 10)`` APs, by default by the evaluation's rule; NaN for classes without objects."""
         return np.array(
             [[curve.average_precision(rule or self.rule) for curve in row] for row in self.curves]
         )
@@ -50,7 +50,7 @@ class Evaluation:
         return float(np.nan_to_num(aps).mean() if self.matching == "devkit" else np.nanmean(aps))
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures under the names the metric reports them by."""
+        """Return the metrics under the names by which they are reported."""
         aps = self.aps()
         by_rule = {f"mAP50_{rule}": self.mean(self.aps(rule)[:, 0]) for rule in ("voc07", "voc12")}
         return {
@@ -67,50 +67,50 @@ class Evaluation:
 
 
 def evaluate(
-    findings: Findings, classes: Sequence[str], rule: ApRule = "voc07", matching: Matching = "mmrotate"
+    table: DetectionTable, classes: Sequence[str], rule: ApRule = "voc07", matching: Matching = "mmrotate"
 ) -> Evaluation:
-    """Match detections with objects and draw up the figures.
+    """Match detections with objects and compute the metrics.
 
     Args:
-        findings: Detections and objects.
+        table: Detections and objects.
         classes: Names, in label order.
         rule: ``voc07`` or ``voc12``.
-        matching: See :func:`best_overlaps`. Besides, ``devkit`` asks for an IoU above the threshold, where
-            ``mmrotate`` is content with one that reaches it.
+        matching: See :func:`best_overlaps`. In addition, ``devkit`` requires an IoU above the threshold, and
+            ``mmrotate`` one that reaches it.
     """
-    overlaps = best_overlaps(findings, matching)
+    overlaps = best_overlaps(table, matching)
     strict = matching == "devkit"
-    matches = _by_class(findings, overlaps, len(classes))
+    matches = _by_class(table, overlaps, len(classes))
     curves = tuple(tuple(class_curve(one, threshold, strict) for threshold in THRESHOLDS) for one in matches)
-    confusion = confusion_matrix(findings, len(classes), matching)
-    return Evaluation(tuple(classes), rule, matching, len(findings.names), curves, confusion)
+    confusion = confusion_matrix(table, len(classes), matching)
+    return Evaluation(tuple(classes), rule, matching, len(table.names), curves, confusion)
 
 
 def confusion_matrix(
-    findings: Findings, classes: int, matching: Matching, score: float = CONFUSION_SCORE, iou: float = 0.5
+    table: DetectionTable, classes: int, matching: Matching, score: float = CONFUSION_SCORE, iou: float = 0.5
 ) -> np.ndarray:
-    """Count which classes objects were taken for.
+    """Count objects by true and detected class.
 
-    Each detection belongs to the object, of whatever class, that it overlaps most; the best scored one of
-    each object counts, others are found in the background, and ignored objects leave theirs uncounted.
+    Each detection belongs to the object, of any class, that it overlaps most. The best scored one of each
+    object counts; others are counted as found in the background; those of ignored objects are not counted.
 
     Args:
-        findings: Detections and objects.
-        classes: How many classes there are.
-        matching: How overlaps are measured.
-        score: Least score of the detections looked at.
+        table: Detections and objects.
+        classes: Number of classes.
+        matching: Rule of overlaps.
+        score: Least score of the detections that count.
         iou: Overlap from which a detection belongs to an object.
 
     Returns:
         ``(classes + 1, classes + 1)``: truth by row, detected class by column, background last.
     """
-    shown = findings.scores >= score
+    shown = table.scores >= score
     seen = replace(
-        findings,
-        image=findings.image[shown],
-        boxes=findings.boxes[shown],
-        scores=findings.scores[shown],
-        labels=findings.labels[shown],
+        table,
+        image=table.image[shown],
+        boxes=table.boxes[shown],
+        scores=table.scores[shown],
+        labels=table.labels[shown],
     )
     overlaps, targets = best_overlaps(seen, matching, by_class=False)
     order = np.argsort(-seen.scores, kind="stable")
@@ -119,28 +119,26 @@ def confusion_matrix(
     owner = near[first]
     free = np.ones(len(seen.scores), dtype=bool)
     free[owner] = False
-    free[near[findings.ignored[targets[near]]]] = False
-    missed = ~findings.ignored
+    free[near[table.ignored[targets[near]]]] = False
+    missed = ~table.ignored
     missed[taken] = False
-    counted = ~findings.ignored[taken]
+    counted = ~table.ignored[taken]
     matrix = np.zeros((classes + 1, classes + 1), dtype=np.int64)
-    np.add.at(matrix, (findings.truth_labels[taken[counted]], seen.labels[owner[counted]]), 1)
+    np.add.at(matrix, (table.truth_labels[taken[counted]], seen.labels[owner[counted]]), 1)
     np.add.at(matrix[classes], seen.labels[free], 1)
-    np.add.at(matrix[:, classes], findings.truth_labels[missed], 1)
+    np.add.at(matrix[:, classes], table.truth_labels[missed], 1)
     return matrix
 
 
-def _by_class(findings: Findings, overlaps: Overlaps, classes: int) -> list[Matches]:
-    """Share out detections, best score first, and objects over the classes."""
-    ranked = np.lexsort((-findings.scores, findings.labels))
-    edges = np.searchsorted(findings.labels[ranked], np.arange(classes + 1))
+def _by_class(table: DetectionTable, overlaps: Overlaps, classes: int) -> list[Matches]:
+    """Divide detections, best score first and of equal scores the earlier first, and objects by class."""
+    ranked = np.lexsort((-table.scores, table.labels))
+    edges = np.searchsorted(table.labels[ranked], np.arange(classes + 1))
     matches = []
     for label in range(classes):
         mine = ranked[edges[label] : edges[label + 1]]
-        objects = np.flatnonzero(findings.truth_labels == label)
+        objects = np.flatnonzero(table.truth_labels == label)
         place = np.searchsorted(objects, overlaps.targets[mine])
         targets = np.where(overlaps.targets[mine] >= 0, place, -1)
-        matches.append(
-            Matches(findings.scores[mine], overlaps.overlaps[mine], targets, findings.ignored[objects])
-        )
+        matches.append(Matches(table.scores[mine], overlaps.overlaps[mine], targets, table.ignored[objects]))
     return matches

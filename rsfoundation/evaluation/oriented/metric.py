@@ -1,4 +1,4 @@
-"""Oriented mean average precision, computed in process and gathered over ranks."""
+"""Mean average precision of oriented boxes, computed in this process and gathered over ranks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,44 +12,49 @@ from mmengine.logging import MMLogger
 from rsfoundation.core.errors import ConfigError, check_choice
 from rsfoundation.evaluation.average_precision import ApRule
 from rsfoundation.evaluation.oriented.evaluate import Evaluation, evaluate
+from rsfoundation.evaluation.oriented.image_results import (
+    ImageResult,
+    LabelFolder,
+    join_results,
+    result_from_sample,
+    sort_unique,
+)
 from rsfoundation.evaluation.oriented.matching import Matching
 from rsfoundation.evaluation.oriented.patch_merging import merge_patches
-from rsfoundation.evaluation.oriented.records import (
-    ImageRecord,
-    LabelFolder,
-    findings_of,
-    record_of,
-    sorted_once,
-)
 from rsfoundation.registry import METRICS
 
 
-class RecordingMetric(BaseMetric):
-    """Keeps detections and labels of each tested sample as small arrays, and gathers them over ranks.
+class ImageResultMetric(BaseMetric):
+    """Keeps detections and ground truth of each tested sample as small arrays, and gathers them over ranks.
 
-    Samples are told apart by name and file: what a sampler hands out twice to even out the ranks counts
-    once, and figures do not depend on the number of ranks.
+    Samples are identified by name and file: what a sampler hands out twice to even out the ranks counts
+    once, and metrics do not depend on the number of ranks.
     """
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
-        """Take the records of one batch."""
-        self.results.extend(record_of(sample) for sample in data_samples)
+        """Keep the results of one batch.
 
-    def sorted_records(self, results: list[ImageRecord]) -> list[ImageRecord]:
+        Args:
+            data_batch: Unused.
+            data_samples: Tested ``DetDataSample`` given as dicts.
+        """
+        self.results.extend(result_from_sample(sample) for sample in data_samples)
+
+    def sorted_results(self, results: list[ImageResult]) -> list[ImageResult]:
         """Return each image once, by name.
 
         Raises:
-            ConfigError: The model knows more classes than the data set.
+            ConfigError: The model has more classes than the data set.
         """
-        records, names = sorted_once(results), self.dataset_meta["classes"]
-        largest = max((int(record.labels.max()) for record in records if len(record.labels)), default=-1)
+        images, names = sort_unique(results), self.dataset_meta["classes"]
+        largest = max((int(result.labels.max()) for result in images if len(result.labels)), default=-1)
         if largest >= len(names):
             raise ConfigError(
                 f"the model found an object of class number {largest + 1}, and the data set has {len(names)}",
                 where="num_classes of the model, classes of the data set",
                 fix="test on the classes that the model was trained with",
             )
-        return records
+        return images
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Gather, and compute on the first rank.
@@ -57,24 +62,24 @@ class RecordingMetric(BaseMetric):
         Args:
             size: Number of samples in the data set.
         """
-        named = all(record.name or record.path for record in self.results)
+        named = all(result.name or result.path for result in self.results)
         return super().evaluate(max(size, len(self.results) * get_world_size()) if named else size)
 
 
 @METRICS.register_module()
-class DOTAMetric(RecordingMetric):
+class DOTAMetric(ImageResultMetric):
     """Mean AP of oriented boxes: ``mAP50``, ``mAP75``, ``mAP`` (.5:.95), and ``AP50/<class>``
     of each class with objects.
 
     Ignored objects neither count as missed nor make their detections wrong. ``mAP50_voc07`` and
-    ``mAP50_voc12`` are both reported; ``rule`` chooses the one that all others follow. Figures are NaN when
+    ``mAP50_voc12`` are both reported; ``rule`` chooses the one that all others follow. Metrics are NaN when
     there is no object at all.
 
     Args:
         rule: ``voc07`` (11 points; DOTA's and most papers' rule) or ``voc12`` (area).
         matching: ``mmrotate``: IoU of rectangles fitted around the labels reaches the threshold; the mean
             runs over classes with objects. ``devkit``, as DOTA's server and devkit: IoU of the corners as
-            labelled lies above it, difficult objects do not count, and the mean runs over all classes, 0
+            labelled is above it, difficult objects do not count, and the mean runs over all classes, 0
             for one without objects.
         full_images: Merge the patches of each image by NMS per class, and evaluate in its pixels.
         full_image_labels: Folder of DOTA label files of the full images; the labels of the patches joined,
@@ -84,7 +89,7 @@ class DOTAMetric(RecordingMetric):
         prefix: Put before every name.
 
     Attributes:
-        evaluation: What was measured last, on the first rank.
+        evaluation: The last evaluation, on the first rank.
     """
 
     default_prefix = "detection"
@@ -109,13 +114,13 @@ class DOTAMetric(RecordingMetric):
         self.merge_iou = merge_iou
         self.evaluation: Evaluation | None = None
 
-    def compute_metrics(self, results: list[ImageRecord]) -> dict[str, float]:
-        """Turn the records of all images into figures, and log a table of classes."""
-        records, names = self.sorted_records(results), self.dataset_meta["classes"]
+    def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
+        """Evaluate the results of all images, and log a table of classes."""
+        images, names = self.sorted_results(results), self.dataset_meta["classes"]
         if self.full_images:
             labels = self._labels(names)
-            records = list(merge_patches(records, self.merge_iou, labels.read if labels else None))
-        self.evaluation = evaluate(findings_of(records), names, self.rule, self.matching)
+            images = list(merge_patches(images, self.merge_iou, labels.read if labels else None))
+        self.evaluation = evaluate(join_results(images), names, self.rule, self.matching)
         self._log_table(self.evaluation)
         return self.evaluation.metrics()
 

@@ -128,8 +128,8 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write ``evaluation.json``, ``precision_recall.png``, ``classes.png`` and ``confusion.png``.
 
     Args:
-        evaluation: What was measured.
-        folder: Made when it is not there.
+        evaluation: The evaluation.
+        folder: Created where needed.
 
     Returns:
         The files.
@@ -148,7 +148,7 @@ def write_report(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def content(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the evaluation as plain values; figures that do not exist are ``None``."""
+    """Return the evaluation as plain values; metrics that do not exist are ``None``."""
     aps = {rule: evaluation.aps(rule) for rule in ("voc07", "voc12")}
     classes = []
     for label, (name, curves) in enumerate(zip(evaluation.classes, evaluation.curves, strict=True)):

@@ -6,23 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.evaluation.submission.check_dota import TASKS, check_dota, is_of, task_of
-from rsfoundation.evaluation.submission.check_fair1m import check_fair1m
-from rsfoundation.evaluation.submission.checks import Fault, Faults, ImageNames, file_names, open_zip
+from rsfoundation.evaluation.submission.archive import file_names, open_zip
+from rsfoundation.evaluation.submission.dota_results import TASKS, check_dota, is_of_task, task_of
+from rsfoundation.evaluation.submission.fair1m_results import check_fair1m, is_xml
+from rsfoundation.evaluation.submission.problems import ImageNames, Problem, ProblemReport
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What an archive holds.
+    """Content and problems of an archive.
 
     Attributes:
         path: The archive.
         kind: ``DOTA Task1``, ``DOTA Task2`` or ``FAIR1M``.
-        files: How many files.
-        images: How many images have detections (DOTA) or a file (FAIR1M).
-        detections: How many.
-        faults: What is wrong with it, in the order of files and lines; the first thousand.
-        counts: How many faults there are of each kind, those beyond a thousand among them.
+        files: Number of files.
+        images: Number of images with detections (DOTA) or with a file (FAIR1M).
+        detections: Number of detections.
+        problems: What the server would reject, in the order of files and lines; the first thousand.
+        counts: Number of problems of each kind, including those beyond a thousand.
     """
 
     path: Path
@@ -30,26 +31,26 @@ class Submission:
     files: int
     images: int
     detections: int
-    faults: tuple[Fault, ...]
+    problems: tuple[Problem, ...]
     counts: Mapping[str, int]
 
     @property
-    def fault_count(self) -> int:
-        """How many faults there are, those beyond a thousand among them."""
+    def problem_count(self) -> int:
+        """Number of problems, including those beyond a thousand."""
         return sum(self.counts.values())
 
-    def refuse(self) -> None:
-        """Raise the first fault, with the number of others of each kind.
+    def raise_problem(self) -> None:
+        """Raise the first problem, with the number of others of each kind.
 
         Raises:
-            DataError: There is a fault.
+            DataError: There is a problem.
         """
-        if not self.faults:
+        if not self.problems:
             return
-        first = self.faults[0]
+        first = self.problems[0]
         others = Counter(self.counts) - Counter([first.kind])
-        told = ", ".join(f"{count} x {kind}" for kind, count in others.items())
-        more = f"; further faults: {told}" if told else ""
+        rest = ", ".join(f"{count} x {kind}" for kind, count in others.items())
+        more = f"; further problems: {rest}" if rest else ""
         raise DataError(
             f"the server would not accept this: {first.what}{more}", where=first.where, fix=first.fix
         )
@@ -70,19 +71,19 @@ def check_submission(
         DataError: The file is no zip archive, or holds no file.
     """
     path = Path(path)
-    faults = Faults()
+    report = ProblemReport()
     known = ImageNames(None if images is None else frozenset(images))
     with open_zip(path) as archive:
         names = file_names(archive)
         if not names:
             raise DataError("the archive holds no file", where=path, fix="zip the result files")
-        fair1m = _is_fair1m(names)
+        fair1m = is_fair1m(names)
         check, kind = (check_fair1m, "FAIR1M") if fair1m else (check_dota, f"DOTA {task_of(names)}")
-        seen, detections = check(archive, names, known, classes, faults)
-    return Submission(path, kind, len(names), seen, detections, tuple(faults.found), faults.counts)
+        seen, detections = check(archive, names, known, classes, report)
+    return Submission(path, kind, len(names), seen, detections, tuple(report.problems), report.counts)
 
 
-def _is_fair1m(names: Sequence[str]) -> bool:
-    """Tell by most of its files which server an archive is for."""
-    documents = sum(name.lower().endswith(".xml") for name in names)
-    return documents > sum(is_of(task, name) for name in names for task in TASKS)
+def is_fair1m(names: Sequence[str]) -> bool:
+    """Return whether most of an archive's files are for FAIR1M's server, and not for DOTA's."""
+    documents = sum(map(is_xml, names))
+    return documents > sum(is_of_task(task, name) for name in names for task in TASKS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsfoundation.evaluation.oriented.records import ImageRecord
+from rsfoundation.evaluation.oriented.image_results import ImageResult
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def make_record():
     def make(name, found=(), scores=(), labels=(), truth=(), truth_labels=(), ignored=(), path=None):
         truth = np.array(truth, np.float32)
         ignored = np.array(ignored, bool) if len(ignored) else np.zeros(len(truth), bool)
-        return ImageRecord(
+        return ImageResult(
             name=name,
             path=f"images/{name}.png" if path is None else path,
             size=(100, 100),

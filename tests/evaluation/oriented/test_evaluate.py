@@ -7,7 +7,7 @@ import pytest
 from random_records import random_records
 
 from rsfoundation.evaluation.oriented.evaluate import confusion_matrix, evaluate
-from rsfoundation.evaluation.oriented.records import findings_of
+from rsfoundation.evaluation.oriented.image_results import join_results
 
 A, B, C = (20.0, 20, 10, 6, 0.4), (60.0, 40, 12, 8, -0.3), (80.0, 80, 10, 10, 0)
 
@@ -49,7 +49,7 @@ def test_equals_mmrotate(make_record, monkeypatch, rule):
         )
         for r in records
     ]
-    ours = evaluate(findings_of(records), ("a", "b", "c"), rule)
+    ours = evaluate(join_results(records), ("a", "b", "c"), rule)
     for k in (0, 5):
         mean, rows = mean_ap.eval_rbbox_map(
             found, truth, iou_thr=0.5 + 0.05 * k, use_07_metric=rule == "voc07", logger="silent"
@@ -64,15 +64,15 @@ def test_devkit_asks_for_more_than_the_threshold_and_averages_all_classes(make_r
     moved = make_record("a", [(20 + 10 / 3, 20, 10, 6, 0)], [0.9], [0], [(20, 20, 10, 6, 0)], [0])
     names = ("a", "b")
     near = make_record("a", [A], [0.9], [0], [A], [0])
-    assert evaluate(findings_of([near]), names).metrics()["mAP50"] == pytest.approx(1.0)
-    assert evaluate(findings_of([near]), names, matching="devkit").metrics()["mAP50"] == pytest.approx(0.5)
+    assert evaluate(join_results([near]), names).metrics()["mAP50"] == pytest.approx(1.0)
+    assert evaluate(join_results([near]), names, matching="devkit").metrics()["mAP50"] == pytest.approx(0.5)
     exact = replace(
         moved,
         boxes=np.array([(30, 20, 20, 6, 0)], np.float32),
         truth=np.array([(25, 20, 10, 6, 0)], np.float32),
     )
-    assert evaluate(findings_of([exact]), names).metrics()["AP50/a"] == pytest.approx(1.0)
-    assert evaluate(findings_of([exact]), names, matching="devkit").metrics()["AP50/a"] == 0.0
+    assert evaluate(join_results([exact]), names).metrics()["AP50/a"] == pytest.approx(1.0)
+    assert evaluate(join_results([exact]), names, matching="devkit").metrics()["AP50/a"] == 0.0
 
 
 def test_confusion_by_hand(make_record):
@@ -85,12 +85,12 @@ def test_confusion_by_hand(make_record):
         truth_labels=[0, 1, 1, 0],
         ignored=[False, False, True, False],
     )
-    matrix = confusion_matrix(findings_of([record]), 2, "mmrotate")
+    matrix = confusion_matrix(join_results([record]), 2, "mmrotate")
     # A found as 0, and again as 1; B taken for 0; a 1 where nothing is; C is ignored; the last 0 is missed
     assert matrix.tolist() == [[1, 0, 1], [1, 0, 0], [0, 2, 0]]
-    assert evaluate(findings_of([record]), ("a", "b")).confusion.tolist() == matrix.tolist()
+    assert evaluate(join_results([record]), ("a", "b")).confusion.tolist() == matrix.tolist()
 
 
 def test_no_image_at_all():
-    result = evaluate(findings_of([]), ("a",))
+    result = evaluate(join_results([]), ("a",))
     assert np.isnan(result.metrics()["mAP50"]) and result.confusion.sum() == 0

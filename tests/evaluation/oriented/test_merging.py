@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.evaluation.oriented.patch_merging import merge_patches, place_of, suppress
-from rsfoundation.evaluation.oriented.records import LabelFolder
+from rsfoundation.evaluation.oriented.image_results import LabelFolder
+from rsfoundation.evaluation.oriented.patch_merging import merge_patches, parse_place, suppress
 
 
 def test_duplicates_of_neighbouring_patches_become_one(make_record):
@@ -57,11 +57,11 @@ def test_full_images_keep_their_size_and_their_own_nms(make_record):
 
 
 def test_names():
-    place = place_of("a__b__1024__824___1648")
+    place = parse_place("a__b__1024__824___1648")
     assert (place.image, place.window, place.x, place.y) == ("a__b", 1024, 824, 1648)
-    assert place_of("harbour").window == 0
+    assert parse_place("harbour").window == 0
     with pytest.raises(DataError, match="resized") as caught:
-        place_of("P0001__0.5__824___0")
+        parse_place("P0001__0.5__824___0")
     assert "rsf prepare dota" in caught.value.fix
 
 

@@ -8,8 +8,8 @@ import pytest
 from random_records import random_records
 
 from rsfoundation.evaluation.oriented.evaluate import evaluate
+from rsfoundation.evaluation.oriented.image_results import join_results
 from rsfoundation.evaluation.oriented.metric import DOTAMetric
-from rsfoundation.evaluation.oriented.records import findings_of
 from rsfoundation.evaluation.oriented.report import content, write_report
 from rsfoundation.tasks.detection import OrientedDetection
 
@@ -21,7 +21,7 @@ def evaluation(make_record):
     records = random_records(make_record)
     for record in records:
         record.boxes[:25], record.labels[:25] = record.truth, record.truth_labels
-    return evaluate(findings_of(records), ("ship", "plane", "harbor", "bridge"))
+    return evaluate(join_results(records), ("ship", "plane", "harbor", "bridge"))
 
 
 def test_json_holds_every_figure(evaluation, tmp_path):
@@ -49,7 +49,7 @@ def test_pictures_are_drawn(evaluation, tmp_path):
 def test_pictures_grow_with_the_classes(make_record, tmp_path):
     count = 60
     record = make_record("a", [A] * count, [0.9] * count, range(count), [A] * count, range(count))
-    measured = evaluate(findings_of([record]), tuple(f"class {number}" for number in range(count)))
+    measured = evaluate(join_results([record]), tuple(f"class {number}" for number in range(count)))
     curves = cv2.imread(str(write_report(measured, tmp_path)[1]))
     legend = curves[:, int(curves.shape[1] * 0.8) :].min(axis=2).min(axis=1) < 100
     assert not legend[:5].any() and not legend[-5:].any()  # nothing runs over the edge
@@ -58,14 +58,14 @@ def test_pictures_grow_with_the_classes(make_record, tmp_path):
 @pytest.mark.parametrize("found", [0, 1])
 def test_nothing_to_measure(make_record, tmp_path, found):
     record = make_record("a", [A][:found], [0.9][:found], [0][:found])
-    result = evaluate(findings_of([record]), ("ship",))
+    result = evaluate(join_results([record]), ("ship",))
     assert content(result)["metrics"]["mAP50"] is None
     assert len(write_report(result, tmp_path)) == 4
 
 
 def test_objects_and_not_one_detection(make_record, tmp_path):
     record = make_record("a", [], [], [], [A], [0])
-    measured = evaluate(findings_of([record]), ("ship", "plane"))
+    measured = evaluate(join_results([record]), ("ship", "plane"))
     assert measured.metrics()["AP50/ship"] == 0
     assert all(file.is_file() for file in write_report(measured, tmp_path))
 

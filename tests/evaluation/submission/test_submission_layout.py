@@ -20,7 +20,7 @@ def counts(path, **kwargs):
 def test_a_folder_in_the_zip(make_zip):
     path = make_zip(inside("results", class_files()))
     error = refused(path)
-    assert "15 files lie in the folder 'results'" in error.what
+    assert "15 files are in the folder 'results'" in error.what
     assert error.fix == "cd results && zip ../Task1.zip Task1_*.txt"
     assert counts(path) == {"file in a folder": 1}
     assert "cd 'my results' &&" in refused(make_zip(inside("my results", class_files()))).fix
@@ -30,7 +30,7 @@ def test_class_files_in_several_folders(make_zip):
     names = list(class_files())
     path = make_zip(dict.fromkeys([f"{'ab'[place % 2]}/{name}" for place, name in enumerate(names)], ""))
     error = refused(path)
-    assert "15 files lie in the folders 'a', 'b'" in error.what
+    assert "15 files are in the folders 'a', 'b'" in error.what
     assert error.fix == "zip -j Task1.zip a/Task1_*.txt b/Task1_*.txt"
     assert counts(path) == {"file in a folder": 1}
 
@@ -39,15 +39,15 @@ def test_strangers_in_folders_leave_the_class_files_to_be_checked(make_zip):
     strangers = {"notes/readme.md": "", "notes/log.txt": "", "backup/Task1_ship.txt": GOOD}
     checked = check_submission(make_zip({**class_files(ship=GOOD + "x\n"), **strangers}))
     assert checked.counts == {"unexpected folder": 2, "wrong columns": 1}
-    assert "2 files lie in the folder 'notes'" in checked.faults[0].what
-    assert checked.faults[0].fix == "take them out: zip -d Task1.zip 'notes/*'"
+    assert "2 files are in the folder 'notes'" in checked.problems[0].what
+    assert checked.problems[0].fix == "delete them: zip -d Task1.zip 'notes/*'"
 
 
 def test_what_macos_adds(make_zip):
     added = {f"__MACOSX/._{name}": b"\0\5\x16\xff" for name in class_files()}
     error = refused(make_zip({**class_files(ship=GOOD), **added}))
-    assert "15 files lie in '__MACOSX/', which macOS adds" in error.what
-    assert error.fix == "take them out: zip -d Task1.zip '__MACOSX/*'"
+    assert "15 files are in '__MACOSX/', which macOS adds" in error.what
+    assert error.fix == "delete them: zip -d Task1.zip '__MACOSX/*'"
     hidden = make_zip({**class_files(), ".DS_Store": b"\0", "notes/.DS_Store": b""})
     assert counts(hidden) == {"hidden file": 2}
     assert "zip -d Task1.zip .DS_Store" in refused(hidden).fix
@@ -77,7 +77,7 @@ def test_names_that_point_out_of_the_archive(make_zip, name, what):
     everything = make_zip({name.format(file): text for file, text in files.items()})
     assert sum(counts(everything).values()) == 15, "none is told to be missing too"
     xml = check_submission(make_zip({name.format("7.xml"): document()}, "test.zip"), {"7"})
-    assert xml.kind == "FAIR1M" and what in xml.faults[0].what and len(xml.faults) == 1
+    assert xml.kind == "FAIR1M" and what in xml.problems[0].what and len(xml.problems) == 1
 
 
 def test_an_archive_in_the_archive(make_zip):

@@ -43,5 +43,5 @@ def test_hundreds_of_megabytes_are_never_held(bomb):
 def test_of_a_good_line_little_is_kept(make_zip):
     lines = [GOOD.replace("20 20", f"20 {number}.12345678901234567890") for number in range(20, 50_000)]
     checked, most = peak(make_zip(class_files(ship="".join(lines))))
-    assert not checked.faults and checked.detections == len(lines)
+    assert not checked.problems and checked.detections == len(lines)
     assert most < 8 * MEGABYTE, "the lines themselves are 12 MB in memory"

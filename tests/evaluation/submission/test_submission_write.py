@@ -10,7 +10,8 @@ from full_images import record
 from rsfoundation.core.errors import DataError
 from rsfoundation.datasets.oriented.classes import DOTA_V1
 from rsfoundation.evaluation.submission.check import check_submission
-from rsfoundation.evaluation.submission.writing import score_texts, write_dota, write_fair1m
+from rsfoundation.evaluation.submission.dota_results import score_texts, write_dota
+from rsfoundation.evaluation.submission.fair1m_results import write_fair1m
 
 
 def test_dota_archives(tmp_path, images):
@@ -34,7 +35,7 @@ def test_what_is_written_passes_the_check_and_does_not_depend_on_the_day(tmp_pat
     first, second = (write_dota(tmp_path / name, images, DOTA_V1).files[which] for name in "ab")
     assert first.read_bytes() == second.read_bytes()
     checked = check_submission(first, {"P0001", "P0002", "P0003"})
-    checked.refuse()
+    checked.raise_problem()
     assert (checked.files, checked.images, checked.detections) == (15, 2, 3)
     assert checked.kind == f"DOTA Task{which + 1}"
 
@@ -69,7 +70,7 @@ def test_fair1m_archive(tmp_path):
     assert points == ["15.12,17.00", "25.12,17.00", "25.12,23.00", "15.12,23.00", "15.12,17.00"]
     assert ElementTree.fromstring(archive.read("test/8.xml")).findall("objects/object") == []
     checked = check_submission(written.files[0], {"7", "8"})
-    checked.refuse()
+    checked.raise_problem()
     assert (checked.kind, checked.images, checked.detections) == ("FAIR1M", 2, 1)
 
 

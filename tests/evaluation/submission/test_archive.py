@@ -1,12 +1,12 @@
-"""Archives of files that grow side by side are those that zipfile reads, and would write."""
+"""Archives of files that grow at the same time are those that zipfile reads, and would write."""
 
 import zipfile
 
 import numpy as np
 import pytest
 
-from rsfoundation.evaluation.submission import writing as deflated
-from rsfoundation.evaluation.submission.writing import DeflatedFile, write_zip
+from rsfoundation.evaluation.submission import archive as archives
+from rsfoundation.evaluation.submission.archive import temporary_file, write_zip
 
 TEXTS = {
     "a.txt": b"P1 0.5 1 2 3 4\n" * 5000,
@@ -16,19 +16,19 @@ TEXTS = {
 
 
 def pack(path):
-    files = [DeflatedFile(name) for name in TEXTS]
+    files = [temporary_file() for _ in TEXTS]
     for start in range(0, 80_000, 999):  # by turns
         for file, text in zip(files, TEXTS.values(), strict=True):
             file.write(text[start : start + 999])
-    write_zip(path, files)
+    write_zip(path, zip(TEXTS, files, strict=True))
     for file in files:
-        file.__exit__()
+        file.close()
     return path
 
 
 @pytest.mark.parametrize("in_memory", [100, 1 << 20])
 def test_zipfile_reads_it(tmp_path, monkeypatch, in_memory):
-    monkeypatch.setattr(deflated, "_IN_MEMORY", in_memory)
+    monkeypatch.setattr(archives, "_IN_MEMORY", in_memory)
     path = pack(tmp_path / "deep/er/a.zip")
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None and archive.namelist() == list(TEXTS)
@@ -55,3 +55,9 @@ def test_more_may_be_added_afterwards(tmp_path):
         archive.writestr("more.txt", "x")
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None and archive.namelist() == [*TEXTS, "more.txt"]
+
+
+def test_a_write_that_stops_leaves_no_archive(tmp_path):
+    with temporary_file() as file, pytest.raises(ZeroDivisionError):
+        write_zip(tmp_path / "a.zip", ((str(1 // count), file) for count in (1, 0)))
+    assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsfoundation.evaluation.submission.writing import result_lines, score_texts
+from rsfoundation.evaluation.submission.dota_results import result_lines, score_texts
 
 
 def test_equals_python_s_own_text():
