@@ -21,7 +21,7 @@ import torch
 from plain_backbones import PLAIN
 from torch import nn
 
-from rsfoundation.engine.model_info import measure_complexity
+from rsfoundation.engine.networks import measure_complexity
 from rsfoundation.registry import MODELS
 
 NETWORKS = {

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor, BaseModel
 
-from rsfoundation.engine.distributed.launch import choose_accelerator, init_distributed
+from rsfoundation.engine.distributed.launch import init_distributed
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.resolve_config import use_strategy
 from rsfoundation.registry import STRATEGIES
@@ -65,7 +65,6 @@ def build(name: str, model: BaseModel, steps: int) -> Any:
     """Return the prepared strategy called ``name``."""
     cfg = Config({})
     use_strategy(cfg, name)
-    choose_accelerator(cfg, "cpu")
     common = dict(work_dir=tempfile.mkdtemp(), env_kwargs=dict(launcher="pytorch", randomness=dict(seed=0)))
     wrapper = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
     chosen = cfg.strategy or dict(type="DDPStrategy", model_wrapper=wrapper)

@@ -24,7 +24,7 @@ from mmrotate.structures.bbox import RotatedBoxes
 from torch import nn
 
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.model_builder import build_network
+from rsfoundation.engine.networks import build_network
 
 CONFIGS = [
     "lsknet_s_oriented_rcnn_1x_dota_ms",

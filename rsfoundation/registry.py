@@ -54,7 +54,9 @@ HOOKS = Registry(
     parent=_HOOKS,
     scope=_SCOPE,
     locations=[
-        *_modules_of("engine/hooks"),
+        "rsfoundation.engine.checkpointing.hook",
+        "rsfoundation.engine.model_builder",
+        "rsfoundation.engine.run_hooks",
         "rsfoundation.engine.peft",
         "rsfoundation.engine.distributed.ema",
         "rsfoundation.evaluation.submission.metric",

@@ -1,4 +1,4 @@
-"""The ``rsf`` program: its verbs, and the one place where errors become sentences."""
+"""The ``rsf`` program: its verbs, its process settings, and the one place that prints errors."""
 
 from __future__ import annotations
 
@@ -8,36 +8,30 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 import typer
 
-from rsfoundation.cli import (
-    benchmark,
-    browse,
-    convert,
-    demo,
-    doctor,
-    info,
-    predict,
-    prepare,
-    submission,
-    test,
-    train,
-)
 from rsfoundation.cli.console import report_error
-from rsfoundation.cli.options import complete_resume, expand_overrides
+from rsfoundation.cli.options import CFG_OPTIONS
+
+# One module of this folder each; imported by name, and light: `rsf --help` loads no framework.
+VERBS = (
+    *("demo", "train", "test", "predict", "prepare", "convert", "browse", "info", "submission"),
+    *("benchmark", "doctor"),
+)
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names in glibc's malloc.h
 _LARGEST_MMAP_THRESHOLD = 32 << 20  # that it takes
 
 
 def reduce_spin_waiting() -> None:
-    """Let torch's threads give up their core soon while they wait, if other programs are at work now.
+    """Shorten the spinning of torch's waiting threads if other programs are at work now.
 
-    Spinning long makes several programs on the same cores several times slower; waking a thread that does
-    not spin makes one alone up to twice as slow. Only GNU's OpenMP, thus Linux, reads the variable.
+    Long spinning makes several programs on the same cores several times slower; waking a thread that does
+    not spin makes a single program up to twice as slow. Only GNU's OpenMP, thus Linux, reads the variable.
     """
     try:
         running = Path("/proc/loadavg").read_text().split()[3].split("/")[0]
@@ -49,10 +43,10 @@ def reduce_spin_waiting() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 2 GiB that were freed for what is allocated next.
+    """Let glibc keep up to 2 GiB of freed memory for later allocations.
 
-    It returns more than a little to the system at once, and every page of the next activation is faulted in
-    again: tens of thousands in a training step.
+    It returns more than a little to the system at once, and every page of the next activation causes a page
+    fault again: tens of thousands in a training step.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -62,15 +56,14 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
 
 
-_NOTICES = ("Could not import OneDL", "Could not import OneDL. Skipping OneDL datasets.")
-# mmseg's advice on how to write heads and losses: the published settings are what they are
-_ADVICE = ("For binary segmentation, we suggest using", "Default ``avg_non_ignore`` is False")
-# DeepSpeed says so wherever it is installed beside a CPU, used or not
-_DEEPSPEED = "Setting accelerator to CPU"
+_IGNORED_LINES = ("Could not import OneDL", "Could not import OneDL. Skipping OneDL datasets.")
+# mmseg's advice on how to write heads and losses: the published settings are fixed
+_IGNORED_WARNINGS = ("For binary segmentation, we suggest using", "Default ``avg_non_ignore`` is False")
+_DEEPSPEED = "Setting accelerator to CPU"  # logged wherever DeepSpeed is installed on a CPU, used or not
 
 
-class _WithoutNotices:
-    """A text stream that drops those lines and passes everything else on."""
+class _LineFilter:
+    """A text stream that drops the ignored lines and passes everything else to another stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -79,21 +72,48 @@ class _WithoutNotices:
     def write(self, text: str) -> int:
         # print() writes the text and its line end separately
         line_end = self._dropped and text == "\n"
-        self._dropped = text.strip() in _NOTICES
+        self._dropped = text.strip() in _IGNORED_LINES
         return len(text) if line_end or self._dropped else self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def hold_back_notices() -> None:
+def filter_output() -> None:
     """Filter this process's standard output, warnings and log; a second call changes nothing."""
-    if isinstance(sys.stdout, _WithoutNotices):
+    if isinstance(sys.stdout, _LineFilter):
         return
-    sys.stdout = _WithoutNotices(sys.stdout)
+    sys.stdout = _LineFilter(sys.stdout)
     logging.getLogger("DeepSpeed").addFilter(lambda record: not record.getMessage().startswith(_DEEPSPEED))
-    for start in _ADVICE:
+    for start in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=start)
+
+
+def expand_overrides(words: list[str]) -> list[str]:
+    """Let ``--cfg-options a=1 b=2`` take several values, as every MMEngine user writes it."""
+    out: list[str] = []
+    taking = False
+    for word in words:
+        if word == CFG_OPTIONS:
+            taking = True
+        elif taking and "=" in word and not word.startswith("-"):
+            out += [CFG_OPTIONS, word]
+        else:
+            if taking and (not out or out[-2:-1] != [CFG_OPTIONS]):
+                out.append(CFG_OPTIONS)
+            taking = False
+            out.append(word)
+    return out
+
+
+def complete_resume(words: list[str]) -> list[str]:
+    """Let a bare ``--resume`` mean ``--resume auto``, as every MMEngine user writes it."""
+    out: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        out.append(word)
+        if word == "--resume" and not (following == "auto" or following.endswith(".pth")):
+            out.append("auto")
+    return out
 
 
 app = typer.Typer(
@@ -106,13 +126,13 @@ app = typer.Typer(
     help="Remote-sensing vision: one program for oriented detection, segmentation, instances and change.",
     epilog="First time here? [bold]rsf demo[/bold] trains a small model and shows its pictures.",
 )
-for module in (demo, train, test, predict, prepare, convert, browse, info, submission, benchmark, doctor):
-    module.register(app)
+for _verb in VERBS:
+    import_module(f"rsfoundation.cli.{_verb}").register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; every known error ends as one clear message and exit status 2."""
-    hold_back_notices()
+    filter_output()
     reduce_spin_waiting()
     keep_freed_memory()
     words = complete_resume(expand_overrides(list(sys.argv[1:] if arguments is None else arguments)))

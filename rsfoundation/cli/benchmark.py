@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,24 +16,10 @@ from rsfoundation.cli.options import (
     read_size,
     write_json,
 )
+from rsfoundation.core.choices import MemoryFormat, Precision
 
 if TYPE_CHECKING:
     from rsfoundation.engine.benchmark import Benchmark
-
-
-class Dtype(str, Enum):
-    """Number format of the forward."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class MemoryFormat(str, Enum):
-    """Order of a map's numbers in memory."""
-
-    channels_last = "channels_last"
-    contiguous = "contiguous"
 
 
 def register(app: typer.Typer) -> None:
@@ -47,11 +32,11 @@ def benchmark(
     size: SizeOption = "512",
     batch: Annotated[int, typer.Option("--batch", help="Images per call.", min=1)] = 1,
     dtype: Annotated[
-        Dtype, typer.Option("--dtype", help="Number format; in a whole model of its backbone.")
-    ] = Dtype.float32,
+        Precision, typer.Option("--dtype", help="Number format; in a whole model of its backbone.")
+    ] = "float32",
     memory_format: Annotated[
         MemoryFormat, typer.Option("--memory-format", help="Memory layout of weights and images.")
-    ] = MemoryFormat.channels_last,
+    ] = "channels_last",
     compiled: Annotated[
         bool, typer.Option("--compile", help="Run through torch.compile; in a whole model its backbone.")
     ] = False,
@@ -75,16 +60,16 @@ def benchmark(
     options = BenchmarkOptions(
         size=read_size(size),
         batch=batch,
-        dtype=dtype.value,
-        channels_last=memory_format is MemoryFormat.channels_last,
+        dtype=dtype,
+        channels_last=memory_format == "channels_last",
         compiled=compiled,
         device=device,
         threads=threads,
         repeats=repeats,
     )
     result = run(name, options, cfg_options or ())
-    table(f"{name}: {result.what}", ("figure", "value"), _rows(result))
-    say("Random images and weights. Figures taken while other programs run say little.")
+    table(f"{name}: {result.what}", ("quantity", "value"), _rows(result))
+    say("Random images and weights. Timings taken while other programs run are not reliable.")
     write_json(json_file, {"name": name, **asdict(result)})
 
 

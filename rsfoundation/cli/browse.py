@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rsfoundation.cli.console import say
 from rsfoundation.cli.options import ConfigArgument, Overrides
+from rsfoundation.core.choices import Split
 
-
-class Split(str, Enum):
-    """Which data set of the config."""
-
-    train = "train"
-    val = "val"
-    test = "test"
+if TYPE_CHECKING:
+    import numpy as np
+    from mmengine.config import Config
 
 
 def register(app: typer.Typer) -> None:
@@ -27,18 +23,71 @@ def register(app: typer.Typer) -> None:
 
 def browse(
     config: ConfigArgument,
-    split: Annotated[Split, typer.Option("--split", help="Which data set.")] = Split.train,
+    split: Annotated[Split, typer.Option("--split", help="Which data set.")] = "train",
     count: Annotated[int, typer.Option("--count", "-n", help="How many samples.", min=1)] = 16,
     start: Annotated[int, typer.Option("--start", help="Index of the first sample.", min=0)] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("browse"),
     cfg_options: Overrides = None,
 ) -> None:
-    """Draw samples as the model receives them: after augmentation, labels over them.
+    """Draw samples as the model receives them: after augmentation, with their labels.
 
     Example: rsf browse quickstart/detection_toy_lsknet_t -n 8 -o browse
     """
-    from rsfoundation.engine.browse import browse as run
     from rsfoundation.engine.config import load_config
 
-    files = run(load_config(config, cfg_options or ()), split.value, count, out, start)
+    files = draw_samples(load_config(config, cfg_options or ()), split, count, out, start)
     say(f"{len(files)} pictures: {out}")
+
+
+def draw_samples(cfg: Config, split: Split, count: int, out: Path, start: int = 0) -> list[Path]:
+    """Draw samples of a data set after its whole pipeline, with their labels.
+
+    Args:
+        cfg: The config.
+        split: The data set.
+        count: Number of samples.
+        out: Folder for the pictures.
+        start: Index of the first sample.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RSFError: The config has no such data set, or the data is broken.
+    """
+    from mmengine.registry import DATASETS, init_default_scope
+
+    from rsfoundation.core.errors import ConfigError
+    from rsfoundation.core.task import Draws, require
+    from rsfoundation.engine.config import unknown_type_error
+    from rsfoundation.engine.runner import build_task, classes_of
+    from rsfoundation.io.images import write_rgb
+
+    loader = cfg.get(f"{split}_dataloader")
+    if loader is None:
+        raise ConfigError(f"the config has no {split}_dataloader", where=cfg.filename)
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    task = require(build_task(cfg), Draws, "rsf browse")
+    try:
+        dataset = DATASETS.build(loader.dataset)
+    except KeyError as error:
+        raise unknown_type_error(error, cfg) from error
+    classes = classes_of(dataset.metainfo)
+    files = []
+    for index in range(start, min(start + count, len(dataset))):
+        item = dataset[index]
+        sample = item["data_samples"]
+        stem = Path(task.image_paths(sample)[0]).stem
+        file = out / f"{index:05d}_{stem}.png"
+        write_rgb(file, task.draw_truth(_rgb_images(item["inputs"]), sample, classes))
+        files.append(file)
+    return files
+
+
+def _rgb_images(inputs: Any) -> list[np.ndarray]:
+    """Turn packed inputs, a BGR tensor ``(3 * dates, H, W)`` in 0..255, into one RGB image per date."""
+    import numpy as np
+
+    planes = np.clip(inputs.numpy(), 0, 255).astype(np.uint8)
+    groups = [planes[i : i + 3] for i in range(0, len(planes), 3)]
+    return [np.ascontiguousarray(group[::-1].transpose(1, 2, 0)) for group in groups]

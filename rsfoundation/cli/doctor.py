@@ -19,13 +19,13 @@ def register(app: typer.Typer) -> None:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check this environment and say which command mends what.
+    """Check this environment and name the command that repairs each problem.
 
-    Exit status 1 when something that programs need is broken.
+    Exit status 1 when a required part is broken.
     """
     from dataclasses import asdict
 
-    from rsfoundation.engine.doctor import examine
+    from rsfoundation.engine.environment import examine
 
     checks = examine()
     broken = [check for check in checks if check.status == "error"]
@@ -35,10 +35,6 @@ def doctor(
         table("environment", ("check", "", "found"), [(c.name, _MARKS[c.status], c.found) for c in checks])
         fixes = [(check.name, _MARKS[check.status], check.fix) for check in checks if check.fix]
         if fixes:
-            table("what to do", ("check", "", "command"), fixes)
-        say(
-            f"{len(broken)} of {len(checks)} checks failed"
-            if broken
-            else "everything that programs need is in place"
-        )
+            table("fixes", ("check", "", "command"), fixes)
+        say(f"{len(broken)} of {len(checks)} checks failed" if broken else "all required checks passed")
     raise typer.Exit(1 if broken else 0)

@@ -19,14 +19,14 @@ from rsfoundation.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rsfoundation.engine.model_info import Complexity, Part
+    from rsfoundation.engine.networks import Complexity, Part
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb with its topics."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Show what there is: configs, models, a config, a model.",
+        help="List configs and models; show a config or a model.",
     )
     group.command("configs")(configs)
     group.command("models")(models)
@@ -39,23 +39,53 @@ def register(app: typer.Typer) -> None:
 def configs(text: Annotated[str, typer.Argument(help="Only names that contain this.")] = "") -> None:
     """List the shipped configs with the first line of their header."""
     from rsfoundation.engine.config import list_configs
-    from rsfoundation.engine.model_info import config_headline
 
-    rows = [(name, config_headline(file)) for name, file in list_configs().items() if text in name]
-    table("configs", ("name", "what it is"), rows)
+    rows = [(name, _headline(file)) for name, file in list_configs().items() if text in name]
+    table("configs", ("name", "description"), rows)
 
 
 def models() -> None:
     """List the backbones, their shipped files, their published weights, and the tasks."""
-    from rsfoundation.engine.model_builder import list_backbones
-    from rsfoundation.engine.model_info import backbone_names, config_headline, task_names, weight_rows
+    from rsfoundation.engine.networks import backbone_names, list_backbones
+    from rsfoundation.registry import TASKS
 
-    files = [(name, config_headline(file)) for name, file in list_backbones().items()]
-    table("backbones (type='rsfoundation.NAME')", ("name", "what it is"), backbone_names().items())
-    table("backbones in configs/_base_/backbones", ("name", "what it is"), files)
+    TASKS.import_from_location()
+    tasks = [
+        (name, (kind.__doc__ or "").strip().split("\n")[0])
+        for name, kind in sorted(TASKS.module_dict.items())
+    ]
+    files = [(name, _headline(file)) for name, file in list_backbones().items()]
+    table("backbones (type='rsfoundation.NAME')", ("name", "description"), backbone_names().items())
+    table("backbones in configs/_base_/backbones", ("name", "description"), files)
     columns = ("name", "network", "trained on", "reported", "licence", "link", "SHA-256")
     table("weights (init_cfg=dict(type='Pretrained', checkpoint='NAME'))", columns, weight_rows())
-    table("tasks", ("name", "what it is"), task_names().items())
+    table("tasks", ("name", "description"), tasks)
+
+
+def _headline(file: Path) -> str:
+    """Return the first comment line of a config: its purpose and the result that it stands for."""
+    for line in file.read_text().splitlines():
+        if line.startswith("#"):
+            return line.lstrip("# ").strip()
+    return ""
+
+
+def weight_rows() -> list[tuple[str, ...]]:
+    """Return one row per published checkpoint: name, network, training, metrics, licence, link and hash."""
+    from rsfoundation.models.pretrained.catalogue import WEIGHTS
+
+    return [
+        (
+            weights.name,
+            " ".join(str(value) for value in weights.backbone.values()),
+            weights.trained_on,
+            "\n".join(f"{metric}: {value}" for metric, value in weights.metrics.items()),
+            weights.licence,
+            "direct" if weights.url else "by hand, from the authors' page",
+            f"{weights.sha256}..." if weights.sha256 else "not published",
+        )
+        for weights in WEIGHTS.values()
+    ]
 
 
 def config(config: ConfigArgument, cfg_options: Overrides = None) -> None:
@@ -75,15 +105,15 @@ def model(
 
     Example: rsf info model lsknet_s --size 512
     """
-    from rsfoundation.engine.model_info import count
+    from rsfoundation.engine.networks import network_complexity
 
-    counted = count(name, read_size(size), cfg_options or ())
+    counted = network_complexity(name, read_size(size), cfg_options or ())
     columns = ("part", "params", "trainable", "GMAC", "GFLOP", "Mact")
     shape = " x ".join(map(str, counted.input_shape))
     table(f"{name}, one image of {shape}", columns, map(_row, (*counted.parts, counted.total)))
     for line in _notes(counted):
         say(line)
-    write_json(json_file, _figures(name, counted))
+    write_json(json_file, _as_json(name, counted))
 
 
 def _row(part: Part) -> tuple[str, ...]:
@@ -96,17 +126,17 @@ def _row(part: Part) -> tuple[str, ...]:
 def _notes(counted: Complexity) -> list[str]:
     notes = [
         "GMAC: 10^9 multiply-adds of convolutions, matrix products and attention, nothing else counted. "
-        "GFLOP: a multiply-add is two. Mact: 10^6 numbers that these operations put out."
+        "GFLOP: a multiply-add is two. Mact: 10^6 numbers in the outputs of these operations."
     ]
     names = {part.name for part in counted.parts}
     if "roi_head" in names:
-        notes.append("roi_head at its limits: as many proposals and objects as the config lets through.")
+        notes.append("roi_head at its limits: the most proposals and objects that the config allows.")
     if "auxiliary_head" in names:
-        notes.append("auxiliary_head only helps in training: it does not run at test.")
+        notes.append("auxiliary_head serves training only: it does not run at test.")
     return notes
 
 
-def _figures(name: str, counted: Complexity) -> dict[str, object]:
+def _as_json(name: str, counted: Complexity) -> dict[str, object]:
     from dataclasses import asdict
 
     parts = [{**asdict(part), "flops": part.flops} for part in (*counted.parts, counted.total)]

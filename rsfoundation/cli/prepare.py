@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rsfoundation.cli.console import say, table
+from rsfoundation.core.choices import LabelFormat, TilingPreset
+from rsfoundation.core.reports import Policy
+from rsfoundation.datasets.oriented.classes import DotaVersion
 
 if TYPE_CHECKING:
-    from rsfoundation.geometry.tiling import PresetName, TilingSettings
+    from rsfoundation.geometry.tiling import TilingSettings
     from rsfoundation.prepare.tiling import TilingReport
-
-
-class Preset(str, Enum):
-    """How data sets are customarily cut."""
-
-    ss = "ss"
-    ms = "ms"
-
-
-class Version(str, Enum):
-    """A version of DOTA."""
-
-    v1_0 = "1.0"
-    v1_5 = "1.5"
-    v2_0 = "2.0"
-
-
-class LabelForm(str, Enum):
-    """What labels are written as."""
-
-    dota = "dota"
-    coco = "coco"
-
-
-class OnError(str, Enum):
-    """What a broken image or label does."""
-
-    fail = "fail"
-    skip = "skip"
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ and annfiles/.")]
@@ -64,7 +37,7 @@ Virtual = Annotated[
     ),
 ]
 OnErrorOption = Annotated[
-    OnError,
+    Policy,
     typer.Option(
         "--on-error",
         help="skip: leave broken images and labels out and count them; every image is decoded to know them.",
@@ -122,22 +95,23 @@ def dota(
     ],
     out: Out,
     preset: Annotated[
-        Preset, typer.Option("--preset", help="ss: 1024 px, gap 200. ms: gap 500 at rates 0.5, 1 and 1.5.")
-    ] = Preset.ss,
+        TilingPreset,
+        typer.Option("--preset", help="ss: 1024 px, gap 200. ms: gap 500 at rates 0.5, 1 and 1.5."),
+    ] = "ss",
     window: Window = None,
     gap: Gap = None,
     rates: Rates = None,
     version: Annotated[
-        Version | None,
+        DotaVersion | None,
         typer.Option(
             "--version", help="Take labels from a folder that names it, as labelTxt-v1.5, if there."
         ),
     ] = None,
     virtual: Virtual = False,
-    on_error: OnErrorOption = OnError.fail,
+    on_error: OnErrorOption = "fail",
     workers: Workers = 2,
 ) -> None:
-    """TilingSettings large images with DOTA labels into patches for training.
+    """Cut large images with DOTA labels into patches for training.
 
     Example: rsf prepare dota data/DOTA/train data/DOTA/val -o data/dota/ms/trainval --preset ms
     """
@@ -147,9 +121,9 @@ def dota(
     report = cut_dota(
         sources,
         out,
-        cut=_cut(DOTA_TILINGS, preset, window, gap, rates),
-        version=version.value if version else None,
-        on_error=on_error.value,
+        cut=_tiling(DOTA_TILINGS, preset, window, gap, rates),
+        version=version,
+        on_error=on_error,
         workers=workers,
         virtual=virtual,
     )
@@ -165,16 +139,17 @@ def fair1m(
     ],
     out: Out,
     preset: Annotated[
-        Preset, typer.Option("--preset", help="ms: gap 500 at rates 0.5, 1 and 1.5. ss: 1024 px, gap 256.")
-    ] = Preset.ms,
+        TilingPreset,
+        typer.Option("--preset", help="ms: gap 500 at rates 0.5, 1 and 1.5. ss: 1024 px, gap 256."),
+    ] = "ms",
     window: Window = None,
     gap: Gap = None,
     rates: Rates = None,
     virtual: Virtual = False,
-    on_error: OnErrorOption = OnError.fail,
+    on_error: OnErrorOption = "fail",
     workers: Workers = 2,
 ) -> None:
-    """TilingSettings FAIR1M's images into patches with DOTA label files; blanks in class names become _.
+    """Cut FAIR1M's images into patches with DOTA label files; blanks in class names become _.
 
     Example: rsf prepare fair1m data/FAIR1M/train -o data/fair1m/ms/train
     """
@@ -184,8 +159,8 @@ def fair1m(
     report = cut_fair1m(
         sources,
         out,
-        cut=_cut(FAIR1M_TILINGS, preset, window, gap, rates),
-        on_error=on_error.value,
+        cut=_tiling(FAIR1M_TILINGS, preset, window, gap, rates),
+        on_error=on_error,
         workers=workers,
         virtual=virtual,
     )
@@ -215,19 +190,19 @@ def labels(
     root: Annotated[Path, typer.Argument(help="Its folder, as distributed.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ (links) and the labels.")],
     form: Annotated[
-        LabelForm,
+        LabelFormat,
         typer.Option("--to", help="dota: labelTxt/ and classes.txt. coco: annotations.json with polygons."),
     ],
     split: Annotated[list[str], typer.Option("--split", "-s", help="Split, repeatable, such as trainval.")],
     version: Annotated[
-        Version | None,
+        DotaVersion | None,
         typer.Option("--version", help="Of DOTA: its classes, and labels from a folder that names it."),
     ] = None,
     classes: Annotated[
         Path | None,
         typer.Option("--classes", help="File with your own classes, one a line; looked for in ROOT first."),
     ] = None,
-    on_error: OnErrorOption = OnError.fail,
+    on_error: OnErrorOption = "fail",
 ) -> None:
     """Write the oriented boxes of a data set as DOTA text files or as one COCO json, for other tools.
 
@@ -242,27 +217,27 @@ def labels(
         root,
         out,
         splits=split,
-        form=form.value,
-        version=version.value if version else None,
+        form=form,
+        version=version,
         classes=classes,
-        on_error=on_error.value,
+        on_error=on_error,
     )
     rows = [(what, count) for what, count in asdict(report).items() if isinstance(count, int)]
     table("labels", ("what", "count"), rows)
     say(f"folder: {report.out}")
 
 
-def _cut(
-    presets: Mapping[PresetName, TilingSettings],
-    preset: Preset,
+def _tiling(
+    presets: Mapping[TilingPreset, TilingSettings],
+    preset: TilingPreset,
     window: int | None,
     gap: int | None,
     rates: list[float] | None,
 ) -> TilingSettings:
-    """Return the preset's cut with what was given in its place."""
+    """Return the preset's tiling with the given values in place of its own."""
     from dataclasses import replace
 
-    chosen = presets[preset.value]
+    chosen = presets[preset]
     return replace(
         chosen,
         window=chosen.window if window is None else window,

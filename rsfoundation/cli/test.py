@@ -12,8 +12,7 @@ from rsfoundation.cli.options import (
     Amp,
     ConfigArgument,
     Device,
-    Launcher,
-    LauncherName,
+    LauncherOption,
     LocalRank,
     Overrides,
     Seed,
@@ -32,7 +31,7 @@ FormatOnly = Annotated[
     bool,
     typer.Option(
         "--format-only",
-        help="Detection: measure nothing; merge patches and write the archives for the server of DOTA or "
+        help="Detection: compute no metrics; merge patches and write the archives for the server of DOTA or "
         "FAIR1M, checked against its rules. For test sets without labels.",
     ),
 ]
@@ -77,7 +76,7 @@ def test(
     amp: Amp = False,
     device: Device = "auto",
     seed: Seed = None,
-    launcher: Launcher = LauncherName.none,
+    launcher: LauncherOption = "none",
     trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
     local_rank: LocalRank = 0,
@@ -85,7 +84,7 @@ def test(
     """Test a checkpoint on the config's test set.
 
     Writes test.json and pictures/test into the run folder; detection adds evaluation/ with precision-recall
-    curves, a table of classes and a confusion matrix. Which rule gives which number: docs/evaluation.md.
+    curves, a table of classes and a confusion matrix. Evaluation rules and metrics: docs/evaluation.md.
 
     Example: rsf test quickstart/detection_toy_lsknet_t
 
@@ -96,11 +95,17 @@ def test(
     from rsfoundation.core.task import RunRequest
     from rsfoundation.engine.evaluate import test as run
     from rsfoundation.engine.resolve_config import RunOptions
-    from rsfoundation.io.checkpoints import trusting
 
-    options = RunOptions(work_dir, None, amp, device, seed, launcher.value, tuple(cfg_options or ()))
-    with trusting(trust_checkpoint):
-        result = run(config, checkpoint, options, pictures, RunRequest("test", format_only, out, images, tta))
+    options = RunOptions(
+        work_dir=work_dir,
+        amp=amp,
+        device=device,
+        seed=seed,
+        launcher=launcher,
+        overrides=tuple(cfg_options or ()),
+        trust_checkpoint=trust_checkpoint,
+    )
+    result = run(config, checkpoint, options, pictures, RunRequest("test", format_only, out, images, tta))
     metrics_table(f"{result.task}: {result.checkpoint}", result.metrics or result.details)
     for file in result.reports:
         say(f"written: {file}")

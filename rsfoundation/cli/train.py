@@ -11,8 +11,7 @@ from rsfoundation.cli.options import (
     Amp,
     ConfigArgument,
     Device,
-    Launcher,
-    LauncherName,
+    LauncherOption,
     LocalRank,
     Overrides,
     Seed,
@@ -25,7 +24,8 @@ from rsfoundation.cli.options import (
 Resume = Annotated[
     str | None,
     typer.Option(
-        "--resume", help="Go on: from the newest checkpoint of the run folder (auto), or from a .pth file."
+        "--resume",
+        help="Continue from the newest checkpoint of the run folder (auto), or from a .pth file.",
     ),
 ]
 
@@ -42,7 +42,7 @@ def train(
     amp: Amp = False,
     device: Device = "auto",
     seed: Seed = None,
-    launcher: Launcher = LauncherName.none,
+    launcher: LauncherOption = "none",
     strategy: Strategy = None,
     track: Track = None,
     trust_checkpoint: TrustCheckpoint = False,
@@ -58,21 +58,20 @@ def train(
     """
     from rsfoundation.engine.resolve_config import RunOptions
     from rsfoundation.engine.train import train as run
-    from rsfoundation.io.checkpoints import trusting
 
     options = RunOptions(
-        work_dir,
-        resume,
-        amp,
-        device,
-        seed,
-        launcher.value,
-        tuple(cfg_options or ()),
-        strategy,
-        tuple(name.value for name in track or ()),
+        work_dir=work_dir,
+        resume=resume,
+        amp=amp,
+        device=device,
+        seed=seed,
+        launcher=launcher,
+        overrides=tuple(cfg_options or ()),
+        strategy=strategy,
+        track=tuple(track or ()),
+        trust_checkpoint=trust_checkpoint,
     )
-    with trusting(trust_checkpoint):
-        result = run(config, options)
+    result = run(config, options)
     if result.metrics:
         metrics_table("last validation", result.metrics)
     checkpoint = result.best_checkpoint or result.last_checkpoint

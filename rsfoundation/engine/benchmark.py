@@ -1,4 +1,4 @@
-"""Timing a config's model, or a backbone, with everything stated that the figures depend on."""
+"""Timing a config's model, or a backbone, with every condition that the timings depend on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,60 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from rsfoundation.engine.environment import installed_version, use_device
-from rsfoundation.engine.model_builder import (
-    CastBackbone,
-    Prediction,
-    bands_of,
-    build_network,
-    is_whole_model,
-    network_config,
-)
+from rsfoundation.engine.networks import bands_of, build_network, is_whole_model, network_config
+
+
+class CastBackbone(nn.Module):
+    """A backbone in another number format, between parts that stay in float32.
+
+    Args:
+        backbone: The backbone.
+        dtype: Of its weights and of what it computes.
+        compiled: Run it through ``torch.compile``.
+    """
+
+    def __init__(self, backbone: nn.Module, dtype: torch.dtype, compiled: bool) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.backbone = torch.compile(backbone.to(dtype)) if compiled else backbone.to(dtype)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the maps in the number format of ``x``."""
+        return tuple(maps.to(x.dtype) for maps in self.backbone(x.to(self.dtype)))
+
+
+class Prediction(nn.Module):
+    """A whole model as a module that takes one tensor: forward and post-processing, as at test.
+
+    Args:
+        network: A model of one of the toolboxes.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return the predictions for normalised images ``(N, bands, H, W)``."""
+        return self.network(x, self._samples(x), mode="predict")
+
+    def _samples(self, x: torch.Tensor) -> list[Any] | None:
+        if hasattr(self.network, "decode_head"):  # mmseg's make their own
+            return None
+        from mmdet.structures import DetDataSample
+
+        size = tuple(x.shape[2:])
+        meta = dict(
+            img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0)
+        )
+        return [DetDataSample(metainfo=meta) for _ in range(len(x))]
+
 
 _WARM_UP = 3
 

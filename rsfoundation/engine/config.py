@@ -1,28 +1,23 @@
-"""The quickstart config of each task."""
+"""Finding, reading and overriding configs; errors that name the place in a config."""
 
 import argparse
 import difflib
 import inspect
+import re
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
 from rsfoundation.core.errors import ConfigError, RSFError, nearest
-from rsfoundation.engine.opencd import adopt_opencd_config
+from rsfoundation.engine.opencd import SCOPE, absent_part, adopt_opencd_config
 
-_OURS = {
-    "image_loading",
-    "lora",
-    "predict",
-    "runner_type",
-    "submission",
-    "task",
-    "tta",
-}  # beside the keys of mmengine
-_ALIKE = 0.8  # from this similarity on, a new key is taken for a misspelt one
+# in addition to mmengine's
+_OWN_KEYS = {"image_loading", "lora", "predict", "runner_type", "submission", "task", "tta"}
+_SIMILAR = 0.8  # a new key at least this similar to a known one is reported as misspelt
 
 
 def config_root() -> Path:
@@ -43,7 +38,7 @@ def find_config(name: str | Path) -> Path:
     """Find a config by path, by full name (``quickstart/x``) or by its last part (``x``).
 
     Raises:
-        ConfigError: Nothing, or more than one config, goes by that name.
+        ConfigError: No config, or more than one, has that name.
     """
     path = Path(name)
     if path.is_file():
@@ -69,7 +64,11 @@ def find_config(name: str | Path) -> Path:
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a config with its bases and apply ``key.sub=value`` overrides.
+    """Read a config with its bases and apply overrides.
+
+    Args:
+        name: A path or the name of a shipped config.
+        overrides: ``key.sub=value`` strings.
 
     Raises:
         ConfigError: The config is unknown, does not parse, or an override is malformed.
@@ -83,19 +82,28 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"the config cannot be read: {type(error).__name__}: {error}", where=_place(path, error)
         ) from error
-    adopt_opencd_config(cfg)
+    if cfg.get("default_scope") == SCOPE:
+        adopt_opencd_config(cfg)
     merge_overrides(cfg, overrides)
     return cfg
 
 
 def _place(path: Path, error: Exception) -> str:
-    """Return the line of the config, or of one of its bases, that an error comes from, where it tells."""
+    """Return the line of the config, or of one of its bases, that raised an error, where it is known."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(path)
 
 
 def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
-    """Apply ``key.sub=value`` strings in place; values are parsed as mmengine's ``--cfg-options`` are."""
+    """Apply overrides in place; values are parsed as mmengine's ``--cfg-options`` are.
+
+    Args:
+        cfg: The config.
+        overrides: ``key.sub=value`` strings.
+
+    Raises:
+        ConfigError: An override is malformed, misspelt or does not fit the config.
+    """
     bad = [item for item in overrides if "=" not in item]
     if bad:
         raise ConfigError(
@@ -114,18 +122,18 @@ def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
 
 def _refuse_misspelt(cfg: Config, keys: Iterable[str]) -> None:
     """Refuse new top-level keys called nearly like known ones: mmengine would set them, without effect."""
-    new = [key for key in keys if key not in cfg and key not in _OURS]
+    new = [key for key in keys if key not in cfg and key not in _OWN_KEYS]
     if not new:
         return
     from mmengine.runner import FlexibleRunner, Runner  # imports torch
 
     runner_keys = (inspect.signature(kind.__init__).parameters for kind in (Runner, FlexibleRunner))
-    known = {*cfg, *_OURS}.union(*runner_keys)
+    known = {*cfg, *_OWN_KEYS}.union(*runner_keys)
     for key in new:
-        alike = [] if key in known else difflib.get_close_matches(key.lower(), known, n=1, cutoff=_ALIKE)
-        if alike:
+        similar = [] if key in known else difflib.get_close_matches(key.lower(), known, n=1, cutoff=_SIMILAR)
+        if similar:
             raise ConfigError(
-                f"the config has no {key!r}; did you mean {alike[0]!r}?",
+                f"the config has no {key!r}; did you mean {similar[0]!r}?",
                 where=f"--cfg-options {key}",
                 fix="correct the key; `rsf info config CONFIG` prints all of them",
             )
@@ -148,3 +156,123 @@ def quickstart_config(task: str) -> Path:
     raise ConfigError(
         f"there is no demo called '{task}'", fix=nearest(task, tasks) or f"one of: {', '.join(tasks)}"
     )
+
+
+_UNKNOWN_TYPE = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")
+_UNKNOWN_OPTION = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+_MISSING_OPTION = re.compile(r"(\w+)\.__init__\(\) missing \d+ required \S+ arguments?: (.+)")
+
+
+def unknown_type_error(error: KeyError, cfg: Config) -> Exception:
+    """Turn mmengine's ``KeyError`` for an unregistered type into one that names the nearest types.
+
+    Args:
+        error: What the registry raised; another ``KeyError`` is returned as it is.
+        cfg: The config that was built.
+    """
+    match = _UNKNOWN_TYPE.search(str(error))
+    if match is None:
+        return error
+    name, kind = match.group(1).strip("'\""), match.group(3)
+    found = dicts_of(cfg.to_dict())
+    place = next((f"{path}type" for path, node in found if node.get("type") == name), None)
+    where = f"{cfg.filename}: {place}" if place else cfg.filename
+    absent = absent_part(name)
+    if absent is not None:
+        return ConfigError(absent, where=where, fix="install Open-CD, or choose a method of docs/change.md")
+    return ConfigError(
+        f"the config asks for the {kind} '{name}', which is not registered",
+        where=where,
+        fix=nearest(name, registered_names(kind)) or "`rsf info models` lists the registered ones",
+    )
+
+
+def registered_names(kind: str) -> list[str]:
+    """Return every name that a config may use for ``kind`` (``model``, ``dataset``, ...), with scopes."""
+    from mmengine.registry import Registry, root
+
+    roots = [item for item in vars(root).values() if isinstance(item, Registry) and item.name == kind]
+    names: list[str] = []
+    for registry in roots:
+        names += list(registry.module_dict)
+        for scope, child in registry.children.items():
+            child.import_from_location()
+            names += [f"{scope}.{name}" for name in child.module_dict]
+    return names
+
+
+def dicts_of(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every dict of a config with the start of its keys' dotted path.
+
+    Args:
+        node: A config, or a value of one.
+        path: Dotted path of ``node``: empty, or ending with a dot.
+    """
+    if isinstance(node, dict):
+        yield path, node
+        items: Any = node.items()
+    else:
+        items = enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in items:
+        yield from dicts_of(value, f"{path}{key}.")
+
+
+@contextmanager
+def explained_option_errors(cfg: Config) -> Iterator[None]:
+    """Let what is built and run inside raise errors that name the place in ``cfg``.
+
+    Raises:
+        ConfigError: A part is built with an option that it does not take, or without one that it needs.
+    """
+    try:
+        yield
+    except TypeError as error:
+        known = _option_error(error, cfg)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _option_error(error: TypeError, cfg: Config) -> ConfigError | None:
+    """Return the config's error for one of Python about arguments; ``None`` for any other ``TypeError``."""
+    unknown, missing = _UNKNOWN_OPTION.search(str(error)), _MISSING_OPTION.search(str(error))
+    if unknown is not None:
+        kind, option = unknown.groups()
+        found = next(((path, node) for path, node in dicts_of(cfg.to_dict()) if option in node), None)
+        if found is None:
+            return None  # not from the config: an error of the program
+        path, node = found
+        return ConfigError(
+            f"{node.get('type', kind)} takes no option {option!r}",
+            where=f"{cfg.filename}: {path}{option}",
+            fix=nearest(option, _options_of(node)) or "remove it",
+        )
+    if missing is not None:
+        kind, options = missing.groups()
+        return ConfigError(f"{kind} needs {options}", where=cfg.filename, fix="set it in the config")
+    return None
+
+
+def _options_of(node: dict[str, Any]) -> set[str]:
+    """Return the options that the class of a config dict takes, its base classes' included."""
+    from torch.utils.data import DataLoader
+
+    kind = _registered(str(node["type"])) if "type" in node else DataLoader  # data loaders name no type
+    classes = inspect.getmro(kind) if inspect.isclass(kind) else ()
+    names: set[str] = set()
+    for one in classes:
+        if one is not object:
+            names |= set(inspect.signature(vars(one).get("__init__", one)).parameters)
+    return names - {"self", "args", "kwargs"}
+
+
+def _registered(name: str) -> Any:
+    """Return what any registry has under a name, with or without its scope."""
+    from mmengine.registry import Registry, root
+
+    scope, _, short = name.rpartition(".")
+    for registry in (item for item in vars(root).values() if isinstance(item, Registry)):
+        for child in (registry, *registry.children.values()):
+            if scope in ("", child.scope) and short in child.module_dict:
+                return child.module_dict[short]
+    return None

@@ -1,12 +1,17 @@
-"""Choosing the device of this process before any runner asks mmengine for it."""
+"""The environment of this process: device, installed versions, and the checks of ``rsf doctor``."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any, Literal
+
+from packaging.requirements import Requirement
 
 from rsfoundation.core.errors import ConfigError
 
@@ -57,7 +62,7 @@ def environment_report() -> dict[str, Any]:
 
 
 def operator_source() -> str:
-    """Say who answers for mmcv's operators: the value of ``RSF_OPS`` and what there is to choose from."""
+    """Describe where mmcv's operators come from: the value of ``RSF_OPS`` and the installed choices."""
     from rsfoundation.ops.mmcv_ext import choice, compiled_mmcv
 
     present = "rsfoundation.ops" if compiled_mmcv() is None else "rsfoundation.ops, compiled mmcv"
@@ -92,12 +97,205 @@ def use_device(name: str) -> str:
             fix="`rsf doctor` says why; --device cpu runs without one",
         )
     chosen = "cuda" if kind != "cpu" and torch.cuda.is_available() else "cpu"
-    _tell_mmengine(chosen)
+    _set_device_of_mmengine(chosen)
     return chosen
 
 
-def _tell_mmengine(device: str) -> None:
+def _set_device_of_mmengine(device: str) -> None:
     """Correct the device that mmengine remembered when it was imported earlier."""
     utils = sys.modules.get("mmengine.device.utils")
     if utils is not None and getattr(utils, "DEVICE", "cpu") in ("cpu", "cuda"):
         utils.DEVICE = device  # type: ignore[attr-defined]
+
+
+Status = Literal["ok", "note", "warning", "error"]
+_PAIR_FIX = "uv pip install --reinstall torch torchvision   (both from the same place)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: What was looked at.
+        status: ``error`` stops programs, ``warning`` may, ``note`` is for knowledge.
+        found: What there is.
+        fix: The command that repairs it; empty when nothing is wrong.
+    """
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def examine() -> list[Check]:
+    """Run every check; none of them raises."""
+    checks: list[Check] = []
+    for probe in _PROBES:
+        try:
+            checks.extend(probe())
+        except Exception as error:  # a check that fails must not hide the others
+            name = probe.__name__.strip("_").replace("_", " ")
+            checks.append(Check(name, "error", f"the check itself failed: {type(error).__name__}: {error}"))
+    return checks
+
+
+def _python() -> Iterator[Check]:
+    version = platform.python_version_tuple()
+    fits = (3, 10) <= (int(version[0]), int(version[1])) < (3, 14)
+    fix = "" if fits else "make a new environment with Python 3.10 to 3.13"
+    yield Check("Python", "ok" if fits else "error", platform.python_version(), fix)
+
+
+def _requirements() -> Iterator[Check]:
+    """Compare what is installed with what the package's own metadata asks for."""
+    for line in requires("rsfoundation") or []:
+        wanted = Requirement(line)
+        extra = str(wanted.marker) if wanted.marker and "extra" in str(wanted.marker) else ""
+        if wanted.marker and not extra and not wanted.marker.evaluate():
+            continue
+        found = installed_version(wanted.name)
+        install = f"uv pip install '{wanted.name}{wanted.specifier}'"
+        if extra and "dev" in extra:
+            continue
+        if found is None and extra:
+            group = extra.split("==")[-1].strip(" '\"")
+            fix = f"uv pip install 'rsfoundation[{group}]'"
+            yield Check(wanted.name, "note", f"not installed (extra '{group}')", fix)
+        elif found is None:
+            yield Check(wanted.name, "error", "not installed", install)
+        elif not wanted.specifier.contains(found, prereleases=True):
+            yield Check(wanted.name, "error", f"{found}, needs {wanted.specifier}", install)
+        else:
+            yield Check(wanted.name, "ok", found)
+
+
+def _torch_pair() -> Iterator[Check]:
+    """The operators of torchvision fail to load with a torch it was not built for."""
+    try:
+        torch = import_module("torch")
+    except Exception as error:
+        yield Check("torch import", "error", f"{type(error).__name__}: {error}", _PAIR_FIX)
+        return
+    try:
+        vision = import_module("torchvision")
+        vision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except Exception as error:
+        found = f"torch {torch.__version__} and torchvision {installed_version('torchvision')}: {error}"
+        yield Check("torch / torchvision pair", "error", found, _PAIR_FIX)
+    else:
+        yield Check("torch / torchvision pair", "ok", f"{torch.__version__} / {vision.__version__}")
+
+
+def _device() -> Iterator[Check]:
+    import torch
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        yield Check("CUDA", "ok", f"{torch.version.cuda}: {names}")
+    elif torch.version.cuda:
+        found = f"torch is built for CUDA {torch.version.cuda}, but no device is visible: running on CPU"
+        yield Check(
+            "CUDA", "note", found, "on a GPU machine: check `nvidia-smi`, the driver, CUDA_VISIBLE_DEVICES"
+        )
+    else:
+        yield Check(
+            "CUDA", "note", "torch is a CPU build", "for a GPU: install torch and torchvision with CUDA"
+        )
+
+
+def _operators() -> Iterator[Check]:
+    yield Check("mmcv operators", "ok", operator_source())
+
+
+def _toolboxes() -> Iterator[Check]:
+    """Import what every run imports; a half-broken installation shows here."""
+    for name in ("mmengine", "mmcv.ops", "mmdet.models", "mmdet.datasets", "mmseg.models", "mmrotate.models"):
+        try:
+            import_module(name)
+        except Exception as error:
+            package = name.split(".")[0]
+            yield Check(
+                f"import {name}",
+                "error",
+                f"{type(error).__name__}: {error}",
+                _import_fix(package, str(error)),
+            )
+
+
+def _import_fix(package: str, message: str) -> str:
+    if "torchvision" in message:
+        return _PAIR_FIX
+    if "imgaug" in message or "sctypes" in message:
+        return "uv pip uninstall imgaug imaug && uv pip install imaug"
+    dist = {"mmdet": "mmdetection", "mmseg": "mmsegmentation"}.get(package, package)
+    return f"uv pip install --reinstall onedl-{dist}"
+
+
+def _original_toolboxes() -> Iterator[Check]:
+    """The maintained forks share import names with the originals; both at once overwrite each other."""
+    for original, fork in (
+        ("mmengine", "onedl-mmengine"),
+        ("mmcv", "onedl-mmcv"),
+        ("mmcv-full", "onedl-mmcv"),
+        ("mmdet", "onedl-mmdetection"),
+        ("mmsegmentation", "onedl-mmsegmentation"),
+        ("mmrotate", "onedl-mmrotate"),
+    ):
+        found = installed_version(original)
+        if found:
+            fix = f"uv pip uninstall {original} && uv pip install --reinstall {fork}"
+            yield Check(original, "error", f"{found}, in the way of {fork}: both own the same folder", fix)
+
+
+def _imgaug() -> Iterator[Check]:
+    old, new = installed_version("imgaug"), installed_version("imaug")
+    if old:
+        yield Check(
+            "imgaug",
+            "error",
+            f"imgaug {old} fails with numpy 2 and overwrites its successor imaug {new or '(not installed)'}",
+            "uv pip uninstall imgaug imaug && uv pip install imaug",
+        )
+
+
+def _opencv() -> Iterator[Check]:
+    names = (
+        "opencv-python",
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    )
+    found = {name: version for name in names if (version := installed_version(name))}
+    if len(found) < 2:
+        return
+    others = " ".join(name for name in found if name != "opencv-python-headless")
+    fix = f"uv pip uninstall {others} opencv-python-headless && uv pip install opencv-python-headless"
+    listing = ", ".join(f"{name} {version}" for name, version in found.items())
+    if len(set(found.values())) > 1:
+        yield Check("OpenCV", "error", f"several builds of different versions in one folder: {listing}", fix)
+    else:
+        yield Check("OpenCV", "note", f"several builds of one version share a folder: {listing}", fix)
+
+
+def _configs() -> Iterator[Check]:
+    from rsfoundation.engine.config import list_configs  # imports mmengine, which may be broken
+
+    count = len(list_configs())
+    fix = "" if count else "uv pip install --reinstall rsfoundation"
+    yield Check("shipped configs", "ok" if count else "error", f"{count} found", fix)
+
+
+_PROBES: tuple[Callable[[], Iterator[Check]], ...] = (
+    _python,
+    _requirements,
+    _torch_pair,
+    _device,
+    _operators,
+    _original_toolboxes,
+    _imgaug,
+    _opencv,
+    _toolboxes,
+    _configs,
+)

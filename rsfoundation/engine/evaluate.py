@@ -1,6 +1,7 @@
 """Testing a checkpoint, for every task."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,15 @@ from mmengine.config import Config
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Draws, Evaluates, RunRequest, require
 from rsfoundation.engine.checkpointing.find import find_checkpoint
-from rsfoundation.engine.config import load_config
-from rsfoundation.engine.config_errors import explained_option_errors
+from rsfoundation.engine.config import explained_option_errors, load_config
 from rsfoundation.engine.distributed.launch import init_distributed
 from rsfoundation.engine.environment import use_device
-from rsfoundation.engine.hooks.pictures import PictureHook
 from rsfoundation.engine.model_builder import StateDictCheckHook
 from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolve_config, run_folder
 from rsfoundation.engine.results import TestResult, unify_metrics
+from rsfoundation.engine.run_hooks import PictureHook
 from rsfoundation.engine.runner import build_runner, build_task
+from rsfoundation.io.checkpoints import trusting
 
 
 def test(
@@ -32,12 +33,12 @@ def test(
     Args:
         config: A path, a shipped name, or a config already read.
         checkpoint: A checkpoint file or a run folder; the config's own run folder when not given.
-        options: What the user said in addition to the config.
-        pictures: How many pictures of truth and prediction to draw.
-        request: What is to be written or done in addition to the test; a task refuses what it cannot do.
+        options: Settings of the run in addition to the config.
+        pictures: Number of pictures of truth and prediction to draw.
+        request: Other outputs than metrics; a task refuses those that it does not have.
 
     Raises:
-        RSFError: The config, the data or the checkpoint is at fault.
+        RSFError: The config, the data or the checkpoint is wrong; the error names the place and the fix.
     """
     started = time.monotonic()
     cfg = config if isinstance(config, Config) else load_config(config, options.overrides)
@@ -46,12 +47,15 @@ def test(
     device = use_device(options.device)
     task = build_task(cfg)
     metrics_of = require(task, Evaluates, "rsf test")
-    if options.launcher != "none":
-        init_distributed(launcher_name(options), device, cfg)
-    start = find_checkpoint(checkpoint or run_folder(cfg, options))
-    run = resolve_config(cfg, options, task, replace(request, stage="test"), device=device, start=start)
-    folder = Path(run.cfg.work_dir)
-    with explained_option_errors(run.cfg):
+    with ExitStack() as stack:
+        if options.trust_checkpoint:
+            stack.enter_context(trusting())
+        if options.launcher != "none":
+            init_distributed(launcher_name(options), device, cfg)
+        start = find_checkpoint(checkpoint or run_folder(cfg, options))
+        run = resolve_config(cfg, options, task, replace(request, stage="test"), device=device, start=start)
+        folder = Path(run.cfg.work_dir)
+        stack.enter_context(explained_option_errors(run.cfg))
         runner = build_runner(run.cfg)
         runner.register_hook(StateDictCheckHook())
         if isinstance(task, Draws):

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.datasets.transforms.loading import image_loading
-from rsfoundation.engine.config_errors import dicts_of
+from rsfoundation.engine.config import dicts_of
 from rsfoundation.io.loading import ImageLoading
 
 _LOADER = "rsfoundation.LoadImageFromFile"

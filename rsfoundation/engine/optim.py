@@ -1,4 +1,4 @@
-"""Learning rates that fall from the last layer of a backbone to its first, for fine-tuning."""
+"""Optimiser wrappers: mixed precision on CPU, and layer-wise learning rates for fine-tuning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
@@ -26,30 +25,6 @@ class CPUAmpOptimWrapper(OptimWrapper):
         """Enter autocast for the forward pass of ``model``."""
         with super().optim_context(model), torch.autocast("cpu", dtype=torch.bfloat16):
             yield
-
-
-def use_amp(cfg: Config, device: str) -> None:
-    """Turn the optimiser wrapper of ``cfg`` into its mixed-precision form in place.
-
-    Raises:
-        ConfigError: The config uses a wrapper whose precision is set elsewhere.
-    """
-    if cfg.get("optim_wrapper") is None:
-        return
-    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
-        raise ConfigError(
-            f"--amp works with OptimWrapper, the config uses '{kind}'",
-            where="optim_wrapper.type",
-            fix="leave --amp out and set the precision in the config's strategy",
-        )
-    if device == "cpu":
-        cfg.optim_wrapper.pop("loss_scale", None)
-        cfg.optim_wrapper.pop("dtype", None)
-        cfg.optim_wrapper.type = "rsfoundation.CPUAmpOptimWrapper"
-    else:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
-        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
 
 
 # 'block1.0', 'layers.2.blocks.1', 'layers.0.NC.3', 'stages.1': an item of a list, or of a list inside it

@@ -10,18 +10,17 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmengine.config import Config
 
+from rsfoundation.core.choices import Launcher
 from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.core.task import Evaluates, RunRequest, Task
 from rsfoundation.engine.config import config_root, merge_overrides
 from rsfoundation.engine.image_loading import use_image_loading
-from rsfoundation.engine.optim import use_amp
 from rsfoundation.engine.tracking import use_trackers
 
-Launcher = Literal["none", "pytorch", "deepspeed", "slurm", "mpi"]
 _LOOPS = ("EpochBasedTrainLoop", "IterBasedTrainLoop")
 _SHARDED = ("FSDPStrategy", "DeepSpeedStrategy")
 
@@ -36,10 +35,11 @@ class RunOptions:
         amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on CPU.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Seed of every random generator; the config's own, or 0, when not given.
-        launcher: Who started the ranks of a distributed run.
-        strategy: How training is spread over the ranks: a file of ``configs/_base_/strategies``.
+        launcher: Program that started the ranks of a distributed run.
+        strategy: How training is distributed over the ranks: a file of ``configs/_base_/strategies``.
         overrides: ``key.sub=value`` strings applied to the config last.
-        track: Where to follow the run in addition to its folder: ``tensorboard``, ``wandb``.
+        track: Trackers that log the run in addition to its folder: ``tensorboard``, ``wandb``.
+        trust_checkpoint: Read checkpoints that hold more than weights: they can run any program.
     """
 
     work_dir: Path | None = None
@@ -51,11 +51,12 @@ class RunOptions:
     overrides: tuple[str, ...] = ()
     strategy: str | None = None
     track: tuple[str, ...] = ()
+    trust_checkpoint: bool = False
 
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """What a run is made of.
+    """A config that is ready to run, and the choices made on the way.
 
     Attributes:
         cfg: The final config.
@@ -85,9 +86,9 @@ def resolve_config(
 
     Args:
         cfg: The config as read; it is not changed.
-        options: What the user said in addition to the config.
+        options: Settings of the run in addition to the config.
         task: The task that the config declares.
-        request: What the run is for.
+        request: The purpose of the run.
         device: ``cpu`` or ``cuda``, as chosen from ``options.device``.
         start: The checkpoint to start, resume, test or predict from, already found.
 
@@ -100,7 +101,7 @@ def resolve_config(
         lambda: _set_run(cfg, options),
         lambda: _set_start(cfg, options, request, start),
         lambda: _set_precision(cfg, options, device),
-        lambda: use_trackers(cfg, options.track),
+        lambda: use_trackers(cfg, options.track) if options.track else None,
         lambda: _set_norm(cfg, options, device),
         lambda: _set_cpu_wrapper(cfg, options, device),
         lambda: task.prepare_config(cfg, request),
@@ -122,7 +123,7 @@ def run_folder(cfg: Config, options: RunOptions) -> Path:
 
 
 def strategy_names() -> list[str]:
-    """Return what ``--strategy`` takes: the names of the files."""
+    """Return the values of ``--strategy``: the names of the files."""
     return sorted(file.stem for file in (config_root() / "_base_" / "strategies").glob("*.py"))
 
 
@@ -178,10 +179,12 @@ def _replace_sync_bn(node: Any) -> int:
 
 def _merge_strategy(cfg: Config, options: RunOptions, request: RunRequest) -> None:
     if request.stage != "train":
-        cfg.pop("strategy", None)  # how training was spread over ranks does not matter any more
+        cfg.pop("strategy", None)  # how training was distributed does not matter any more
     if options.strategy is not None:
         use_strategy(cfg, options.strategy)
-        merge_overrides(cfg, options.overrides)  # what the user says of the strategy overrides its file
+        merge_overrides(
+            cfg, options.overrides
+        )  # the user's overrides of the strategy take precedence over its file
 
 
 def _set_run(cfg: Config, options: RunOptions) -> None:
@@ -199,7 +202,7 @@ def launcher_name(options: RunOptions) -> str:
 
 
 def _set_start(cfg: Config, options: RunOptions, request: RunRequest, start: Path | None) -> None:
-    """Set what is loaded. A checkpoint found by ``--resume auto`` is not named: it is not part of the run."""
+    """Set the checkpoint to load. One found by ``--resume auto`` is not named: it is not part of the run."""
     if request.stage != "train":
         cfg.resume = False
         cfg.load_from = str(start) if start else None
@@ -214,8 +217,23 @@ def _set_start(cfg: Config, options: RunOptions, request: RunRequest, start: Pat
 
 
 def _set_precision(cfg: Config, options: RunOptions, device: str) -> None:
-    if options.amp:
-        use_amp(cfg, device)
+    """Turn the optimiser wrapper into its mixed-precision variant for ``--amp``."""
+    if not options.amp or cfg.get("optim_wrapper") is None:
+        return
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise ConfigError(
+            f"--amp works with OptimWrapper, the config uses '{kind}'",
+            where="optim_wrapper.type",
+            fix="leave --amp out and set the precision in the config's strategy",
+        )
+    if device == "cpu":
+        cfg.optim_wrapper.pop("loss_scale", None)
+        cfg.optim_wrapper.pop("dtype", None)
+        cfg.optim_wrapper.type = "rsfoundation.CPUAmpOptimWrapper"
+    else:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
 
 
 def _set_norm(cfg: Config, options: RunOptions, device: str) -> list[str]:
@@ -247,7 +265,7 @@ def _drop_worker_options(cfg: Config) -> None:
 
 
 def _set_save_best(cfg: Config, task: Task) -> None:
-    """Let ``save_best='auto'`` mean the task's primary metric; to mmengine it is whatever comes first."""
+    """Let ``save_best='auto'`` mean the task's primary metric; to mmengine it means the first metric."""
     hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
     if hook.get("save_best") != "auto" or not isinstance(task, Evaluates):
         return
@@ -277,7 +295,7 @@ def _without_scope(name: object) -> str:
 
 
 def _fit_to_sharding(cfg: Config) -> None:
-    """Exchange the parts of a config that need whole parameters for ones that work on shards."""
+    """Replace the parts of a config that need whole parameters by ones that work on shards."""
     if strategy_kind(cfg) not in _SHARDED:
         return
     hooks: list[Any] = cfg.get("custom_hooks") or []

@@ -1,19 +1,23 @@
-"""From a resolved config to the runner that trains or tests it, and to the task it declares."""
+"""From a resolved config to its task and to the runner that trains or tests it."""
+
+from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
-from mmengine.runner import FlexibleRunner, Runner
+from mmengine.runner import CheckpointLoader, FlexibleRunner, Runner
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
 from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.core.task import Classes, Task
-from rsfoundation.engine.checkpointing.find import install_safe_loader
-from rsfoundation.engine.config_errors import unknown_type_error
-from rsfoundation.engine.distributed.runner import StrategyRunner
+from rsfoundation.engine.checkpointing import find as _safe_loaders  # noqa: F401  # registered by the import
+from rsfoundation.engine.config import unknown_type_error
 from rsfoundation.engine.model_builder import model_config
-from rsfoundation.engine.peft import LoRAHook
+from rsfoundation.engine.peft import LoRAHook, adapt_state
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import palette
 
@@ -29,7 +33,7 @@ def build_task(cfg: Config) -> Task:
     names = sorted(TASKS.module_dict)
     if declared is None:
         raise ConfigError(
-            "the config says no task",
+            "the config names no task",
             where=cfg.filename,
             fix=f"add task = dict(type='rsfoundation.NAME') with one of: {', '.join(names)}",
         )
@@ -46,7 +50,7 @@ def build_task(cfg: Config) -> Task:
 
 
 def classes_of(meta: dict[str, Any]) -> Classes:
-    """Read class names and colours from a dataset's or a checkpoint's metainfo.
+    """Read class names and colours from a data set's or a checkpoint's metainfo.
 
     Raises:
         ConfigError: The metainfo names no classes.
@@ -57,7 +61,7 @@ def classes_of(meta: dict[str, Any]) -> Classes:
     names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
     declared = meta.get("palette") or meta.get("PALETTE") or []
     colours = [tuple(int(value) for value in colour) for colour in declared if not isinstance(colour, str)]
-    colours += palette(len(names))[len(colours) :]
+    colours += palette(len(names))[len(colours) :] if len(colours) < len(names) else []
     return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
 
 
@@ -66,6 +70,66 @@ class PlainRunner(Runner):
 
     def __init__(self, model: Any, *args: Any, **options: Any) -> None:
         super().__init__(model_config(options["cfg"]), *args, **options)
+
+
+class StrategyRunner(FlexibleRunner):
+    """``FlexibleRunner`` that loads weights before a strategy shards them and calls hooks in order.
+
+    mmengine's own calls ``before_run`` after resuming, so that hooks such as EMA have nothing to resume
+    into, ignores ``activation_checkpointing``, and cannot start from a plain ``.pth`` file under
+    DeepSpeed.
+    """
+
+    def __init__(self, model: Any, *args: Any, **options: Any) -> None:
+        self._before_run_called = False
+        super().__init__(model_config(options["cfg"]), *args, **options)
+
+    def train(self) -> torch.nn.Module:
+        """Train; weights of ``load_from`` are read before the model is sharded."""
+        self.strategy.before_sharding = self._before_sharding
+        return super().train()
+
+    def load_or_resume(self) -> None:
+        """Resume after ``before_run``, as the plain runner does."""
+        self.call_hook("before_run")
+        super().load_or_resume()
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks; ``before_run`` only once.
+
+        Args:
+            fn_name: The hooks' method.
+            **kwargs: Its arguments.
+        """
+        if fn_name == "before_run":
+            if self._before_run_called:
+                return
+            self._before_run_called = True
+        super().call_hook(fn_name, **kwargs)
+
+    def _before_sharding(self, model: torch.nn.Module) -> None:
+        """Fill in weights and turn on activation checkpointing while the model is still whole."""
+        names = self.cfg.get("activation_checkpointing")
+        if names:
+            _check_modules(model, names)
+            turn_on_activation_checkpointing(model, names)
+        if self._load_from is not None and not self._resume:
+            content = CheckpointLoader.load_checkpoint(self._load_from, map_location="cpu")
+            adapt_state(model, content)
+            _load_checkpoint_to_model(model, content)
+            self._has_loaded = True
+        self.call_hook("before_sharding", model=model)  # a name of ours; hooks without it are passed over
+
+
+def _check_modules(model: torch.nn.Module, names: list[str]) -> None:
+    known = {name for name, _ in model.named_modules()}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"activation_checkpointing names '{unknown[0]}', which is no module of the model",
+            where="activation_checkpointing",
+            fix="name modules as state_dict keys do, for example 'backbone.layers.0'",
+        )
 
 
 def build_runner(cfg: Config, start: Path | None = None) -> Runner | FlexibleRunner:
@@ -79,9 +143,8 @@ def build_runner(cfg: Config, start: Path | None = None) -> Runner | FlexibleRun
         start: The checkpoint that ``--resume auto`` found.
 
     Raises:
-        ConfigError: A type of the config is registered nowhere; the message names the nearest.
+        ConfigError: A type of the config is not registered; the message names the nearest.
     """
-    install_safe_loader()
     try:
         if "runner_type" in cfg:
             return RUNNERS.build(cfg)

@@ -1,20 +1,18 @@
-"""Following a run in TensorBoard or wandb, through mmengine's backends."""
+"""Logging a run to TensorBoard or wandb, through mmengine's backends."""
 
 from __future__ import annotations
 
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mmengine.config import Config
-from mmengine.visualization import LocalVisBackend
 from mmengine.visualization import WandbVisBackend as _WandbVisBackend
 
+from rsfoundation.core.choices import Tracker
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.registry import VISBACKENDS
-
-TRACKERS = ("tensorboard", "wandb")
 
 
 @VISBACKENDS.register_module()
@@ -34,17 +32,20 @@ class WandbVisBackend(_WandbVisBackend):
 def use_trackers(cfg: Config, names: tuple[str, ...]) -> None:
     """Add trackers to the visualizer of ``cfg`` in place.
 
+    Args:
+        cfg: The config.
+        names: The trackers.
+
     Raises:
         ConfigError: A tracker is unknown or not installed.
     """
-    if not names:
-        return
     visualizer = cfg.get("visualizer") or dict(type="Visualizer")
     local = [dict(type="LocalVisBackend")]
     backends = list(visualizer.get("vis_backends") or cfg.get("vis_backends") or local)
     for name in names:
-        if name not in TRACKERS:
-            raise ConfigError(f"there is no tracker '{name}'", fix=f"--track {' or '.join(TRACKERS)}")
+        if name not in get_args(Tracker):
+            known = " or ".join(get_args(Tracker))
+            raise ConfigError(f"there is no tracker '{name}'", fix=f"--track {known}")
         if find_spec(name) is None:
             raise ConfigError(
                 f"--track {name} needs {name}, which is not installed",
@@ -61,9 +62,3 @@ def _backend(name: str, cfg: Config) -> dict[str, Any]:
     if "WANDB_PROJECT" not in os.environ:
         run["project"] = "rsfoundation"
     return dict(type="rsfoundation.WandbVisBackend", init_kwargs=run)
-
-
-def trackers(runner: Any) -> list[Any]:
-    """Return the backends of a run that are not its own folder."""
-    backends = runner.visualizer._vis_backends.values()
-    return [backend for backend in backends if not isinstance(backend, LocalVisBackend)]

@@ -2,37 +2,35 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import print_log
 
 from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.core.task import Draws, RunRequest
 from rsfoundation.engine.checkpointing.find import best_checkpoint, find_start, named_by_marker
-from rsfoundation.engine.config import load_config
-from rsfoundation.engine.config_errors import explained_option_errors
-from rsfoundation.engine.distributed.heartbeat import watching_peers
-from rsfoundation.engine.distributed.launch import choose_accelerator, init_distributed
+from rsfoundation.engine.config import explained_option_errors, load_config
+from rsfoundation.engine.distributed.launch import init_distributed, watch_ranks
 from rsfoundation.engine.environment import use_device
-from rsfoundation.engine.hooks.class_count import ClassCountHook
-from rsfoundation.engine.hooks.pictures import PictureHook
-from rsfoundation.engine.hooks.run_record import ProgressHook, RunRecordHook
 from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolve_config, run_folder
 from rsfoundation.engine.results import TrainResult
+from rsfoundation.engine.run_hooks import ClassCountHook, PictureHook, ProgressHook, RunRecordHook
 from rsfoundation.engine.runner import build_runner, build_task
+from rsfoundation.io.checkpoints import trusting
 
 
 def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> TrainResult:  # noqa: B008 (frozen)
-    """Train what ``config`` describes and keep the record of the run.
+    """Train the model of ``config`` and keep the record of the run.
 
     Args:
         config: A path, a shipped name, or a config already read.
-        options: What the user said in addition to the config.
+        options: Settings of the run in addition to the config.
 
     Raises:
-        RSFError: The config, the data or the checkpoint is at fault; the message says where and the fix.
+        RSFError: The config, the data or the checkpoint is wrong; the error names the place and the fix.
     """
     started = time.monotonic()
     cfg = config if isinstance(config, Config) else load_config(config, options.overrides)
@@ -40,14 +38,18 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
         raise ConfigError("the config has no train_cfg: there is nothing to train", where=cfg.filename)
     device = use_device(options.device)
     task = build_task(cfg)
-    if options.launcher != "none":
-        init_distributed(launcher_name(options), device, cfg)
-    start = find_start(cfg, options.resume, run_folder(cfg, options))
-    run = resolve_config(cfg, options, task, RunRequest("train"), device=device, start=start)
-    for note in run.notes:
-        print_log(note, logger="current", level=logging.INFO)
-    choose_accelerator(run.cfg, device)
-    with explained_option_errors(run.cfg):
+    with ExitStack() as stack:
+        if options.trust_checkpoint:
+            stack.enter_context(trusting())
+        if options.launcher != "none":
+            init_distributed(launcher_name(options), device, cfg)
+        start = None
+        if options.resume or cfg.get("resume") or cfg.get("load_from"):
+            start = find_start(cfg, options.resume, run_folder(cfg, options))
+        run = resolve_config(cfg, options, task, RunRequest("train"), device=device, start=start)
+        for note in run.notes:
+            print_log(note, logger="current", level=logging.INFO)
+        stack.enter_context(explained_option_errors(run.cfg))
         runner = build_runner(run.cfg, run.start)
         record = RunRecordHook(task, interval=_log_interval(run.cfg))
         hooks = [ClassCountHook(), ProgressHook(), record]
@@ -55,8 +57,9 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
             hooks.append(PictureHook(task, count=4))
         for hook in hooks:
             runner.register_hook(hook)
-        with watching_peers():
-            runner.train()
+        if is_distributed():
+            stack.enter_context(watch_ranks())
+        runner.train()
     work_dir = Path(run.cfg.work_dir)
     metrics = {
         key: value

@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from rsfoundation.core.choices import TilingPreset
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.files import read_manifest
 
@@ -44,9 +45,6 @@ def parse_patch_name(name: str) -> PatchName | None:
     return PatchName(match["image"], int(match["window"]), int(match["x"]), int(match["y"]))
 
 
-PresetName = Literal["ss", "ms"]
-
-
 @dataclass(frozen=True)
 class TilingSettings:
     """How images are cut; the values are those of DOTA at a single scale.
@@ -75,11 +73,11 @@ class TilingSettings:
 
 
 LARGEST_WINDOW = 32768  # pixels; one such patch takes 3 GiB of memory
-DOTA_TILINGS: Mapping[PresetName, TilingSettings] = {
+DOTA_TILINGS: Mapping[TilingPreset, TilingSettings] = {
     "ss": TilingSettings(),
     "ms": TilingSettings(gap=500, rates=(0.5, 1.0, 1.5)),
 }
-FAIR1M_TILINGS: Mapping[PresetName, TilingSettings] = {
+FAIR1M_TILINGS: Mapping[TilingPreset, TilingSettings] = {
     "ss": TilingSettings(gap=256),
     "ms": DOTA_TILINGS["ms"],
 }

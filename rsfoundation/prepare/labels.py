@@ -5,10 +5,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from rsfoundation.core.choices import LabelFormat
 from rsfoundation.core.errors import ConfigError, DataError, nearest
 from rsfoundation.core.files import Manifest, locked, publish, refuse_foreign, refuse_own_sources, stage
 from rsfoundation.core.reports import Policy
@@ -21,7 +22,6 @@ from rsfoundation.io.dota import DotaObject, write_dota_txt
 from rsfoundation.io.rasters import image_size
 from rsfoundation.registry import DATASETS
 
-Form = Literal["dota", "coco"]
 ANNOTATIONS = "annotations.json"
 
 
@@ -83,7 +83,7 @@ def _annotations(entries: Entries, row: int, first: int) -> list[dict[str, Any]]
     ]
 
 
-WRITERS: Mapping[Form, Callable[[Entries, Sequence[str], Sequence[str], Path], None]] = {
+WRITERS: Mapping[LabelFormat, Callable[[Entries, Sequence[str], Sequence[str], Path], None]] = {
     "dota": _write_dota,
     "coco": _write_coco,
 }
@@ -123,7 +123,7 @@ def convert_labels(
     out: Path,
     *,
     splits: Sequence[str],
-    form: Form,
+    form: LabelFormat,
     version: DotaVersion | None = None,
     classes: Path | None = None,
     on_error: Policy = "fail",

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from rsfoundation.cli import main
+from rsfoundation.cli.app import complete_resume, expand_overrides
 from rsfoundation.cli.console import report_error
-from rsfoundation.cli.options import complete_resume, expand_overrides
 from rsfoundation.core.errors import DataError
 
 

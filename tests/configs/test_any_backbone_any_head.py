@@ -15,7 +15,7 @@ from mmrotate.structures.bbox import RotatedBoxes
 from mmseg.structures import SegDataSample
 
 from rsfoundation.engine.config import config_root, load_config
-from rsfoundation.engine.model_info import backbone_names
+from rsfoundation.engine.networks import backbone_names
 from rsfoundation.engine.resolve_config import drop_sync_bn
 from rsfoundation.registry import MODELS
 

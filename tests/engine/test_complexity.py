@@ -4,7 +4,7 @@ import pytest
 from backbone_golden import NETWORKS
 from torch import nn
 
-from rsfoundation.engine.model_info import measure_complexity
+from rsfoundation.engine.networks import measure_complexity
 from rsfoundation.registry import MODELS
 
 # Parameters, then 10^9 multiply-adds at 224, 512 and 1024 pixels, measured on the published code.

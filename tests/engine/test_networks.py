@@ -3,14 +3,20 @@
 import pytest
 import torch
 
+from rsfoundation.cli.info import weight_rows
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.benchmark import BenchmarkOptions, benchmark
-from rsfoundation.engine.model_builder import bands_of, build_network, list_backbones, network_config
-from rsfoundation.engine.model_info import count, weight_rows
+from rsfoundation.engine.networks import (
+    bands_of,
+    build_network,
+    list_backbones,
+    network_complexity,
+    network_config,
+)
 
 
 def parts(name, size=(128, 128), overrides=()):
-    return {part.name: part for part in count(name, size, overrides).parts}
+    return {part.name: part for part in network_complexity(name, size, overrides).parts}
 
 
 def test_a_shipped_backbone_goes_by_the_name_of_its_file():
@@ -29,7 +35,7 @@ def test_an_unknown_name_gets_the_nearest_backbone(tmp_path):
 
 
 def test_a_backbone_inside_a_model_counts_what_it_counts_alone():
-    alone, whole = count("lsknet_t", (128, 128)), parts("detection_toy_lsknet_t")
+    alone, whole = network_complexity("lsknet_t", (128, 128)), parts("detection_toy_lsknet_t")
     for part in alone.parts:
         inside = whole[f"backbone.{part.name}"]
         assert (inside.params, inside.macs) == (part.params, part.macs)
@@ -45,7 +51,10 @@ def test_regions_are_counted_at_their_limit():
 
 
 def test_two_dates_cost_two_backbones():
-    pair, single = count("change_toy_lsknet_t", (128, 128)), count("lsknet_t", (128, 128))
+    pair, single = (
+        network_complexity("change_toy_lsknet_t", (128, 128)),
+        network_complexity("lsknet_t", (128, 128)),
+    )
     assert pair.input_shape == (1, 6, 128, 128)
     shared = sum(part.macs for part in pair.parts if part.name.startswith("backbone."))
     assert shared == 2 * single.total.macs

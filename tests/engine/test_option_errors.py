@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.engine.config_errors import explained_option_errors
+from rsfoundation.engine.config import explained_option_errors
 from rsfoundation.registry import DATASETS, MODELS
 
 

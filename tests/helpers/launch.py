@@ -4,20 +4,18 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+from locations import HELPERS, ROOT
 
 
 def start(folder, scenarios, config="none", ranks=2):
     """Start a process that forks the ranks, which train ``scenarios`` in ``folder``."""
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
     return subprocess.Popen(
-        [sys.executable, str(HERE / "worker.py"), str(config), str(ranks)],
+        [sys.executable, str(HELPERS / "worker.py"), str(config), str(ranks)],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE.parent, HERE))),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HELPERS))),
             "OMP_NUM_THREADS": "1",
         },
         cwd=folder,

@@ -5,10 +5,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+from locations import HELPERS, ROOT
 
 
 def _ip(*words):
@@ -45,7 +43,7 @@ class TwoHosts:
 
     def start(self, host, folder, program, *words):
         """Start one rank of a two-host run under torchrun, with a rendezvous on host 0."""
-        paths = os.pathsep.join(map(str, (ROOT, HERE.parent, HERE)))
+        paths = os.pathsep.join(map(str, (ROOT, HELPERS)))
         command = ["ip", "netns", "exec", self.names[host], sys.executable, "-m", "torch.distributed.run"]
         command += ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "7"]
         command += ["--rdzv-endpoint", f"{self.addresses[0]}:29400", "--local-addr", self.addresses[host]]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rsfoundation.core.choices import TilingPreset
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.reports import DatasetReport
 from rsfoundation.datasets.oriented.annotations import Entries, ImageInfo, Scan, join_scans
@@ -14,7 +15,7 @@ from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES, DotaVersion
 from rsfoundation.datasets.oriented.patch_index import PatchIndex, changes_since, read_index
 from rsfoundation.datasets.oriented.reading import read_folders
-from rsfoundation.geometry.tiling import DOTA_TILINGS, PresetName, TilingSettings, check_tiling
+from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings, check_tiling
 from rsfoundation.io.dota import find_split, read_dota_txt
 from rsfoundation.registry import DATASETS
 
@@ -74,7 +75,7 @@ class DOTADataset(OrientedDataset):
     """
 
     FAMILY = frozenset(DOTA_CLASSES["2.0"])
-    CUTS: ClassVar[Mapping[PresetName, TilingSettings]] = DOTA_TILINGS
+    CUTS: ClassVar[Mapping[TilingPreset, TilingSettings]] = DOTA_TILINGS
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class DOTADataset(OrientedDataset):
         split: str | Sequence[str] = "train",
         label_dir: str | None = None,
         version: DotaVersion = "1.0",
-        preset: PresetName | None = None,
+        preset: TilingPreset | None = None,
         metainfo: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:

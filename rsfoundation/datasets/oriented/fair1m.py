@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rsfoundation.core.choices import TilingPreset
 from rsfoundation.core.reports import DatasetReport
 from rsfoundation.datasets.oriented.annotations import Scan
 from rsfoundation.datasets.oriented.classes import FAIR1M_CLASSES
 from rsfoundation.datasets.oriented.dota import DOTADataset
 from rsfoundation.datasets.oriented.reading import read_folders
-from rsfoundation.geometry.tiling import FAIR1M_TILINGS, PresetName, TilingSettings
+from rsfoundation.geometry.tiling import FAIR1M_TILINGS, TilingSettings
 from rsfoundation.io.xml_labels import find_fair1m, image_names, read_fair1m_xml
 from rsfoundation.registry import DATASETS
 
@@ -30,7 +31,7 @@ class FAIR1MDataset(DOTADataset):
     """
 
     FAMILY = frozenset(FAIR1M_CLASSES)
-    CUTS: ClassVar[Mapping[PresetName, TilingSettings]] = FAIR1M_TILINGS
+    CUTS: ClassVar[Mapping[TilingPreset, TilingSettings]] = FAIR1M_TILINGS
 
     def __init__(self, *, metainfo: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(metainfo={"classes": FAIR1M_CLASSES, **(metainfo or {})}, **kwargs)

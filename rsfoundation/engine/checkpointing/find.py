@@ -1,4 +1,4 @@
-"""Finding the checkpoints of a run, and making mmengine read every checkpoint safely."""
+"""Finding the checkpoints of a run, and the loaders by which mmengine reads checkpoints safely."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_external_models, get_mmcls_models, get_torchvision_models
 
-from rsfoundation.core.errors import CheckpointError, nearest
+from rsfoundation.core.errors import CheckpointError, ConfigError, nearest
 from rsfoundation.engine.checkpointing.zero_layout import is_zero_folder, read_zero_folder
 from rsfoundation.io.checkpoints import is_complete, read_checkpoint
 from rsfoundation.models.pretrained.download import resolve
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a run that is whole, and say which were passed over.
+    """Return the newest complete checkpoint of a run; the log names the damaged ones that are passed over.
 
     ``last_checkpoint`` names it, unless the run was killed between publishing a checkpoint and naming it, or
-    the named one has vanished or is damaged.
+    the named one is missing or damaged.
     """
     named = named_by_marker(folder)
     found = [path for path in folder.glob("*_*.pth") if _step(path) is not None]
@@ -40,13 +40,13 @@ def newest_complete(folder: Path) -> Path | None:
 
 
 def named_by_marker(folder: Path) -> Path | None:
-    """Return the checkpoint that a run's ``last_checkpoint`` names, there or not; ``None`` without a name."""
+    """Return the checkpoint that a run's ``last_checkpoint`` names, whether it exists or not, or ``None``."""
     marker = folder / "last_checkpoint"
     text = marker.read_text().strip() if marker.is_file() else ""
     if not text:
         return None
     named = Path(text)
-    # The marker holds the path of the day: a moved run folder still has the file inside.
+    # The marker holds the path at the time of saving: a moved run folder still has the file inside.
     return folder / named.name if (folder / named.name).exists() else named
 
 
@@ -66,7 +66,7 @@ _ZOOS: dict[str, Callable[[], dict[str, str]]] = {
     "openmmlab://": get_external_models,
     "mmcls://": get_mmcls_models,
 }
-_FOREIGN = ("pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://")
+_UNSUPPORTED = ("pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://")
 
 
 def find_checkpoint(place: str | Path) -> Path:
@@ -133,25 +133,56 @@ def best_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None)
 
 
-def install_safe_loader() -> None:
-    """Make mmengine read every checkpoint, local or linked, through one safe reader, with no unsafe retry."""
-    for prefixes, loader in (
-        ("", read_saved),
-        (("http://", "https://"), _load_link),
-        (tuple(_ZOOS), _load_from_zoo),
-        (_FOREIGN, _refuse),
-    ):
-        CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
+def config_of_run(checkpoint: Path) -> Path:
+    """Return the config of a checkpoint's run folder. The text stored in the checkpoint is never executed.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    file = checkpoint.parent / "config.py"
+    if not file.is_file():
+        raise ConfigError(
+            "there is no config.py next to the checkpoint",
+            where=checkpoint,
+            fix="name its config: --config",
+        )
+    return file
 
 
 def read_saved(place: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a file, or the weights of a DeepSpeed checkpoint folder: what :func:`find_checkpoint` found."""
+    """Read a file, or the weights of a DeepSpeed checkpoint folder, as :func:`find_checkpoint` returns them.
+
+    Args:
+        place: The file or folder.
+        map_location: As in ``torch.load``; folders are read to the host.
+    """
     folder = Path(place).expanduser()
     return read_zero_folder(folder) if is_zero_folder(folder) else read_checkpoint(place, map_location)
 
 
-def _load_link(link: str, map_location: Any = "cpu") -> dict[str, Any]:
-    """Fetch a link once per run, on the first rank, and read it."""
+# mmengine reads every checkpoint, local or linked, by one of these, and has no unsafe second try. Its log
+# prints the names without `load_from_`.
+
+
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def load_from_local(place: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this host.
+
+    Args:
+        place: A file, or a checkpoint folder of DeepSpeed.
+        map_location: As in ``torch.load``.
+    """
+    return read_saved(place, map_location)
+
+
+@CheckpointLoader.register_scheme(prefixes=("http://", "https://"), force=True)
+def load_from_http(link: str, map_location: Any = "cpu") -> dict[str, Any]:
+    """Download a link once per run, on the first rank, and read the file.
+
+    Args:
+        link: An ``http(s)`` link.
+        map_location: As in ``torch.load``.
+    """
     if is_main_process():
         resolve(link)
     if dist.is_initialized():
@@ -159,12 +190,22 @@ def _load_link(link: str, map_location: Any = "cpu") -> dict[str, Any]:
     return read_checkpoint(resolve(link), map_location)
 
 
-def _load_from_zoo(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+@CheckpointLoader.register_scheme(prefixes=tuple(_ZOOS), force=True)
+def load_from_model_zoo(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a model of a zoo that mmengine knows.
+
+    Args:
+        name: Such as ``torchvision://resnet50``.
+        map_location: As in ``torch.load``.
+
+    Raises:
+        CheckpointError: The zoo has no such model.
+    """
     zoo, _, model = name.partition("://")
     links = _ZOOS[f"{zoo}://"]()
     if not str(links.get(model, "")).startswith("http"):
         raise CheckpointError(f"{zoo} has no model {model!r}", where=name, fix=nearest(model, links))
-    content = _load_link(links[model], map_location)
+    content = load_from_http(links[model], map_location)
     if zoo != "mmcls":
         return content
     state = content.get("state_dict", content)
@@ -172,7 +213,13 @@ def _load_from_zoo(name: str, map_location: Any = "cpu") -> dict[str, Any]:
     return {"state_dict": {key.removeprefix(start): state[key] for key in state if key.startswith(start)}}
 
 
-def _refuse(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+@CheckpointLoader.register_scheme(prefixes=_UNSUPPORTED, force=True)
+def load_from_unsupported_store(name: str, map_location: Any = "cpu") -> dict[str, Any]:
+    """Refuse a store whose files mmengine would read unsafely.
+
+    Raises:
+        CheckpointError: Always.
+    """
     raise CheckpointError(
         "checkpoints are not read from this store", where=name, fix="copy the file here and give its path"
     )

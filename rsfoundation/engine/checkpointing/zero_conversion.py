@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from rsfoundation.core.choices import Precision, WeightSelection
 from rsfoundation.core.errors import CheckpointError, nearest
 from rsfoundation.engine.checkpointing.find import named_by_marker
 from rsfoundation.engine.checkpointing.zero_layout import (
@@ -180,8 +181,11 @@ class _LazyPickler(pickle.Pickler):
         return "storage", getattr(torch, kind), obj.lazy.key, "cpu", torch.Size(entry.shape).numel()
 
 
-Only = Literal["all", "trained", "adapters"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: Mapping[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 _ADAPTER_MARK = ".lora_"  # peft's names: lora_A, lora_B, lora_embedding_A, lora_magnitude_vector
 
 
@@ -212,9 +216,9 @@ def convert_zero(
     source: Path,
     output: Path,
     tag: str | None = None,
-    only: Only = "all",
+    only: WeightSelection = "all",
     averaged: bool | None = None,
-    dtype: str = "float32",
+    dtype: Precision = "float32",
     max_shard_bytes: int = 5 * 10**9,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Conversion:
@@ -304,7 +308,7 @@ def _newest(place: Path) -> str | None:
     return named.name if named is not None else None
 
 
-def _select(checkpoint: ZeroCheckpoint, only: Only) -> list[Weight]:
+def _select(checkpoint: ZeroCheckpoint, only: WeightSelection) -> list[Weight]:
     if only == "trained":
         kept = [weight for weight in checkpoint.weights if not weight.frozen]
     elif only == "adapters":

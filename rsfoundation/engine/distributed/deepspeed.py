@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,22 @@ from rsfoundation.engine.distributed.zero_shards import (
 )
 from rsfoundation.io.checkpoints import read_checkpoint
 from rsfoundation.registry import STRATEGIES
+
+
+def use_cpu_accelerator() -> None:
+    """Make the CPU DeepSpeed's device; it would take CUDA wherever CUDA is installed."""
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    from deepspeed.accelerator import get_accelerator, set_accelerator
+
+    # not `from deepspeed.comm import torch`, which gives torch itself
+    backend: Any = import_module("deepspeed.comm.torch")
+
+    if get_accelerator().device_name() != "cpu":
+        from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
+
+        set_accelerator(CPU_Accelerator())
+    # It would compile an all-reduce through shared memory, minutes on the first run; gloo does the same.
+    backend.build_shm_op = lambda: None
 
 
 def read_safely(engine: Any) -> None:
@@ -220,6 +238,8 @@ class DeepSpeedStrategy(ShardingMixin, _DeepSpeedStrategy):
                 where="strategy",
                 fix="pip install 'rsfoundation[deepspeed]', or use --strategy fsdp",
             )
+        if get_device() == "cpu":
+            use_cpu_accelerator()
         own = ("work_dir", "experiment_name", "env_kwargs", "log_kwargs", "auto_scale_lr")
         sections = {key: value for key, value in options.items() if key not in own and value is not None}
         # mmengine's own constructor imports a part of DeepSpeed that is gone: go past it.

@@ -1,24 +1,33 @@
-"""Starting the process group of a distributed run, on CUDA or on CPU.
+"""The process group of a distributed run: joining it, and ending the run when a rank is lost.
 
 mmengine's ``init_dist`` always calls ``torch.cuda.set_device``, so CPU ranks are started here, with
-gloo; mmengine's runner then finds the group in place and leaves it alone.
+gloo; mmengine's runner then finds the group initialised and leaves it alone.
+
+A killed process closes its connections, which collectives notice at once. A host that loses power or network
+closes nothing: gloo then waits for half an hour. So every rank also writes a heartbeat to the store at
+``MASTER_ADDR`` and reads the heartbeats of the others.
 """
 
+import logging
 import os
+import re
+import socket
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.dist import init_dist
+from mmengine.logging import print_log
 
-from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.errors import ConfigError, RSFError
 
-# What each launcher calls rank, world size and local rank.
+# The variables of each launcher for rank, world size and local rank.
 _RANK_VARIABLES = {
     "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
@@ -34,6 +43,11 @@ _START = {
 def init_distributed(launcher: str, device: str, cfg: Config) -> None:
     """Join the process group that ``launcher`` describes in the environment; a second call does nothing.
 
+    Args:
+        launcher: ``pytorch``, ``slurm`` or ``mpi``.
+        device: ``cpu`` or ``cuda``.
+        cfg: The config; ``env_cfg.dist_cfg`` has options of the group.
+
     Raises:
         ConfigError: The launcher's variables are absent: the program was started by hand.
     """
@@ -46,7 +60,7 @@ def init_distributed(launcher: str, device: str, cfg: Config) -> None:
             fix=f"start it as: {_START[launcher]}",
         )
     options = dict(cfg.get("env_cfg", {}).get("dist_cfg", {}))
-    # whatever started the ranks, what comes after reads torchrun's variables
+    # torch, mmengine and DeepSpeed read torchrun's variables, whatever started the ranks
     for theirs, ours in zip(_RANK_VARIABLES[launcher], _RANK_VARIABLES["pytorch"], strict=True):
         os.environ.setdefault(ours, os.environ[theirs])
     os.environ.setdefault("MASTER_ADDR", _first_host(launcher))
@@ -58,35 +72,11 @@ def init_distributed(launcher: str, device: str, cfg: Config) -> None:
     dist.init_process_group("gloo", timeout=timedelta(seconds=options.get("timeout", 1800)))
 
 
-def choose_accelerator(cfg: Config, device: str) -> None:
-    """Set DeepSpeed's device to that of this run; it would take CUDA wherever CUDA is installed.
-
-    Args:
-        cfg: The resolved config; nothing is done where its strategy is not DeepSpeed's.
-        device: ``cpu`` or ``cuda``.
-    """
-    kind = str((cfg.get("strategy") or {}).get("type")).rsplit(".", 1)[-1]
-    if kind != "DeepSpeedStrategy" or device != "cpu" or find_spec("deepspeed") is None:
-        return  # the strategy itself reports that DeepSpeed is missing
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    from deepspeed.accelerator import get_accelerator, set_accelerator
-
-    # not `from deepspeed.comm import torch`, which gives torch itself
-    backend: Any = import_module("deepspeed.comm.torch")
-
-    if get_accelerator().device_name() != "cpu":
-        from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
-
-        set_accelerator(CPU_Accelerator())
-    # It would compile an all-reduce through shared memory, minutes on the first run; gloo serves.
-    backend.build_shm_op = lambda: None
-
-
 def _first_host(launcher: str) -> str:
-    """Return where the ranks meet: Slurm's first host, else this one, right for runs on one host only.
+    """Return the host where the ranks meet: Slurm's first, else this one, right for runs on one host only.
 
     Raises:
-        ConfigError: MPI ranks of several hosts, which are told no address.
+        ConfigError: MPI ranks of several hosts without an address.
     """
     if launcher == "slurm" and int(os.environ.get("SLURM_NNODES", "1")) > 1:
         names = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
@@ -94,7 +84,7 @@ def _first_host(launcher: str) -> str:
     here = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
     if launcher == "mpi" and here is not None and here != os.environ["OMPI_COMM_WORLD_SIZE"]:
         raise ConfigError(
-            "ranks on several hosts must be told where they meet: MASTER_ADDR is not set",
+            "ranks on several hosts need the address of the first host: MASTER_ADDR is not set",
             fix="mpirun -x MASTER_ADDR=<first host> -x MASTER_PORT=29500 ...",
         )
     return "127.0.0.1"
@@ -105,3 +95,104 @@ def _share_cores() -> None:
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks_here))
+
+
+INTERVAL = 3.0  # seconds between two heartbeats
+TIMEOUT = 40.0  # seconds without one; a step may hold Python's lock for a while, as compilers do
+_LOST = re.compile(
+    r"Connection (closed|reset|refused)|Broken pipe|Timed out|timeout|remote process exited|NCCL",
+    re.IGNORECASE,
+)
+_FIX = "start the same command on every host again with --resume: it continues from the last checkpoint"
+
+
+class RankLostError(RSFError):
+    """Another rank of a distributed run has ended or cannot be reached."""
+
+
+@contextmanager
+def watch_ranks() -> Iterator[None]:
+    """End this rank when another is lost; ranks leave the block together.
+
+    Raises:
+        RankLostError: A collective failed since its other end is gone.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        yield
+        return
+    heartbeat = _Heartbeat()
+    heartbeat.start()
+    try:
+        yield
+        dist.barrier()  # a rank that left early would look lost to the others
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        raise RankLostError(
+            f"rank {dist.get_rank()} lost its connection to another rank "
+            f"({str(error).strip().splitlines()[0][:200]}); the rank that ended first reports why",
+            where=socket.gethostname(),
+            fix=_FIX,
+        ) from error
+    finally:
+        heartbeat.stop()
+
+
+class _Heartbeat(threading.Thread):
+    """Writes this rank's heartbeat and reads the others', on a connection of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(name="rsf-heartbeat", daemon=True)
+        self._over = threading.Event()
+
+    def stop(self) -> None:
+        """Stop the thread."""
+        self._over.set()
+        self.join(timeout=2 * INTERVAL)
+
+    def run(self) -> None:
+        """Run until stopped; end the process when a rank is lost."""
+        rank, size = dist.get_rank(), dist.get_world_size()
+        seen = dict.fromkeys((other for other in range(size) if other != rank), (b"", time.monotonic()))
+        reached, store = time.monotonic(), None
+        beat = 0
+        while not self._over.wait(INTERVAL):
+            try:
+                store = store or _connect()
+                store.set(f"rsf/heartbeat/{rank}", f"{beat} {socket.gethostname()}")
+                values = {other: store.get(f"rsf/heartbeat/{other}") for other in seen}
+            except RuntimeError:
+                store = (
+                    None  # a store that stays unreachable is a lost host, too; a rank may also start slowly
+                )
+                if time.monotonic() - reached > TIMEOUT:
+                    self._end(f"the store at {os.environ.get('MASTER_ADDR')}")
+                continue
+            beat, reached = beat + 1, time.monotonic()
+            for other, value in values.items():
+                if value != seen[other][0]:
+                    seen[other] = (value, reached)
+                elif reached - seen[other][1] > TIMEOUT:
+                    self._end(f"rank {other} on host {value.decode().split()[-1]}")
+
+    def _end(self, who: str) -> None:
+        if self._over.is_set():
+            return
+        print_log(
+            f"no heartbeat from {who} for {TIMEOUT:.0f} s: this run ends. To continue, {_FIX}",
+            logger="current",
+            level=logging.ERROR,
+        )
+        logging.shutdown()
+        os._exit(1)  # the main thread waits inside a collective and cannot be interrupted
+
+
+def _connect() -> dist.Store:
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(
+        address,
+        port,
+        is_master=False,
+        wait_for_workers=False,
+        timeout=timedelta(seconds=TIMEOUT / 2),
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsfoundation.core.errors import CheckpointError
-from rsfoundation.engine.checkpointing.find import find_checkpoint, install_safe_loader
+from rsfoundation.engine.checkpointing.find import find_checkpoint
 from rsfoundation.io.checkpoints import read_checkpoint
 
 
@@ -28,7 +28,6 @@ def test_mmengine_has_no_unsafe_retry_any_more(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}, "meta": _Hostile()}, "hostile.pth")
-    install_safe_loader()
     with pytest.raises(CheckpointError):
         load_checkpoint(torch.nn.Linear(1, 1), "hostile.pth")
     assert not (tmp_path / "owned").exists()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from rsfoundation.cli.app import app
 from rsfoundation.core.errors import CheckpointError, ConfigError
-from rsfoundation.engine.checkpointing.detectors_0x import FAMILIES, convert_detector, family_of, rename
+from rsfoundation.engine.checkpointing.convert import FAMILIES, convert_detector, family_of, rename
 from rsfoundation.engine.config import config_root
 from rsfoundation.io.checkpoints import read_checkpoint
 
@@ -169,7 +169,7 @@ def test_the_second_set_of_averaging_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
-        (lambda s: {**s, "align_conv.extra.weight": (1,)}, "1 unknown to the model: bbox_head_refine.0.feat"),
+        (lambda s: {**s, "align_conv.extra.weight": (1,)}, "1 unexpected: bbox_head_refine.0.feat"),
         (
             lambda s: {k: v for k, v in s.items() if "odm_reg" not in k},
             "2 missing: bbox_head_refine.0.retina_reg",

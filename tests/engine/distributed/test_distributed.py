@@ -24,7 +24,7 @@ def _torchrun(config: Path, *words: str) -> subprocess.CompletedProcess:
         "cpu",
         *words,
     ]
-    environment = {**os.environ, "PYTHONPATH": str(HELPERS)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(HELPERS)))}
     return subprocess.run(
         command, env=environment, cwd=config.parent, capture_output=True, text=True, timeout=300
     )

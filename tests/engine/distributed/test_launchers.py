@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from locations import HELPERS, ROOT
-from mmengine.config import Config
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.distributed import launch as distributed
-from rsfoundation.engine.distributed.launch import choose_accelerator
+from rsfoundation.engine.distributed.deepspeed import use_cpu_accelerator
 from rsfoundation.io.checkpoints import is_complete
 
 _MEET = """
@@ -57,8 +56,7 @@ def test_two_ranks_meet(launcher):
 
 def test_cpu_ranks_of_deepspeed_compile_nothing():
     """DeepSpeed would build an operator, for minutes, when the first CPU rank joins."""
-    cfg = Config({"strategy": dict(type="rsfoundation.DeepSpeedStrategy")})
-    choose_accelerator(cfg, "cpu")
+    use_cpu_accelerator()
     assert sys.modules["deepspeed.comm.torch"].build_shm_op() is None
     assert not hasattr(torch, "build_shm_op")
 

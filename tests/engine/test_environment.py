@@ -2,11 +2,11 @@
 
 import pytest
 
-from rsfoundation.engine import doctor
+from rsfoundation.engine import environment
 
 
 def test_this_environment_is_healthy():
-    checks = doctor.examine()
+    checks = environment.examine()
     assert not [check for check in checks if check.status == "error"]
     assert {"Python", "torch", "torch / torchvision pair", "mmcv operators", "shipped configs"} <= {
         c.name for c in checks
@@ -16,15 +16,15 @@ def test_this_environment_is_healthy():
 @pytest.fixture
 def versions(monkeypatch):
     """Pretend that other versions are installed."""
-    real = doctor.installed_version
+    real = environment.installed_version
     pretended = {}
-    monkeypatch.setattr(doctor, "installed_version", lambda name: pretended.get(name, real(name)))
+    monkeypatch.setattr(environment, "installed_version", lambda name: pretended.get(name, real(name)))
     return pretended
 
 
 def test_versions_outside_the_bounds_and_missing_packages(versions):
     versions.update({"onedl-mmcv": "2.1.0", "shapely": None})
-    found = {check.name: check for check in doctor._requirements()}
+    found = {check.name: check for check in environment._requirements()}
     assert found["onedl-mmcv"].status == "error" and "2.3.6" in found["onedl-mmcv"].fix
     assert found["shapely"].status == "error" and found["shapely"].found == "not installed"
     assert found["numpy"].status == "ok"
@@ -32,17 +32,17 @@ def test_versions_outside_the_bounds_and_missing_packages(versions):
 
 def test_original_toolboxes_and_imgaug_are_in_the_way(versions):
     versions.update({"mmcv": "2.1.0", "imgaug": "0.4.0"})
-    (mmcv,) = doctor._original_toolboxes()
+    (mmcv,) = environment._original_toolboxes()
     assert mmcv.status == "error" and "onedl-mmcv" in mmcv.fix
-    (imgaug,) = doctor._imgaug()
+    (imgaug,) = environment._imgaug()
     assert "uninstall imgaug" in imgaug.fix
 
 
 @pytest.mark.parametrize(("other", "status"), [("4.5.0", "error"), ("same", "note")])
 def test_opencv_duplicates(versions, other, status):
-    headless = doctor.installed_version("opencv-python-headless")
+    headless = environment.installed_version("opencv-python-headless")
     versions["opencv-python"] = headless if other == "same" else other
-    (check,) = doctor._opencv()
+    (check,) = environment._opencv()
     assert check.status == status and "uninstall opencv-python" in check.fix
 
 
@@ -53,7 +53,7 @@ def test_a_torchvision_built_apart_is_told(monkeypatch):
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr(torchvision.ops, "nms", fail)
-    (check,) = doctor._torch_pair()
+    (check,) = environment._torch_pair()
     assert check.status == "error" and "torchvision::nms" in check.found and "torchvision" in check.fix
 
 
@@ -61,6 +61,6 @@ def test_a_failing_check_does_not_hide_the_others(monkeypatch):
     def _python():
         raise ValueError("boom")
 
-    monkeypatch.setattr(doctor, "_PROBES", (_python, doctor._operators))
-    first, second = doctor.examine()
+    monkeypatch.setattr(environment, "_PROBES", (_python, environment._operators))
+    first, second = environment.examine()
     assert first.status == "error" and "boom" in first.found and second.status == "ok"

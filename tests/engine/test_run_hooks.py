@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.engine.hooks.class_count import ClassCountHook
+from rsfoundation.engine.run_hooks import ClassCountHook
 
 
 class Head(nn.Module):

@@ -1,20 +1,28 @@
-"""Adds throughput and, on CPU, memory to the lines that mmengine logs."""
+"""The hooks of every run: its record and curves, throughput, pictures, and the check of its classes."""
 
 from __future__ import annotations
 
 import json
 import resource
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
-from mmengine.dist import get_world_size, master_only
+from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from mmengine.visualization import LocalVisBackend
+from torch import nn
 
-from rsfoundation.core.task import Task
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.task import Classes, Draws, Task
 from rsfoundation.engine.environment import environment_report
 from rsfoundation.engine.results import unify_metrics, write_json
+from rsfoundation.engine.runner import classes_of
+from rsfoundation.io.images import read_rgb, write_rgb
 from rsfoundation.registry import HOOKS
 
 _NO_CURVE = {"epoch", "iter", "lr", "base_lr", "time", "data_time", "memory", "grad_norm"}
@@ -162,3 +170,123 @@ class ProgressHook(Hook):
         if not torch.cuda.is_available():
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
             hub.update_scalar("train/peak_memory_mb", peak)
+
+
+@HOOKS.register_module()
+class PictureHook(Hook):
+    """Write ``pictures/{val,test}/NNN_<image>.png`` for the first samples of each evaluation.
+
+    Args:
+        task: Draws the pictures.
+        count: Pictures per evaluation.
+        max_side: Longer side of a picture's source in pixels; larger images are drawn smaller.
+    """
+
+    def __init__(self, task: Draws, count: int = 8, max_side: int = 4096) -> None:
+        self.task = task
+        self.count = count
+        self.max_side = max_side
+        self._classes: Classes | None = None
+        self._drawn = 0
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Start counting."""
+        self._start(runner.val_dataloader.dataset.metainfo)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Start counting."""
+        self._start(runner.test_dataloader.dataset.metainfo)
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[BaseDataElement] | None = None,
+    ) -> None:
+        """Draw what is left to draw of this batch."""
+        self._draw(runner, "val", outputs or (), runner.iter)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[BaseDataElement] | None = None,
+    ) -> None:
+        """Draw what is left to draw of this batch."""
+        self._draw(runner, "test", outputs or (), 0)
+
+    def _start(self, meta: dict[str, Any]) -> None:
+        self._classes = classes_of(meta)
+        self._drawn = 0
+
+    def _draw(self, runner: Runner, mode: str, samples: Sequence[BaseDataElement], step: int) -> None:
+        if not is_main_process() or self._classes is None:
+            return
+        for sample in samples[: self.count - self._drawn]:
+            name = f"{self._drawn:03d}_{Path(self.task.image_paths(sample)[0]).stem}"
+            self._drawn += 1
+            try:
+                self._draw_sample(runner, mode, name, sample, step)
+            except Exception as error:  # whatever a task's drawing raises, no run ends for a picture
+                reason = f"{type(error).__name__}: {error}"
+                runner.logger.warning(f"the picture {name} is not drawn ({reason})")
+
+    def _draw_sample(self, runner: Runner, mode: str, name: str, sample: BaseDataElement, step: int) -> None:
+        assert self._classes is not None
+        part = self.task.read_region(sample)
+        images = [read_rgb(path) for path in self.task.image_paths(sample)] if part is None else [part]
+        picture = self._fit(self.task.draw_comparison(images, sample, self._classes))
+        write_rgb(Path(runner.work_dir) / "pictures" / mode / f"{name}.png", picture)
+        for backend in runner.visualizer._vis_backends.values():
+            if not isinstance(backend, LocalVisBackend):
+                backend.add_image(f"{mode}/{name}", picture, step=step)
+
+    def _fit(self, picture: Any) -> Any:
+        scale = self.max_side / max(picture.shape[:2])
+        return (
+            picture
+            if scale >= 1
+            else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        )
+
+
+_OTHERS = {"backbone", "neck", "rpn_head"}  # have a num_classes that is not the data's
+
+
+@HOOKS.register_module()
+class ClassCountHook(Hook):
+    """Refuses to train a head with another number of classes than the training data has.
+
+    One class too many trains in silence: most heads take the label after their last for the background.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare before the first step.
+
+        Raises:
+            ConfigError: They differ.
+        """
+        classes = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("classes")
+        if classes is None:
+            return
+        odd = [one for one in _heads(runner.model) if one[1] != len(classes)]
+        if odd:
+            name, count = odd[0]
+            more = f" (and {len(odd) - 1} more heads)" if len(odd) > 1 else ""
+            raise ConfigError(
+                f"{name} has num_classes={count}{more}, and the training data {len(classes)} classes",
+                where=f"model.{name}; train_dataloader.dataset",
+                fix=f"set num_classes={len(classes)} there, or choose the classes of the data: "
+                "metainfo=dict(classes=(...))",
+            )
+
+
+def _heads(network: nn.Module) -> Iterator[tuple[str, int]]:
+    """Yield name and number of classes of every head that has one."""
+    for name, module in network.named_modules():
+        parts = [part for part in name.split(".") if part != "module"]
+        count = getattr(module, "num_classes", None)
+        if isinstance(count, int) and parts and not _OTHERS & set(parts) and "loss" not in parts[-1]:
+            yield ".".join(parts), count

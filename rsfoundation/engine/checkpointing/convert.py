@@ -1,4 +1,4 @@
-"""Weights of mmrotate 0.x detectors, made those of a config's model."""
+"""Converting checkpoints to those of a config's model: mmrotate 0.x detectors, and LoRA adapters merged."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import init_default_scope
 
 from rsfoundation.core.errors import CheckpointError, ConfigError
+from rsfoundation.core.task import RunRequest
+from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.resolve_config import drop_sync_bn
+from rsfoundation.engine.model_builder import inference_model
+from rsfoundation.engine.resolve_config import RunOptions, drop_sync_bn, resolve_config
+from rsfoundation.engine.runner import build_task
 from rsfoundation.io.checkpoints import published, read_checkpoint, write_safetensors
 
-AVERAGED = "ema_"  # buffers of 0.x's averaging hook: the weights not in use when the file was written
+_AVERAGED = "ema_"  # buffers of 0.x's averaging hook: the weights not in use when the file was written
 _ANCHORS = "0.x leaves anchors at angle 0: the config needs FakeRotatedAnchorGenerator(angle_version=None)"
 
 
 @dataclass(frozen=True)
 class Family:
-    """Detectors of 0.x whose weights are called alike.
+    """Detectors of 0.x whose weights have the same names.
 
     Attributes:
-        name: As papers call it.
-        mark: Weights of this family, and of none after it, start so.
-        renames: Pattern at the start of a key, and what takes its place; the first that fits applies.
-        notes: What else changed between 0.x and 1.x.
+        name: Its name in papers.
+        prefix: Prefix of weights of this family, and of no family after it.
+        renames: Pattern at the start of a key and its replacement; the first that matches applies.
+        notes: Other changes between 0.x and 1.x.
     """
 
     name: str
-    mark: str
+    prefix: str
     renames: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -72,6 +76,17 @@ FAMILIES = (
         "roi_head.bbox_head.0.",
         notes=("angles spread by 1 and 0.5 in 0.x, by 0.1 and 0.05 in the configs of mmrotate 1.x",),
     ),
+    Family(
+        "Strip R-CNN",
+        "roi_head.bbox_head.reg_xy_wh_convs.",
+        (
+            (r"roi_head\.bbox_head\.reg_xy_wh_convs\.0\.", "roi_head.bbox_head.reg_convs.0."),
+            (r"roi_head\.bbox_head\.reg_xy_wh_convs\.1\.", "roi_head.bbox_head.strip."),
+            (r"roi_head\.bbox_head\.reg_theta_fcs\.", "roi_head.bbox_head.angle_fcs."),
+            (r"roi_head\.bbox_head\.fc_reg_xy_wh\.", "roi_head.bbox_head.fc_reg."),
+            (r"roi_head\.bbox_head\.fc_reg_theta\.", "roi_head.bbox_head.fc_angle."),
+        ),
+    ),
     Family("two-stage detector", "roi_head.", notes=("keys are unchanged",)),
     Family("one-stage detector", "bbox_head.", notes=("keys are unchanged", _ANCHORS)),
 )
@@ -80,11 +95,16 @@ FAMILIES = (
 def family_of(keys: Iterable[str]) -> Family | None:
     """Return the family that weights of these names belong to, or ``None``."""
     names = list(keys)
-    return next((known for known in FAMILIES if any(key.startswith(known.mark) for key in names)), None)
+    return next((known for known in FAMILIES if any(key.startswith(known.prefix) for key in names)), None)
 
 
 def rename(key: str, family: Family) -> str:
-    """Return what mmrotate 1.x calls a weight of 0.x."""
+    """Return the name in mmrotate 1.x of a weight of 0.x.
+
+    Args:
+        key: The name in 0.x.
+        family: The detector's family.
+    """
     for pattern, replacement in family.renames:
         renamed, count = re.subn(f"^{pattern}", replacement, key)
         if count:
@@ -97,14 +117,14 @@ _LISTED = 12  # names given in an error
 
 @dataclass(frozen=True)
 class ConvertedDetector:
-    """What became of a checkpoint.
+    """Report of a conversion.
 
     Attributes:
-        family: What its names say it is.
-        tensors: Weights and buffers written.
-        renamed: How many of them have new names.
-        dropped: Names left out: the second set of weights that averaging keeps.
-        notes: What changed between 0.x and 1.x beside names.
+        family: The detector's family, by the names of its weights.
+        tensors: Number of weights and buffers written.
+        renamed: Number of those with new names.
+        dropped: Names that were dropped: the second set of weights that averaging keeps.
+        notes: Changes between 0.x and 1.x other than names.
         output: The file written.
     """
 
@@ -127,15 +147,14 @@ def convert_detector(source: Path, config: str | Path, output: Path) -> Converte
     Raises:
         CheckpointError: The weights are no detector's, or are not exactly those of the model; the names are
             listed.
-        ConfigError: The config reads boxes otherwise than 0.x did.
+        ConfigError: The config interprets boxes differently from 0.x.
     """
-    if output.suffix not in (".pth", ".safetensors"):
-        raise ConfigError(f"{output} is neither a .pth nor a .safetensors file")
+    _check_output(output)
     cfg = load_config(config)
     content = read_checkpoint(source)
     weights = content.get("state_dict", content)
     state = {key.removeprefix("module."): value for key, value in weights.items()}
-    dropped = tuple(key for key in state if key.startswith(AVERAGED))
+    dropped = tuple(key for key in state if key.startswith(_AVERAGED))
     family = family_of(state)
     if family is None:
         raise CheckpointError(
@@ -144,10 +163,13 @@ def convert_detector(source: Path, config: str | Path, output: Path) -> Converte
         )
     converted = {rename(key, family): value for key, value in state.items() if key not in dropped}
     _compare(converted, _model_shapes(cfg), source, str(config))
-    faults = list(_other_conventions(cfg.model))
-    if faults:
-        raise ConfigError("; ".join(faults), where=config, fix="take the head files in configs/_base_/heads")
-    _write(converted, output, content.get("meta", {}))
+    differences = list(_other_conventions(cfg.model))
+    if differences:
+        raise ConfigError(
+            "; ".join(differences), where=config, fix="take the head files in configs/_base_/heads"
+        )
+    classes = content.get("meta", {}).get("CLASSES")
+    _save(converted, output, {"dataset_meta": {"classes": tuple(classes)}} if classes else {})
     renamed = sum(rename(key, family) != key for key in state if key not in dropped)
     return ConvertedDetector(family.name, len(converted), renamed, dropped, family.notes, output)
 
@@ -168,22 +190,22 @@ def _compare(found: Mapping[str, Any], wanted: Mapping[str, torch.Size], source:
         for key, shape in wanted.items()
         if key in found and found[key].shape != shape
     ]
-    kinds = (("unknown to the model", unknown), ("missing", missing), ("of another shape", shapes))
-    told = [f"{len(names)} {what}: {_some(names)}" for what, names in kinds if names]
-    if told:
+    kinds = (("unexpected", unknown), ("missing", missing), ("of another shape", shapes))
+    listed = [f"{len(names)} {kind}: {_first_names(names)}" for kind, names in kinds if names]
+    if listed:
         raise CheckpointError(
-            f"the weights are not those of the config's model ({config}): {'; '.join(told)}",
+            f"the weights are not those of the config's model ({config}): {'; '.join(listed)}",
             where=source,
             fix="take the config of the same backbone, head and number of classes",
         )
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
 def _other_conventions(node: Any) -> Iterator[str]:
-    """Say where a model's config means other boxes than 0.x by the same numbers."""
+    """Yield the places where a model's config interprets the same numbers as other boxes than 0.x."""
     if isinstance(node, Mapping):
         kind, version = node.get("type"), node.get("angle_version")
         if kind == "FakeRotatedAnchorGenerator" and version is not None:
@@ -200,11 +222,50 @@ def _other_conventions(node: Any) -> Iterator[str]:
             yield from _other_conventions(value)
 
 
-def _write(state: dict[str, Any], output: Path, old_meta: Mapping[str, Any]) -> None:
-    classes = old_meta.get("CLASSES")
-    meta = {"dataset_meta": {"classes": tuple(classes)}} if classes else {}
+def _check_output(output: Path) -> None:
+    if output.suffix not in (".pth", ".safetensors"):
+        raise ConfigError(
+            f"{output} is neither a .pth nor a .safetensors file",
+            fix="choose one of these suffixes",
+        )
+
+
+def _save(state: Mapping[str, Any], output: Path, meta: Mapping[str, Any]) -> None:
     if output.suffix == ".safetensors":
         write_safetensors(state, output, meta)
         return
-    with published(output) as aside:
-        torch.save({"meta": meta, "state_dict": state}, aside)
+    with published(output) as temporary:
+        torch.save({"meta": dict(meta), "state_dict": state}, temporary)
+
+
+def merge_lora(source: str | Path, output: Path, config: str | Path | None = None) -> int:
+    """Write a checkpoint of the plain model with its LoRA adapters added to the weights.
+
+    Args:
+        source: A checkpoint with adapters, or a run folder (its best checkpoint).
+        output: A ``.pth`` or ``.safetensors`` file.
+        config: The config with the ``lora`` block; ``config.py`` next to the checkpoint when not given.
+
+    Returns:
+        The number of adapters merged.
+
+    Raises:
+        RSFError: The config has no adapters, or it and the checkpoint do not belong together.
+    """
+    _check_output(output)
+    checkpoint = find_checkpoint(source)
+    cfg = load_config(config or config_of_run(checkpoint))
+    cfg = resolve_config(cfg, RunOptions(), build_task(cfg), RunRequest("predict")).cfg
+    content = read_saved(checkpoint)
+    kept = content.get("meta", {})
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    network, merged = inference_model(cfg, content, checkpoint)
+    if not merged:
+        raise ConfigError(
+            "the config has no lora block: there is nothing to merge",
+            where=cfg.filename,
+            fix="give the config of the adapted model with --config",
+        )
+    meta = {key: kept[key] for key in ("dataset_meta", "epoch", "iter") if key in kept}
+    _save(network.state_dict(), output, meta)
+    return merged

@@ -1,4 +1,4 @@
-"""Looking at what there is: config headers, registered backbones and tasks, published weights, figures."""
+"""Networks of configs and backbones by name: built with random weights, and counted part by part."""
 
 from __future__ import annotations
 
@@ -12,12 +12,131 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rsfoundation.engine.model_builder import bands_of, build_network, network_config, run_parts
-from rsfoundation.models.pretrained.catalogue import WEIGHTS
-from rsfoundation.registry import MODELS, TASKS
+from rsfoundation.core.errors import ConfigError, nearest
+from rsfoundation.engine.config import config_root, find_config, load_config, unknown_type_error
+from rsfoundation.engine.resolve_config import drop_sync_bn
+from rsfoundation.registry import MODELS
+
+_RGB = 3
+
+
+def list_backbones() -> dict[str, Path]:
+    """Return the shipped backbone files: name such as ``lsknet_t`` -> file."""
+    return {path.stem: path for path in sorted((config_root() / "_base_" / "backbones").glob("*.py"))}
+
+
+def backbone_names() -> dict[str, str]:
+    """Return every registered backbone with the first line of its docstring."""
+    MODELS.import_from_location()
+    return {
+        name: (kind.__doc__ or "").strip().split("\n")[0]
+        for name, kind in sorted(MODELS.module_dict.items())
+        if kind.__module__.startswith(("rsfoundation.models.backbones", "rsfoundation.models.encoders"))
+    }
+
+
+def network_config(name: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config, or the file of a shipped backbone, whose ``backbone`` becomes ``model``.
+
+    Args:
+        name: Name or path of a config, or name of a shipped backbone.
+        overrides: ``key.sub=value`` strings.
+
+    Raises:
+        ConfigError: Neither has that name, or the config builds no model.
+    """
+    backbones = list_backbones()
+    cfg = load_config(backbones.get(name) or _find(name, backbones), overrides)
+    if "model" not in cfg and "backbone" in cfg:
+        cfg.model = cfg.backbone
+    if "model" not in cfg:
+        raise ConfigError(
+            "the config has neither `model` nor `backbone`",
+            where=cfg.filename,
+            fix="name a config of `rsf info configs` or a backbone of `rsf info models`",
+        )
+    return cfg
+
+
+def _find(name: str, backbones: dict[str, Path]) -> Path:
+    try:
+        return find_config(name)
+    except ConfigError as error:
+        hint = nearest(name, backbones)
+        raise ConfigError(
+            f"neither a config nor a backbone is called '{name}'",
+            where=error.where,
+            fix=f"{hint} backbones: {', '.join(backbones)}; `rsf info configs` lists the configs".strip(),
+        ) from error
+
+
+def build_network(cfg: Config) -> nn.Module:
+    """Build ``cfg.model`` with random weights, in evaluation mode.
+
+    Raises:
+        ConfigError: A type of the config is not registered.
+    """
+    drop_sync_bn(cfg)
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    try:
+        return ROOT_MODELS.build(cfg.model).eval()
+    except KeyError as error:
+        raise unknown_type_error(error, cfg) from error
+
+
+def bands_of(network: nn.Module) -> int:
+    """Return how many image channels a network takes: all dates together where it takes several."""
+    mean = getattr(getattr(network, "data_preprocessor", None), "mean", None)
+    if mean is not None:
+        return mean.numel()
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    return first.in_channels if first is not None else _RGB
+
+
+def is_whole_model(network: nn.Module) -> bool:
+    """Say whether a network has heads, and so takes samples in addition to images."""
+    return hasattr(network, "extract_feat")
+
+
+def run_parts(network: nn.Module, x: torch.Tensor) -> None:
+    """Run backbone, neck and heads on images, without what depends on their content.
+
+    Heads on regions run on the most regions that the config allows: proposals for boxes, objects for masks.
+
+    Args:
+        network: A backbone or a whole model.
+        x: Images ``(N, bands, H, W)``.
+    """
+    if not is_whole_model(network):
+        network(x)
+        return
+    features = network.extract_feat(x)  # type: ignore[operator]  # every model of the toolboxes has it
+    for name in ("decode_head", "rpn_head", "bbox_head"):
+        if hasattr(network, name):
+            getattr(network, name)(features)
+    if hasattr(network, "roi_head"):
+        _run_regions(network.roi_head, network.test_cfg, x)
+
+
+def _run_regions(head: Any, limits: Any, x: torch.Tensor) -> None:
+    from mmdet.models.roi_heads import StandardRoIHead
+
+    if type(head) is not StandardRoIHead:
+        return
+    kinds = [("bbox", limits.rpn.max_per_img)]
+    kinds += [("mask", limits.rcnn.max_per_img)] if head.with_mask else []
+    for kind, count in kinds:
+        extractor = getattr(head, f"{kind}_roi_extractor")
+        side = extractor.roi_layers[0].output_size
+        size = tuple(side) if isinstance(side, Sequence) else (side, side)
+        getattr(head, f"{kind}_head")(x.new_empty(len(x) * count, extractor.out_channels, *size))
+
 
 aten = torch.ops.aten
 _REST = "(rest)"
@@ -27,14 +146,14 @@ _SUMMED = ("params", "trainable", "macs", "activations")
 
 @dataclass(frozen=True)
 class Part:
-    """Figures of one part of a model.
+    """Size and cost of one part of a model.
 
     Attributes:
         name: Name of the child module, or of one element of a list of modules.
         params: Number of parameters.
         trainable: Number of those that are trained.
         macs: Multiply-adds of convolutions, matrix products and attention; nothing else is counted.
-        activations: Numbers that those operations put out.
+        activations: Numbers in the outputs of those operations.
     """
 
     name: str
@@ -51,11 +170,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Complexity:
-    """Figures of a model for one input.
+    """Size and cost of a model for one input.
 
     Attributes:
         input_shape: Shape of the input, ``(N, bands, H, W)``.
-        parts: Figures of its parts, in order.
+        parts: Its parts, in order.
     """
 
     input_shape: tuple[int, ...]
@@ -99,7 +218,7 @@ def measure_complexity(
 
 
 def _part_names(model: nn.Module) -> Callable[[str], str]:
-    """Return what maps a dotted name to its part.
+    """Return a function that maps a dotted name to its part.
 
     A part is a child, or an element where the child is a list; of a backbone in a model, or an encoder in
     a backbone, it is one of *its* parts.
@@ -122,7 +241,7 @@ def _part_names(model: nn.Module) -> Callable[[str], str]:
 
 @contextmanager
 def _attribute(model: nn.Module, key_of: Callable[[str], str], counter: _OperationCounter) -> Iterator[None]:
-    """Tell the counter which part is running."""
+    """Let the counter know which part is running."""
     handles = []
     for name, module in model.named_modules():
         enter = _Enter(counter, key_of(name))
@@ -168,7 +287,7 @@ _FORMULAS: Mapping[Any, Callable[[Any, torch.Tensor], int]] = {
 
 
 class _OperationCounter(TorchDispatchMode):
-    """Adds up what the formulas say, for the part that is running."""
+    """Adds up multiply-adds and activations for the part that is running."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,55 +309,16 @@ class _OperationCounter(TorchDispatchMode):
         return out
 
 
-def config_headline(file: Path) -> str:
-    """Return the first comment line of a config: what it is and which number it stands for."""
-    for line in file.read_text().splitlines():
-        if line.startswith("#"):
-            return line.lstrip("# ").strip()
-    return ""
+def network_complexity(name: str, size: tuple[int, int], overrides: Sequence[str] = ()) -> Complexity:
+    """Count a config's model, or a shipped backbone, for one image.
 
-
-def backbone_names() -> dict[str, str]:
-    """Return every registered backbone with the first line of its docstring."""
-    MODELS.import_from_location()
-    return {
-        name: _headline(kind)
-        for name, kind in sorted(MODELS.module_dict.items())
-        if kind.__module__.startswith(("rsfoundation.models.backbones", "rsfoundation.models.encoders"))
-    }
-
-
-def task_names() -> dict[str, str]:
-    """Return every registered task with the first line of its docstring."""
-    TASKS.import_from_location()
-    return {name: _headline(kind) for name, kind in sorted(TASKS.module_dict.items())}
-
-
-def weight_rows() -> list[tuple[str, ...]]:
-    """Return one row per published checkpoint: name, network, training, figures, licence, link and hash."""
-    return [
-        (
-            weights.name,
-            " ".join(str(value) for value in weights.backbone.values()),
-            weights.trained_on,
-            "\n".join(f"{metric}: {value}" for metric, value in weights.metrics.items()),
-            weights.licence,
-            "direct" if weights.url else "by hand, from the authors' page",
-            f"{weights.sha256}..." if weights.sha256 else "not published",
-        )
-        for weights in WEIGHTS.values()
-    ]
-
-
-def count(name: str, size: tuple[int, int], overrides: Sequence[str] = ()) -> Complexity:
-    """Count a config's model, or a shipped backbone, for one image of ``size`` (height, width).
+    Args:
+        name: Name or path of a config, or name of a shipped backbone.
+        size: Height and width in pixels.
+        overrides: ``key.sub=value`` strings.
 
     Raises:
-        ConfigError: The name is unknown, or the config names something that is.
+        ConfigError: The name is unknown, or the config names an unknown type.
     """
     network = build_network(network_config(name, overrides))
     return measure_complexity(network, (1, bands_of(network), *size), run_parts)
-
-
-def _headline(kind: type) -> str:
-    return (kind.__doc__ or "").strip().split("\n")[0]

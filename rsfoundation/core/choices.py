@@ -1,0 +1,12 @@
+"""Values of options that the library and the console share; importing this module loads nothing heavy."""
+
+from typing import Literal
+
+Launcher = Literal["none", "pytorch", "deepspeed", "slurm", "mpi"]  # program that started the ranks
+Tracker = Literal["tensorboard", "wandb"]
+Split = Literal["train", "val", "test"]
+Precision = Literal["float32", "bfloat16", "float16"]
+MemoryFormat = Literal["channels_last", "contiguous"]
+WeightSelection = Literal["all", "trained", "adapters"]  # weights of a checkpoint to convert
+TilingPreset = Literal["ss", "ms"]  # single-scale and multi-scale tiling of a data set
+LabelFormat = Literal["dota", "coco"]

@@ -1,1 +1,0 @@
-"""Hooks that the engine adds to every run."""
