@@ -288,7 +288,7 @@ def bench_loading(repeats: int) -> list[Row]:
     from rsfoundation.datasets.oriented.dota import DOTADataset
     from rsfoundation.datasets.oriented.patch_index import write_index
     from rsfoundation.geometry.boxes import rbox_to_quad
-    from rsfoundation.io.dota import DotaObject, write_dota_txt
+    from rsfoundation.io.dota import LabelledBox, write_dota_txt
     from rsfoundation.prepare.tiling import index_of_folder
 
     rng, root = np.random.default_rng(3), Path(tempfile.mkdtemp())
@@ -299,7 +299,7 @@ def bench_loading(repeats: int) -> list[Row]:
         quads = rbox_to_quad(draw_boxes(rng, 60, 900) + np.float32([60, 60, 0, 0, 0])).reshape(60, 8).tolist()
         write_dota_txt(
             root / "annfiles" / f"{name}.txt",
-            [DotaObject(tuple(q), DOTA_V1[i % 15], i % 2) for i, q in enumerate(quads)],
+            [LabelledBox(tuple(q), DOTA_V1[i % 15], i % 2) for i, q in enumerate(quads)],
         )
         (root / "images" / f"{name}.png").touch()
 
@@ -343,8 +343,8 @@ def bench_tiling(repeats: int) -> list[Row]:
 
     from rsfoundation.geometry.boxes import rbox_to_quad
     from rsfoundation.geometry.tiling import DOTA_TILINGS
-    from rsfoundation.io.dota import DotaObject, write_dota_txt
-    from rsfoundation.prepare.dota import cut_dota
+    from rsfoundation.io.dota import LabelledBox, write_dota_txt
+    from rsfoundation.prepare.dota import tile_dota
 
     rng, root = np.random.default_rng(4), Path(tempfile.mkdtemp())
     for folder in ("images", "labelTxt"):
@@ -356,13 +356,13 @@ def bench_tiling(repeats: int) -> list[Row]:
             .reshape(-1, 8)
             .tolist()
         )
-        objects = [DotaObject(tuple(quad), "ship") for quad in quads]
+        objects = [LabelledBox(tuple(quad), "ship") for quad in quads]
         write_dota_txt(root / "scenes" / "labelTxt" / f"P{number}.txt", objects)
     numbers = iter(range(1000))
 
     def ours() -> Any:
         out = root / f"out{next(numbers)}"
-        return cut_dota([root / "scenes"], out, cut=DOTA_TILINGS["ms"], virtual=True, workers=2)
+        return tile_dota([root / "scenes"], out, tiling=DOTA_TILINGS["ms"], virtual=True, workers=2)
 
     report = ours()
     size = f"four images of 4000 px, 8000 labels, {report.patches} patches (ms)"

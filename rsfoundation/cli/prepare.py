@@ -15,7 +15,7 @@ from rsfoundation.datasets.oriented.classes import DotaVersion
 
 if TYPE_CHECKING:
     from rsfoundation.geometry.tiling import TilingSettings
-    from rsfoundation.prepare.tiling import TilingReport
+    from rsfoundation.prepare.tiling import TilingResult
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ and annfiles/.")]
@@ -32,7 +32,7 @@ Virtual = Annotated[
     bool,
     typer.Option(
         "--virtual",
-        help="Write an index only: training cuts the images when it loads them. "
+        help="Write an index only: training reads the windows when it needs them. "
         "Broken images are found then, unless --on-error skip looks for them.",
     ),
 ]
@@ -40,7 +40,7 @@ OnErrorOption = Annotated[
     Policy,
     typer.Option(
         "--on-error",
-        help="skip: leave broken images and labels out and count them; every image is decoded to know them.",
+        help="skip: leave broken images and labels out and count them; every image is decoded to find them.",
     ),
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Threads.", min=1)]
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb with one sub-command per kind of data."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Make data sets ready: draw toy scenes, cut large images into patches, convert labels.",
+        help="Prepare data sets: draw toy scenes, tile large images into patches, convert labels.",
     )
     for command in (toy, dota, fair1m, index, labels):
         group.command(command.__name__)(command)
@@ -111,17 +111,17 @@ def dota(
     on_error: OnErrorOption = "fail",
     workers: Workers = 2,
 ) -> None:
-    """Cut large images with DOTA labels into patches for training.
+    """Tile large images with DOTA labels into patches for training.
 
     Example: rsf prepare dota data/DOTA/train data/DOTA/val -o data/dota/ms/trainval --preset ms
     """
     from rsfoundation.geometry.tiling import DOTA_TILINGS
-    from rsfoundation.prepare.dota import cut_dota
+    from rsfoundation.prepare.dota import tile_dota
 
-    report = cut_dota(
+    report = tile_dota(
         sources,
         out,
-        cut=_tiling(DOTA_TILINGS, preset, window, gap, rates),
+        tiling=_tiling(DOTA_TILINGS, preset, window, gap, rates),
         version=version,
         on_error=on_error,
         workers=workers,
@@ -149,17 +149,17 @@ def fair1m(
     on_error: OnErrorOption = "fail",
     workers: Workers = 2,
 ) -> None:
-    """Cut FAIR1M's images into patches with DOTA label files; blanks in class names become _.
+    """Tile FAIR1M's images into patches with DOTA label files; blanks in class names become _.
 
     Example: rsf prepare fair1m data/FAIR1M/train -o data/fair1m/ms/train
     """
     from rsfoundation.geometry.tiling import FAIR1M_TILINGS
-    from rsfoundation.prepare.dota import cut_fair1m
+    from rsfoundation.prepare.dota import tile_fair1m
 
-    report = cut_fair1m(
+    report = tile_fair1m(
         sources,
         out,
-        cut=_tiling(FAIR1M_TILINGS, preset, window, gap, rates),
+        tiling=_tiling(FAIR1M_TILINGS, preset, window, gap, rates),
         on_error=on_error,
         workers=workers,
         virtual=virtual,
@@ -172,7 +172,7 @@ def index(
         list[Path], typer.Argument(help="Folders of patches: images/ with annfiles/ or labelTxt/.")
     ],
 ) -> None:
-    """Write the index of patches that another tool cut, or whose labels were edited: they load faster.
+    """Write the index of patches of another tool, or with edited labels: they load faster.
 
     Example: rsf prepare index data/dota/ss/trainval
     """
@@ -182,11 +182,13 @@ def index(
     for folder in folders:
         made = index_of_folder(folder)
         write_index(folder, made)
-        say(f"{folder}: {len(made.names)} patches, {len(made.table.quads)} objects")
+        say(f"{folder}: {len(made.table)} patches, {len(made.table.quads)} objects")
 
 
 def labels(
-    kind: Annotated[str, typer.Argument(help="The data set: dota, dior, fair1m, hrsc, ssdd or hrsid.")],
+    kind: Annotated[
+        str, typer.Argument(help="The data set: dota, dior, fair1m, hrsc, ssdd, hrsid or yolo (YOLO-OBB).")
+    ],
     root: Annotated[Path, typer.Argument(help="Its folder, as distributed.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ (links) and the labels.")],
     form: Annotated[
@@ -208,11 +210,9 @@ def labels(
 
     Example: rsf prepare labels dior data/dior --split trainval --to coco -o data/dior_coco/trainval
     """
-    from dataclasses import asdict
-
     from rsfoundation.prepare.labels import convert_labels
 
-    report = convert_labels(
+    result = convert_labels(
         kind,
         root,
         out,
@@ -222,9 +222,8 @@ def labels(
         classes=classes,
         on_error=on_error,
     )
-    rows = [(what, count) for what, count in asdict(report).items() if isinstance(count, int)]
-    table("labels", ("what", "count"), rows)
-    say(f"folder: {report.out}")
+    table("labels", ("", "count"), list(result.counts().items()))
+    say(f"folder: {result.out}")
 
 
 def _tiling(
@@ -234,7 +233,7 @@ def _tiling(
     gap: int | None,
     rates: list[float] | None,
 ) -> TilingSettings:
-    """Return the preset's tiling with the given values in place of its own."""
+    """Return the preset's settings with those that were given in place of its own."""
     from dataclasses import replace
 
     chosen = presets[preset]
@@ -246,9 +245,6 @@ def _tiling(
     )
 
 
-def _show(report: TilingReport) -> None:
-    from dataclasses import asdict
-
-    rows = [(key.replace("_", " "), value) for key, value in asdict(report).items() if isinstance(value, int)]
-    table("patches", ("what", "count"), rows)
-    say(f"folder: {report.out}")
+def _show(result: TilingResult) -> None:
+    table("patches", ("", "count"), list(result.counts().items()))
+    say(f"folder: {result.out}")

@@ -138,7 +138,7 @@ def locked(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def stage(folder: Path) -> Iterator[Path]:
+def staging_folder(folder: Path) -> Iterator[Path]:
     """Lend an empty folder beside ``folder`` to make its content in; it goes at the end unless published.
 
     Leftovers of a run that was killed go first; an older folder that it had moved away comes back.

@@ -1,7 +1,7 @@
-"""Running jobs side by side with a progress bar."""
+"""Running jobs in parallel, and loops with a progress bar."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,30 +12,35 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+def with_progress(items: Iterable[Result], *, total: int, title: str) -> Iterator[Result]:
+    """Hand on items one by one with a progress bar, on standard error and only on a terminal.
+
+    Args:
+        items: The items.
+        total: Their number.
+        title: Text next to the bar.
+    """
+    console = Console(stderr=True)
+    quiet = not sys.stderr.isatty()
+    yield from track(items, title, total=total, console=console, disable=quiet, transient=True)
+
+
 def run_jobs(work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, title: str) -> list[Result]:
     """Do every job and return the results in the order of the jobs.
 
     Args:
         work: Does one job. Threads are used: decoding, encoding and array work let each other run.
-        jobs: What to do; results do not depend on the number of workers.
+        jobs: The jobs; results do not depend on the number of workers.
         workers: Threads; 1 works in the calling thread.
-        title: Text beside the bar, which goes to standard error and only to a terminal.
+        title: Text next to the progress bar.
 
     Raises:
-        Exception: What a job raised; jobs not yet begun are dropped.
+        Exception: Raised by a job; jobs not yet begun are dropped.
     """
-    console = Console(stderr=True)
-    quiet = not sys.stderr.isatty()
-
-    def show(results: Sequence[Result] | object) -> list[Result]:
-        return list(
-            track(results, title, total=len(jobs), console=console, disable=quiet, transient=True)  # type: ignore[arg-type]
-        )
-
     if workers <= 1:
-        return show(map(work, jobs))
+        return list(with_progress(map(work, jobs), total=len(jobs), title=title))
     pool = ThreadPoolExecutor(workers)
     try:
-        return show(pool.map(work, jobs))
+        return list(with_progress(pool.map(work, jobs), total=len(jobs), title=title))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,7 +9,7 @@ once, at the end, in :meth:`DatasetReport.enforce`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -79,16 +79,17 @@ class DatasetReport:
             if example is not None and len(entry.examples) < _EXAMPLES:
                 entry.examples.append(example)
 
-    def error(self, kind: str, error: DataError, file: str | Path) -> None:
-        """Count one broken file, line or annotation, which the reader leaves out.
+    def error(self, kind: str, error: DataError, *files: str | Path) -> None:
+        """Count broken files, lines or annotations, which the reader leaves out.
 
         Args:
             kind: The problem in the plural, such as ``malformed label lines``.
             error: What was found, where, and the fix; raised by :meth:`enforce` under ``fail``.
-            file: The file it is in; its name is kept.
+            files: The file of every case; its name is kept.
         """
-        self.note(kind, [Path(file).name], Example(error.where or str(file), error.what, error.fix))
-        self._kinds[kind].errors += 1
+        names = [Path(file).name for file in files]
+        self.note(kind, names, Example(error.where or names[0], error.what, error.fix))
+        self._kinds[kind].errors += len(names)
 
     def warn(self, warning: str) -> None:
         """Keep what looks wrong about the data set as a whole; each text once."""
@@ -124,7 +125,7 @@ class DatasetReport:
         examples = [example for entry in broken.values() for example in entry.examples]
         first, total = examples[0], sum(entry.errors for entry in broken.values())
         what = first.what
-        if total > 1:
+        if len(examples) > 1:
             counts = "; ".join(f"{entry.errors} {kind} ({_shown(entry)})" for kind, entry in broken.items())
             places = ", ".join(example.where for example in examples[1:_NAMED])
             what += f" (the first of {total} problems: {counts}{f'; next: {places}' if places else ''})"
@@ -183,6 +184,17 @@ class DatasetReport:
             for kind, entry in self._kinds.items()
         ]
         return dict(images=self.images, objects=self.objects, problems=problems, warnings=list(self.warnings))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> DatasetReport:
+        """Return the report that :meth:`to_json` wrote; what is absent is empty."""
+        report = cls(content.get("images", 0), content.get("objects", 0), list(content.get("warnings", ())))
+        for item in content.get("problems", ()):
+            examples = [Example(**example) for example in item["examples"]]
+            report._kinds[item["kind"]] = _Kind(
+                item["count"], item["errors"], dict.fromkeys(item["files"]), examples
+            )
+        return report
 
     def write(self, path: Path) -> None:
         """Write :meth:`to_json` to a file."""

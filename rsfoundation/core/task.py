@@ -224,12 +224,19 @@ class PredictsScenes(ABC):
         return None
 
 
-class ChecksData(ABC):
-    """Reports what its data sets found while they were read."""
+class ChecksData:
+    """Has data sets that keep a report of everything they left out or repaired while they were read."""
 
-    @abstractmethod
     def dataset_report(self, dataset: Any) -> DatasetReport:
-        """Return the report of a data set that has been built."""
+        """Return the report of a data set that has been built, or the merged one of those that it wraps."""
+        wrapped = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+        parts = [part for part in wrapped if part is not None]
+        if not parts:
+            return dataset.report
+        merged = DatasetReport()
+        for part in parts:
+            merged.merge(self.dataset_report(part))
+        return merged
 
 
 class Submits(ABC):

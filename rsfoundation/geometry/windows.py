@@ -34,11 +34,11 @@ class Placement:
 
     Attributes:
         index: Positions of the objects, ascending.
-        cut: For each, whether the window's border cuts it.
+        truncated: For each, whether the window's border cuts through it.
     """
 
     index: tuple[int, ...]
-    cut: tuple[bool, ...]
+    truncated: tuple[bool, ...]
 
 
 def tile_grid(

@@ -1,4 +1,4 @@
-"""XML label files: VOC dialects (DIOR-R, HRSC2016, SSDD) and FAIR1M."""
+"""XML label files: VOC dialects (DIOR-R, HRSC2016, SSDD, RSDD-SAR) and FAIR1M."""
 
 import math
 import re
@@ -11,11 +11,13 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.core.reports import SKIPPING, Policy
+from rsfoundation.core.reports import SKIPPING, DatasetReport
 from rsfoundation.geometry.boxes import rbox_to_quad
-from rsfoundation.io.dota import DotaLabel, DotaObject, SplitFiles, list_images, pair_up
+from rsfoundation.io.dota import LabelFile, LabelledBox, SplitFiles, list_images, pair_up
 
 BoxKind = Literal["oriented", "horizontal"]
+RboxDialect = Literal["roLabelImg", "RSDD-SAR"]
+MALFORMED_OBJECTS = "malformed objects"  # kind in reports
 _ORDER = ("left_top", "right_top", "right_bottom", "left_bottom")
 _CORNERS = tuple(f"{axis}_{corner}" for corner in _ORDER for axis in "xy")
 _NUMBERED = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")
@@ -23,23 +25,32 @@ _CENTRED = ("cx", "cy", "w", "h", "angle")
 _UPRIGHT = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc_xml(path: Path, policy: Policy = "fail", kind: BoxKind = "oriented") -> DotaLabel:
+def read_voc_xml(
+    path: Path,
+    report: DatasetReport | None = None,
+    *,
+    kind: BoxKind = "oriented",
+    dialect: RboxDialect = "roLabelImg",
+) -> LabelFile:
     """Read one file: ``<object>`` with ``<name>``, ``<difficult>``, and ``<robndbox>`` or ``<bndbox>``.
 
     An oriented box has eight corner tags (DIOR-R: ``x_left_top`` ...; or ``x1`` ...), or ``cx cy w h angle``
-    with radians, clockwise (roLabelImg). Where an object has no ``<robndbox>``, its ``<bndbox>`` is taken.
+    in radians, clockwise. Where an object has no ``<robndbox>``, its ``<bndbox>`` is taken.
 
     Args:
         path: The file.
-        policy: What a malformed object does: ``fail`` raises, ``skip`` leaves it out and reports it.
+        report: Takes the malformed objects, which are left out; without one they raise.
         kind: ``horizontal`` reads ``<bndbox>`` only.
+        dialect: Side that ``angle`` belongs to: ``w`` in roLabelImg's files, the long side ``h`` in those of
+            RSDD-SAR. Read by the wrong one, every box is turned by a right angle.
 
     Raises:
-        DataError: The file is no xml; under ``fail``, an object is malformed.
+        DataError: The file is no xml; without a report, an object is malformed.
     """
     root = parse_xml(path)
-    objects, skipped = read_objects(root.findall("object"), partial(_object, kind), path, policy)
-    return DotaLabel(objects, skipped=skipped, size=read_size(root.find("size"), "width", "height"))
+    read = partial(_object, kind, dialect)
+    objects = read_objects(root.findall("object"), read, path, report)
+    return LabelFile(objects, size=read_size(root.find("size"), "width", "height"))
 
 
 def parse_xml(path: Path) -> Element:
@@ -57,29 +68,41 @@ def parse_xml(path: Path) -> Element:
 
 
 def read_objects(
-    nodes: list[Element], read: Callable[[Element], DotaObject], path: Path, policy: Policy
-) -> tuple[tuple[DotaObject, ...], tuple[str, ...]]:
-    """Read every object; return the good ones, and a sentence for each left out under ``skip``.
+    nodes: list[Element], read: Callable[[Element], LabelledBox], path: Path, report: DatasetReport | None
+) -> tuple[LabelledBox, ...]:
+    """Read every object of a file and return the good ones.
+
+    Args:
+        nodes: The objects.
+        read: Reads one; raises ``ValueError`` where it is malformed.
+        path: The file.
+        report: Takes the malformed objects; without one they raise.
 
     Raises:
-        DataError: Under ``fail``, an object is malformed: ``read`` raised ``ValueError``.
+        DataError: Without a report, an object is malformed.
     """
-    objects: list[DotaObject] = []
-    skipped: list[str] = []
+    found = DatasetReport() if report is None else report
+    objects: list[LabelledBox] = []
     for number, node in enumerate(nodes, start=1):
         try:
             objects.append(read(node))
         except ValueError as error:
-            sentence = f"malformed object: {error}"
-            if policy == "fail":
-                fix = f"mend the object, or leave such objects out with {SKIPPING}"
-                raise DataError(sentence, where=f"{path}, object {number}", fix=fix) from None
-            skipped.append(f"{path}, object {number}: {error}")
-    return tuple(objects), tuple(skipped)
+            fix = f"correct the object, or leave such objects out with {SKIPPING}"
+            where = f"{path}, object {number}"
+            found.error(
+                MALFORMED_OBJECTS, DataError(f"malformed object: {error}", where=where, fix=fix), path
+            )
+    if report is None:
+        found.enforce("fail")
+    return tuple(objects)
 
 
 def read_text(node: Element, tag: str) -> str:
     """Return the text below a tag.
+
+    Args:
+        node: Above the tag.
+        tag: Name or path of the tag.
 
     Raises:
         ValueError: There is none.
@@ -92,6 +115,10 @@ def read_text(node: Element, tag: str) -> str:
 
 def read_numbers(node: Element, tags: tuple[str, ...]) -> tuple[float, ...]:
     """Return finite numbers from tags below a node.
+
+    Args:
+        node: Above the tags.
+        tags: Their names.
 
     Raises:
         ValueError: One is missing or no number.
@@ -110,7 +137,13 @@ def read_numbers(node: Element, tags: tuple[str, ...]) -> tuple[float, ...]:
 
 
 def read_size(node: Element | None, width: str, height: str) -> tuple[int, int] | None:
-    """Return width and height where they are given and make sense."""
+    """Return width and height; ``None`` where they are absent or no positive numbers.
+
+    Args:
+        node: Above the tags; ``None`` where a file has none.
+        width: Name of the tag with the width.
+        height: Name of the tag with the height.
+    """
     try:
         size = read_numbers(node, (width, height)) if node is not None else (0.0, 0.0)
     except ValueError:
@@ -141,11 +174,11 @@ def quad_of_rbox(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(rbox_to_quad([values]).reshape(-1).tolist())
 
 
-def _object(kind: BoxKind, node: Element) -> DotaObject:
-    return DotaObject(_quad(node, kind), read_text(node, "name"), read_difficulty(node))
+def _object(kind: BoxKind, dialect: RboxDialect, node: Element) -> LabelledBox:
+    return LabelledBox(_quad(node, kind, dialect), read_text(node, "name"), read_difficulty(node))
 
 
-def _quad(node: Element, kind: BoxKind) -> tuple[float, ...]:
+def _quad(node: Element, kind: BoxKind, dialect: RboxDialect) -> tuple[float, ...]:
     box = node.find("robndbox")
     box = node.find("rotated_bndbox") if box is None else box
     if box is None or kind == "horizontal":
@@ -157,7 +190,8 @@ def _quad(node: Element, kind: BoxKind) -> tuple[float, ...]:
     for tags in (_CORNERS, _NUMBERED):
         if box.find(tags[0]) is not None:
             return read_numbers(box, tags)
-    return quad_of_rbox(read_numbers(box, _CENTRED))
+    cx, cy, w, h, angle = read_numbers(box, _CENTRED)
+    return quad_of_rbox((cx, cy, w, h, angle) if dialect == "roLabelImg" else (cx, cy, h, w, angle))
 
 
 LABEL_FOLDERS = ("labelXml", "labelXmls")
@@ -165,18 +199,18 @@ _NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
 _POINT = re.compile(rf"\s*({_NUMBER})\s*,\s*({_NUMBER})\s*")
 
 
-def read_fair1m_xml(path: Path, policy: Policy = "fail") -> DotaLabel:
-    """Read one file: ``<object>`` with ``<possibleresult><name>`` and four points, mostly followed by
-    the first again.
+def read_fair1m_xml(path: Path, report: DatasetReport | None = None) -> LabelFile:
+    """Read one file: ``<object>`` with ``<possibleresult><name>`` and four points.
 
-    Blanks in names become ``_``, as DOTA label files need it; a point may have blanks after its comma.
+    The first point is mostly repeated at the end. Blanks in names become ``_``, as DOTA label files need
+    it; a point may have blanks after its comma.
 
     Args:
         path: The file.
-        policy: What a malformed object does: ``fail`` raises, ``skip`` leaves it out and reports it.
+        report: Takes the malformed objects, which are left out; without one they raise.
 
     Raises:
-        DataError: The file is no xml, or none of FAIR1M's; under ``fail``, an object is malformed.
+        DataError: The file is no xml, or none of FAIR1M's; without a report, an object is malformed.
     """
     root = parse_xml(path)
     if root.find("objects") is None:
@@ -185,9 +219,9 @@ def read_fair1m_xml(path: Path, policy: Policy = "fail") -> DotaLabel:
             where=path,
             fix=f"replace it, or leave it out with {SKIPPING}",
         )
-    objects, skipped = read_objects(root.findall("objects/object"), _fair1m_object, path, policy)
+    objects = read_objects(root.findall("objects/object"), _fair1m_object, path, report)
     source = (root.findtext("source/origin") or "").strip() or None
-    return DotaLabel(objects, source, None, skipped, read_size(root.find("size"), "width", "height"))
+    return LabelFile(objects, source, size=read_size(root.find("size"), "width", "height"))
 
 
 def find_fair1m(folder: Path) -> list[SplitFiles]:
@@ -204,7 +238,7 @@ def find_fair1m(folder: Path) -> list[SplitFiles]:
 
 
 def image_names(parts: Sequence[SplitFiles]) -> dict[Path, str]:
-    """Return what images are called: their stem, after that of their part where two parts share a stem."""
+    """Return the name of every image: its stem, after that of its part where two parts share a stem."""
     images = [image for part in parts for image in part.images]
     count = Counter(image.stem for image in images)
     return {
@@ -219,14 +253,14 @@ def _files(part: Path) -> SplitFiles:
     return pair_up(images, sorted(folder.rglob("*.xml")) if folder else None)
 
 
-def _fair1m_object(node: Element) -> DotaObject:
+def _fair1m_object(node: Element) -> LabelledBox:
     name = "_".join(read_text(node, "possibleresult/name").split())
     points = [_point(point.text or "") for point in node.findall("points/point")]
     if len(points) == 5 and points[0] == points[4]:
         points = points[:4]
     if len(points) != 4:
         raise ValueError(f"{len(points)} points; expected 4, or 5 with the first repeated")
-    return DotaObject(tuple(value for point in points for value in point), name)
+    return LabelledBox(tuple(value for point in points for value in point), name)
 
 
 def _point(text: str) -> tuple[float, float]:

@@ -1,9 +1,9 @@
-"""Labels of any oriented data set in a form that every tool reads; the forms: see :mod:`.label_forms`."""
+"""Labels of any oriented data set as DOTA text files or as one COCO json, for other tools."""
 
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +11,53 @@ import numpy as np
 
 from rsfoundation.core.choices import LabelFormat
 from rsfoundation.core.errors import ConfigError, DataError, nearest
-from rsfoundation.core.files import Manifest, locked, publish, refuse_foreign, refuse_own_sources, stage
-from rsfoundation.core.reports import Policy
-from rsfoundation.datasets.oriented.annotations import Entries
+from rsfoundation.core.files import (
+    Manifest,
+    locked,
+    publish,
+    refuse_foreign,
+    refuse_own_sources,
+    staging_folder,
+)
+from rsfoundation.core.reports import DatasetReport, Policy
+from rsfoundation.datasets.oriented.annotations import AnnotationTable
 from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import DotaVersion
 from rsfoundation.geometry.boxes import quad_to_rbox
 from rsfoundation.geometry.windows import object_areas
-from rsfoundation.io.dota import DotaObject, write_dota_txt
+from rsfoundation.io.dota import write_dota_txt
 from rsfoundation.io.rasters import image_size
 from rsfoundation.registry import DATASETS
 
 ANNOTATIONS = "annotations.json"
 
 
-def _write_dota(entries: Entries, files: Sequence[str], names: Sequence[str], folder: Path) -> None:
-    plain = ["_".join(name.split()) for name in names]
+def _write_dota(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
+    plain = tuple("_".join(name.split()) for name in table.class_names)
+    table = replace(table, class_names=plain)
     (folder / "labelTxt").mkdir()
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in plain), encoding="utf-8")
-    for row, name in enumerate(entries.names.tolist()):
-        part = entries.objects_of(row)
-        columns = (entries.quads[part], entries.labels[part], entries.difficulties[part])
-        objects = [
-            DotaObject(tuple(quad), plain[label], difficulty)
-            for quad, label, difficulty in zip(*(column.tolist() for column in columns), strict=True)
-        ]
-        write_dota_txt(folder / "labelTxt" / f"{name}.txt", objects)
+    for row, name in enumerate(table.names.tolist()):
+        write_dota_txt(folder / "labelTxt" / f"{name}.txt", table.boxes_of(row))
 
 
-def _write_coco(entries: Entries, files: Sequence[str], names: Sequence[str], folder: Path) -> None:
+def _write_coco(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for row, (file, path) in enumerate(zip(files, entries.paths.tolist(), strict=True)):
-        width, height = entries.sizes[row].tolist()
+    for row, (file, path) in enumerate(zip(files, table.paths.tolist(), strict=True)):
+        width, height = table.sizes[row].tolist()
         if width < 0:
             width, height = image_size(Path(path))
         images.append(dict(id=row + 1, file_name=file, width=width, height=height))
-        annotations += _annotations(entries, row, first=len(annotations) + 1)
-    categories = [dict(id=number, name=name) for number, name in enumerate(names, start=1)]
+        annotations += _annotations(table, row, first=len(annotations) + 1)
+    categories = [dict(id=number, name=name) for number, name in enumerate(table.class_names, start=1)]
     record = dict(images=images, annotations=annotations, categories=categories)
     (folder / ANNOTATIONS).write_text(json.dumps(record), encoding="utf-8")
 
 
-def _annotations(entries: Entries, row: int, first: int) -> list[dict[str, Any]]:
-    part = entries.objects_of(row)
-    quads = entries.quads[part]
+def _annotations(table: AnnotationTable, row: int, first: int) -> list[dict[str, Any]]:
+    part = table.objects_of(row)
+    quads = table.quads[part]
     corners = quads.reshape(-1, 4, 2)
     lows = corners.min(axis=1)
     upright = np.concatenate([lows, corners.max(axis=1) - lows], axis=1)
@@ -64,8 +66,8 @@ def _annotations(entries: Entries, row: int, first: int) -> list[dict[str, Any]]
         upright.tolist(),
         object_areas(quads).tolist(),
         quad_to_rbox(quads).tolist(),
-        entries.labels[part].tolist(),
-        entries.difficulties[part].tolist(),
+        table.labels[part].tolist(),
+        table.difficulties[part].tolist(),
     )
     return [
         dict(
@@ -83,7 +85,7 @@ def _annotations(entries: Entries, row: int, first: int) -> list[dict[str, Any]]
     ]
 
 
-WRITERS: Mapping[LabelFormat, Callable[[Entries, Sequence[str], Sequence[str], Path], None]] = {
+WRITERS: Mapping[LabelFormat, Callable[[AnnotationTable, Sequence[str], Path], None]] = {
     "dota": _write_dota,
     "coco": _write_coco,
 }
@@ -97,24 +99,28 @@ KINDS: Mapping[str, str] = {
     "hrsc": "HRSCDataset",
     "ssdd": "SSDDDataset",
     "hrsid": "HRSIDDataset",
+    "yolo": "YOLOOBBDataset",
 }
 
 
 @dataclass(frozen=True)
-class LabelReport:
-    """What was written.
+class ConversionResult:
+    """The folder that was made.
 
     Attributes:
         out: Folder with ``images/`` and the labels.
-        images: Images.
-        objects: Their objects.
-        difficult: Those of them with a difficulty above 0.
+        report: Images and objects written, and everything that was left out or repaired.
+        difficult: Objects with a difficulty above 0.
     """
 
     out: Path
-    images: int
-    objects: int
+    report: DatasetReport
     difficult: int
+
+    def counts(self) -> dict[str, int]:
+        """Return every count for a table."""
+        totals = {"images": self.report.images, "objects": self.report.objects}
+        return {**totals, "difficult": self.difficult, **self.report.counts}
 
 
 def convert_labels(
@@ -127,8 +133,8 @@ def convert_labels(
     version: DotaVersion | None = None,
     classes: Path | None = None,
     on_error: Policy = "fail",
-) -> LabelReport:
-    """Write the labels of some splits, and links to their images; the folder appears when it is complete.
+) -> ConversionResult:
+    """Write the labels of some splits, and links to their images, to a folder that appears when complete.
 
     ``dota`` writes ``labelTxt/<image>.txt`` and ``classes.txt``; blanks in class names become ``_``. ``coco``
     writes ``annotations.json``, whose objects hold the upright ``bbox``, the four corners as ``segmentation``
@@ -140,11 +146,12 @@ def convert_labels(
         root: Folder of the data set as distributed.
         out: Folder to make.
         splits: Splits, read as one.
-        form: Which of the two.
+        form: Format of the labels.
         version: Of DOTA: its classes, and the label folder that names it; 1.0 when not given.
         classes: File with other classes than the data set's; looked for below ``root`` first.
-        on_error: What a broken image or label does. Whatever the policy, boxes without area and those beyond
-            their image are left out, and corners in crossed order put in order; the log counts them.
+        on_error: ``fail`` stops at broken images and labels; ``skip`` leaves them out. Whatever the policy,
+            boxes without area and those beyond their image are left out, and corners in crossed order are
+            put in order; the report counts them.
 
     Raises:
         ConfigError: Another kind, or a version of one that has none.
@@ -153,28 +160,26 @@ def convert_labels(
     """
     out = Path(out)
     data = _read(kind, root, splits, version, classes, on_error)
-    entries: Any = data.data_list
-    if entries.windows[:, 2].any():
+    table: AnnotationTable = data.data_list
+    if table.windows[:, 2].any():
         raise DataError(
             "the images are windows of larger ones",
             where=root,
-            fix="cut them to files: `rsf prepare` without --virtual",
+            fix="write them to files: `rsf prepare` without --virtual",
         )
-    refuse_own_sources(out, map(Path, entries.paths.tolist()))
-    names = tuple(data.metainfo["classes"])
-    counts = dict(
-        images=len(entries),
-        objects=len(entries.labels),
-        difficult=int((entries.difficulties > 0).sum()),
+    refuse_own_sources(out, map(Path, table.paths.tolist()))
+    result = ConversionResult(out, data.report, int((table.difficulties > 0).sum()))
+    parameters = dict(
+        kind=kind, splits=list(splits), form=form, classes=list(table.class_names), on_error=on_error
     )
-    parameters = dict(kind=kind, splits=list(splits), form=form, classes=list(names), on_error=on_error)
     with locked(out.parent):
         refuse_foreign(out, MAKER)
-        with stage(out) as staging:
-            files = _link_images(entries, staging / "images")
-            WRITERS[form](entries, files, names, staging)
-            publish(staging, out, Manifest(MAKER, parameters, counts))
-    return LabelReport(out, **counts)
+        with staging_folder(out) as staging:
+            files = _link_images(table, staging / "images")
+            WRITERS[form](table, files, staging)
+            content = {"difficult": result.difficult, "report": result.report.to_json()}
+            publish(staging, out, Manifest(MAKER, parameters, content))
+    return result
 
 
 def _read(
@@ -200,11 +205,11 @@ def _read(
     return DATASETS.build({**kinds, "min_side": 0.0, "on_error": on_error, **options})
 
 
-def _link_images(entries: Entries, folder: Path) -> list[str]:
-    """Return what the images are called in the folder: as results call them, with their own suffix."""
+def _link_images(table: AnnotationTable, folder: Path) -> list[str]:
+    """Link the images and return their file names there: the names of the table with their own suffix."""
     folder.mkdir()
     files = []
-    for name, path in zip(entries.names.tolist(), entries.paths.tolist(), strict=True):
+    for name, path in zip(table.names.tolist(), table.paths.tolist(), strict=True):
         image = Path(path).resolve()
         files.append(f"{name}{image.suffix}")
         try:

@@ -1,4 +1,4 @@
-"""What a folder of patches is cut from: images with their label files."""
+"""The sources of a folder of patches: images with their label files."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.datasets.oriented.reading import LabelReader
+from rsfoundation.datasets.oriented.annotations import LabelReader
 from rsfoundation.io.dota import SplitFiles, read_dota_txt
 
 
@@ -15,7 +15,7 @@ class Source:
     """An image and its label file.
 
     Attributes:
-        name: What its patches are called after.
+        name: First part of the names of its patches.
         image: Image file.
         label: Label file, if it has one.
         labelled: Whether its split has labels: tells a missing file from a split without.
@@ -49,7 +49,7 @@ class Sources:
 
         Args:
             splits: Their files.
-            name: Returns what the patches of an image are called after.
+            name: Returns the first part of the names of an image's patches.
             read: Reads the label files.
         """
         images = tuple(
@@ -61,7 +61,7 @@ class Sources:
 
     @property
     def labelled(self) -> bool:
-        """Whether there are labels at all."""
+        """Whether there is a label folder."""
         return any(source.labelled for source in self.images)
 
     def check(self) -> None:
@@ -79,17 +79,17 @@ class Sources:
                     where=source.image.parent,
                     fix="name each folder once"
                     if earlier.image == source.image
-                    else "cut them into different folders",
+                    else "tile them into different folders",
                 )
         if self.labelled and not all(source.labelled for source in self.images):
             raise DataError(
                 "some of the folders have labels and some have none",
                 where=", ".join(sorted({str(source.image.parent.parent) for source in self.images})),
-                fix="cut labelled and unlabelled splits into different folders",
+                fix="tile labelled and unlabelled splits into different folders",
             )
 
     def fingerprint(self) -> str:
-        """Return what changes with any of the files: a digest of their names, sizes and dates."""
+        """Return a digest of the names, sizes and dates of all files; it changes with any of them."""
         digest = hashlib.sha256()
         pairs = ((source.image, source.label) for source in self.images)
         for path in (*(path for pair in pairs for path in pair if path is not None), *self.orphans):

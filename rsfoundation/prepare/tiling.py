@@ -1,16 +1,20 @@
-"""Cutting images into a folder of patches, written or virtual; what a patch is: see :mod:`.patches`."""
+"""Tiling: images with labels become a folder of patches, written or virtual.
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+Patches are named ``<image>__<window>__<x>___<y>.png``. Labels are in ``annfiles/`` without header, in pixels
+of the patch. Objects that the border of a window truncates get difficulty 2. The part of a window beyond its
+image is padded. A virtual folder holds an index only: data sets cut the patches when they load them.
+"""
+
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from mmengine.logging import MMLogger
-from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import (
@@ -20,213 +24,124 @@ from rsfoundation.core.files import (
     read_manifest,
     refuse_foreign,
     refuse_own_sources,
-    stage,
+    staging_folder,
 )
 from rsfoundation.core.parallel import run_jobs
-from rsfoundation.core.reports import DatasetReport, Policy
-from rsfoundation.datasets.oriented.annotations import LabelTable
-from rsfoundation.datasets.oriented.patch_index import INDEX, PatchIndex, Witnesses, relative, write_index
-from rsfoundation.datasets.oriented.reading import read_labels
+from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
+from rsfoundation.core.task import Window
+from rsfoundation.datasets.oriented.annotations import (
+    NO_LABEL,
+    ORPHANS,
+    UNREADABLE_LABELS,
+    AnnotationTable,
+    ImageLabels,
+    read_labels,
+    report_unpaired,
+)
+from rsfoundation.datasets.oriented.base import UNREADABLE_IMAGES
+from rsfoundation.datasets.oriented.patch_index import INDEX, PatchIndex, WatchedFiles, write_index
+from rsfoundation.geometry.boxes import is_outside
 from rsfoundation.geometry.tiling import TilingSettings
-from rsfoundation.geometry.windows import tiles_of
-from rsfoundation.io.dota import find_split, read_dota_txt
+from rsfoundation.geometry.windows import Placement, Tile, object_areas, place_objects, tiles_of
+from rsfoundation.io.dota import LabelFile, LabelledBox, PatchName, find_split, read_dota_txt, write_dota_txt
+from rsfoundation.io.loading import ImageLoading, LoadedImage, read_window
 from rsfoundation.io.rasters import image_size
-from rsfoundation.prepare.patches import BROKEN, Plan, plan_image, tile_image
 from rsfoundation.prepare.sources import Source, Sources
 
-_LEFT_OUT = {
-    "lost": "objects in no patch",
-    "outside": "objects beyond their image",
-    "degenerate": "objects without area",
-    "malformed": "malformed labels",
-    "broken": "images that cannot be read or have no label file",
-}
-_ORPHANS = "label files without an image"
-
-
-@dataclass(frozen=True)
-class TilingReport:
-    """What was cut.
-
-    Attributes:
-        out: Folder with ``images`` and, where the source is labelled, ``annfiles``; with ``index.npz``
-            alone for a virtual one.
-        images: Images cut.
-        patches: Patches written, or laid out.
-        empty_patches: Those without an object.
-        objects: Objects in the source.
-        placed: Labels written; an object may lie in several patches.
-        cut: Those of them that a border cuts (difficulty 2).
-        lost: Objects in no patch: no window holds enough of them.
-        outside: Objects wholly beyond their image, in no patch either.
-        degenerate: Objects without area, in no patch either.
-        malformed: Label lines left out under ``on_error='skip'``.
-        broken: Images left out under ``on_error='skip'``: unreadable, or without a label file.
-        orphans: Label files without an image.
-        reused: The folder was there already, made of the same files in the same way.
-    """
-
-    out: Path
-    images: int = 0
-    patches: int = 0
-    empty_patches: int = 0
-    objects: int = 0
-    placed: int = 0
-    cut: int = 0
-    lost: int = 0
-    outside: int = 0
-    degenerate: int = 0
-    malformed: int = 0
-    broken: int = 0
-    orphans: int = 0
-    reused: bool = False
-
-
-def add_up(sources: Sources, counts: Sequence[Mapping[str, int]], out: Path) -> dict[str, Any]:
-    """Add up the figures of all images; log them, and which files something was left out of.
-
-    Args:
-        sources: What was cut.
-        counts: What each image adds to the figures of :class:`TilingReport`.
-        out: What the log calls the folder.
-
-    Returns:
-        The figures of the report.
-
-    Raises:
-        DataError: Every image was left out.
-    """
-    total = Counter({"orphans": len(sources.orphans)})
-    left_out = DatasetReport()
-    left_out.note(_ORPHANS, [path.name for path in sources.orphans])
-    for source, count in zip(sources.images, counts, strict=True):
-        total.update(count)
-        for key, kind in _LEFT_OUT.items():
-            file = source.image if key == "broken" else source.label or source.image
-            left_out.note(kind, [file.name] * count.get(key, 0))
-    if not total["images"]:
-        raise DataError(
-            f"no image is left to cut: left out {left_out.describe()}",
-            where=out,
-            fix="mend the files; --on-error fail (on_error='fail' in Python) says what the first one has",
-        )
-    _log(sources, total, left_out, out)
-    return dict(total)
-
-
-def _log(sources: Sources, total: Mapping[str, int], left_out: DatasetReport, out: Path) -> None:
-    logger = MMLogger.get_current_instance()
-    logger.info(
-        "%s: %d images, %d patches, %d labels", out, total["images"], total["patches"], total["placed"]
-    )
-    if not sources.labelled:
-        logger.warning("%s: no label folder was found: the patches are those of a test split", out)
-    if left_out:
-        logger.warning("%s: left out %s", out, left_out.describe())
-
-
-def index_of_folder(folder: Path) -> PatchIndex:
-    """Read ``images/`` and ``annfiles/`` (or ``labelTxt/``) of a folder into an index.
-
-    Raises:
-        DataError: A label is malformed or missing, or belongs to no image.
-    """
-    files = find_split(folder, "")
-    odd = [image for image, label in zip(files.images, files.labels, strict=True) if label is None]
-    if files.labelled and (odd or files.orphans):
-        raise DataError(
-            f"{len(odd)} images without a label file, {len(files.orphans)} label files without an image",
-            where=[*odd, *files.orphans][0],
-            fix="add or remove files until images and labels pair up",
-        )
-    scan = read_labels(zip(files.images, files.labels, strict=True), read_dota_txt, "fail", DatasetReport())
-    labels = [label for label in files.labels if label is not None]
-    return PatchIndex(
-        names=tuple(picture.name for picture in scan.pictures),
-        images=tuple(f"images/{image.name}" for image in files.images),
-        labels=tuple(f"{label.parent.name}/{label.name}" for label in labels),
-        sizes=np.array([p.size or image_size(Path(p.path)) for p in scan.pictures], dtype=np.int32).reshape(
-            -1, 2
-        ),
-        windows=np.zeros((0, 3), dtype=np.int32),
-        table=scan.table,
-        witnesses=Witnesses.of(folder, labels),
-    )
-
-
-@dataclass(frozen=True)
-class Part:
-    """The patches of one image as a virtual folder has them.
-
-    Attributes:
-        source: The image.
-        names: Of its patches.
-        windows: ``x y side`` of each ``(P, 3)``.
-        table: Their objects.
-    """
-
-    source: Source
-    names: list[str]
-    windows: NDArray[np.int32]
-    table: LabelTable
-
-
-def part_of(plan: Plan) -> Part:
-    """Turn a plan into columns, which take far less memory."""
-    windows = np.array([(tile.x, tile.y, tile.size) for tile in plan.tiles], dtype=np.int32)
-    return Part(plan.source, plan.names, windows, plan.table)
-
-
-def index_of_parts(folder: Path, parts: Sequence[Part]) -> PatchIndex:
-    """Make the index of a virtual folder of one part or more, in the order that patch files would have."""
-    names = [name for part in parts for name in part.names]
-    order = np.array(sorted(range(len(names)), key=lambda row: f"{names[row]}.png"))
-    owners = np.repeat(np.arange(len(parts)), [len(part.names) for part in parts])[order]
-    images = [relative(part.source.image, folder) for part in parts]
-    labels = [part.source.label for part in parts if part.source.label is not None]
-    label_names = [relative(label, folder) for label in labels]
-    windows = np.concatenate([part.windows for part in parts])[order]
-    return PatchIndex(
-        names=tuple(names[row] for row in order),
-        images=tuple(images[owner] for owner in owners),
-        labels=tuple(label_names[owner] for owner in owners) if labels else (),
-        sizes=windows[:, [2, 2]],
-        windows=windows,
-        table=LabelTable.joined([part.table for part in parts]).take(order),
-        witnesses=Witnesses.of(folder, labels, [part.source.image for part in parts]),
-    )
-
-
+TRUNCATED_DIFFICULTY = 2
+LOST = "objects in no patch"  # kinds in reports
+OUTSIDE = "objects beyond their image"
+WITHOUT_AREA = "objects without area"
+_STORED = ("patches", "empty_patches", "placed", "truncated")  # counts that a manifest holds
 _VERSION = 2  # raised when the same input gives other files
 
 
 @dataclass(frozen=True)
-class Options:
-    """How sources are cut.
+class TilingOptions:
+    """How sources are tiled.
 
     Attributes:
-        cut: Windows and thresholds.
-        on_error: What an unreadable image, a missing label file or a malformed label does: ``fail``
-            raises, ``skip`` leaves it out and counts it.
+        tiling: Windows and thresholds.
+        on_error: ``fail`` reads all labels and the heads of all images, then stops with one error for
+            everything that is broken or missing; an image that breaks while it is decoded stops at its
+            turn. ``skip`` leaves broken images and labels out and counts them.
         workers: Threads; the files do not depend on it.
-        virtual: Write the index only; data sets cut the images when they load them. Images are decoded
-            under ``skip`` alone, to know which are broken.
+        virtual: Write the index only. Images are decoded under ``skip`` alone, to know which are broken.
     """
 
-    cut: TilingSettings
+    tiling: TilingSettings
     on_error: Policy = "fail"
     workers: int = 2
     virtual: bool = False
 
 
-def cut_sources(maker: str, sources: Sources, out: Path, options: Options) -> TilingReport:
-    """TilingSettings images into a folder that appears when it is complete.
+@dataclass(frozen=True)
+class TilingResult:
+    """The folder that was made.
 
-    It is left alone when the same files were cut in the same way before, and made anew when they were
-    not. One image is in memory at a time; its patches are written side by side.
+    Attributes:
+        out: Folder with ``images`` and, where the source is labelled, ``annfiles``; with ``index.npz``
+            alone for a virtual one.
+        report: Images and objects of the sources, and everything that was left out.
+        patches: Patches written, or to be cut when they are loaded.
+        empty_patches: Those without an object.
+        placed: Labels written; an object may be in several patches.
+        truncated: Those of them that a border truncates (difficulty 2).
+        reused: The folder existed already, made of the same files in the same way.
+    """
+
+    out: Path
+    report: DatasetReport
+    patches: int = 0
+    empty_patches: int = 0
+    placed: int = 0
+    truncated: int = 0
+    reused: bool = False
+
+    def counts(self) -> dict[str, int]:
+        """Return every count for a table, those of what is left out by kind; usual kinds also where 0."""
+        usual = dict.fromkeys((LOST, OUTSIDE, WITHOUT_AREA, ORPHANS), 0)
+        return {
+            "images": self.report.images,
+            "objects": self.report.objects,
+            "patches": self.patches,
+            "empty patches": self.empty_patches,
+            "placed": self.placed,
+            "truncated": self.truncated,
+            **usual,
+            **self.report.counts,
+        }
+
+
+@dataclass(frozen=True)
+class ImagePatches:
+    """The patches of one image.
+
+    Attributes:
+        source: The image.
+        table: Its patches as images, with their objects in pixels of the patch; empty where the image or
+            its labels are broken.
+        truncated: Objects that a border truncates.
+        report: What was left out of the image.
+    """
+
+    source: Source
+    table: AnnotationTable
+    truncated: int = 0
+    report: DatasetReport = field(default_factory=DatasetReport)
+
+
+_NO_PATCHES = AnnotationTable.build(())
+
+
+def tile_sources(maker: str, sources: Sources, out: Path, options: TilingOptions) -> TilingResult:
+    """Tile images into a folder that appears when it is complete.
+
+    It is left alone when the same files were tiled in the same way before, and replaced when they were
+    not. One image is in memory at a time; its patches are written in parallel.
 
     Args:
-        maker: Stands in the manifest; a folder of another maker is not replaced.
+        maker: Name in the manifest; a folder of another maker is not replaced.
         sources: The images.
         out: Folder to make.
         options: How.
@@ -234,15 +149,15 @@ def cut_sources(maker: str, sources: Sources, out: Path, options: Options) -> Ti
     Raises:
         DataError: A source is broken, or all are under ``skip``; two have one name, some have labels and
             some none; ``out`` holds a source or something else, or cannot be written.
-        ConfigError: The windows make no sense.
+        ConfigError: The settings make no windows.
     """
     out = Path(out)
-    tiles_of(options.cut, 1, 1)  # refuses senseless windows before anything is read
+    tiles_of(options.tiling, 1, 1)  # refuses impossible settings before anything is read
     sources.check()
     refuse_own_sources(out, (source.image for source in sources.images))
     parameters = {
         "version": _VERSION,
-        "cut": options.cut.record(),
+        "cut": options.tiling.record(),
         "on_error": options.on_error,
         "files": sources.fingerprint(),
         **({"virtual": True} if options.virtual else {}),
@@ -251,34 +166,274 @@ def cut_sources(maker: str, sources: Sources, out: Path, options: Options) -> Ti
         refuse_foreign(out, maker)
         manifest = read_manifest(out)
         if manifest is not None and manifest.parameters == parameters:
-            if not (out / INDEX).is_file():  # cut before there were indexes
+            if not (out / INDEX).is_file():  # made before there were indexes
                 write_index(out, index_of_folder(out))
-            return replace(TilingReport(out, **manifest.content), reused=True)
-        with stage(out) as staging:
-            lay = _lay_out if options.virtual else _write
-            total = lay(sources, staging, out, options)
-            publish(staging, out, Manifest(maker, parameters, total))
-    return TilingReport(out, **total)
+            return _from_manifest(out, manifest.content)
+        with staging_folder(out) as staging:
+            result = _fill(sources, staging, out, options)
+            content = {name: getattr(result, name) for name in _STORED} | {"report": result.report.to_json()}
+            publish(staging, out, Manifest(maker, parameters, content))
+    return result
 
 
-def _write(sources: Sources, staging: Path, out: Path, options: Options) -> dict[str, Any]:
-    """Write patches, label files and their index to ``staging``; return the figures of the report."""
-    (staging / "images").mkdir()
-    if sources.labelled:
-        (staging / "annfiles").mkdir()
-    with ThreadPoolExecutor(options.workers) as pool:
-        work = partial(tile_image, staging, options.cut, options.on_error, pool)
-        counts = run_jobs(work, sources.images, workers=1, title="cutting images")
-    total = add_up(sources, counts, out)
-    write_index(staging, index_of_folder(staging))
+def _from_manifest(out: Path, content: dict[str, Any]) -> TilingResult:
+    counts = {name: content.get(name, 0) for name in _STORED}
+    return TilingResult(out, DatasetReport.from_json(content.get("report", {})), **counts, reused=True)
+
+
+def _fill(sources: Sources, staging: Path, out: Path, options: TilingOptions) -> TilingResult:
+    """Write patches and index, or the index alone, to ``staging``."""
+    images = run_jobs(
+        partial(patches_of, options.tiling),
+        sources.images,
+        workers=options.workers,
+        title="reading labels",
+    )
+    _total(sources, images).enforce(options.on_error)
+    if options.virtual and options.on_error == "skip":
+        images = run_jobs(_checked, images, workers=1, title="decoding images")  # one in memory at a time
+    elif not options.virtual:
+        for name in ("images", "annfiles") if sources.labelled else ("images",):
+            (staging / name).mkdir()
+        with ThreadPoolExecutor(options.workers) as pool:
+            write = partial(_write_patches, staging, options.on_error, pool)
+            images = run_jobs(write, images, workers=1, title="tiling images")
+    result = _result(sources, images, out)
+    made = [one for one in images if len(one.table)]
+    write_index(staging, index_of_images(staging, made) if options.virtual else index_of_folder(staging))
+    return result
+
+
+def _total(sources: Sources, images: Iterable[ImagePatches]) -> DatasetReport:
+    total = DatasetReport()
+    total.note(ORPHANS, [path.name for path in sources.orphans])
+    for one in images:
+        total.merge(one.report)
     return total
 
 
-def _lay_out(sources: Sources, staging: Path, out: Path, options: Options) -> dict[str, Any]:
-    """Write the index of a virtual folder to ``staging``; return the figures of the report."""
-    work = partial(plan_image, options.cut, options.on_error)
-    workers = 1 if options.on_error == "skip" else options.workers  # images are decoded: one at a time
-    plans = run_jobs(work, sources.images, workers=workers, title="laying out windows")
-    total = add_up(sources, [BROKEN if plan is None else plan.counts for plan in plans], out)
-    write_index(staging, index_of_parts(out, [part_of(plan) for plan in plans if plan is not None]))
-    return total
+def _result(sources: Sources, images: Sequence[ImagePatches], out: Path) -> TilingResult:
+    """Add up all images and log them.
+
+    Raises:
+        DataError: Every image was left out.
+    """
+    report = _total(sources, images)
+    made = [one for one in images if len(one.table)]
+    if not made:
+        raise DataError(
+            f"no image is left to tile: left out {report.describe()}",
+            where=out,
+            fix="repair the files; --on-error fail (on_error='fail' in Python) names the first places",
+        )
+    if not sources.labelled:
+        report.warn("no label folder was found: the patches are those of a test split")
+    report.images, report.objects = len(made), sum(one.report.objects for one in made)
+    report.log(str(out))
+    counts = [np.diff(one.table.ends, prepend=0) for one in made]
+    result = TilingResult(
+        out,
+        report,
+        patches=sum(map(len, counts)),
+        empty_patches=sum(int((count == 0).sum()) for count in counts),
+        placed=sum(int(count.sum()) for count in counts),
+        truncated=sum(one.truncated for one in made),
+    )
+    MMLogger.get_current_instance().info("%s: %d patches, %d labels", out, result.patches, result.placed)
+    return result
+
+
+def patches_of(tiling: TilingSettings, source: Source) -> ImagePatches:
+    """Return the windows of one image and their objects, by its label file and the head of the image file.
+
+    Args:
+        tiling: Windows and thresholds.
+        source: The image.
+
+    Returns:
+        Its patches; none, with the error in the report, where the image or its label file is broken.
+    """
+    report = DatasetReport()
+    kind, broken = UNREADABLE_LABELS, source.label or source.image
+    try:
+        if source.label is None and source.labelled:
+            kind = NO_LABEL
+            raise DataError(
+                "the image has no label file",
+                where=source.image,
+                fix="add the label file, with no object where the image shows none, or leave such images out "
+                f"with {SKIPPING}",
+            )
+        label = LabelFile(()) if source.label is None else source.read(source.label, report)
+        kind, broken = UNREADABLE_IMAGES, source.image
+        width, height = image_size(source.image)
+    except DataError as error:
+        report.error(kind, error, broken)
+        return ImagePatches(source, _NO_PATCHES, report=report)
+    report.objects = len(label.objects)
+    tiles = tiles_of(tiling, width, height)
+    objects = _inside(label, source, (width, height), report)
+    placements = place_objects(objects.quads, tiles, tiling.min_object_share)
+    placed = {index for placement in placements for index in placement.index}
+    _note_objects(report, LOST, source, len(objects.quads) - len(placed))
+    truncated = sum(sum(placement.truncated) for placement in placements)
+    return ImagePatches(source, _in_windows(source, objects, tiles, placements), truncated, report)
+
+
+def _inside(
+    label: LabelFile, source: Source, size: tuple[int, int], report: DatasetReport
+) -> AnnotationTable:
+    """Return the objects that have an area within reach of the image, as data sets do.
+
+    The padding of a window larger than the image would hold the others.
+    """
+    quads = np.array([item.quad for item in label.objects], dtype=np.float64).reshape(-1, 8)
+    flat = object_areas(quads) == 0
+    outside = ~flat & is_outside(quads, size)
+    _note_objects(report, WITHOUT_AREA, source, int(flat.sum()))
+    _note_objects(report, OUTSIDE, source, int(outside.sum()))
+    kept = [item for item, gone in zip(label.objects, flat | outside, strict=True) if not gone]
+    return AnnotationTable.build([ImageLabels(source.image, kept, source.label, size)])
+
+
+def _note_objects(report: DatasetReport, kind: str, source: Source, count: int) -> None:
+    report.note(kind, [(source.label or source.image).name] * count)
+
+
+def _in_windows(
+    source: Source, objects: AnnotationTable, tiles: Sequence[Tile], placements: Sequence[Placement]
+) -> AnnotationTable:
+    """Return the objects of each window in its pixels, to a hundredth as label files hold them."""
+    counts = [len(placement.index) for placement in placements]
+    rows = np.array([row for placement in placements for row in placement.index], dtype=np.int64)
+    truncated = np.array([value for placement in placements for value in placement.truncated], dtype=np.bool_)
+    windows = np.array([(tile.x, tile.y, tile.size) for tile in tiles], dtype=np.int64)
+    corner = np.repeat(windows[:, :2], counts, axis=0)
+    names = [str(PatchName(source.name, tile.size, tile.x, tile.y)) for tile in tiles]
+    return replace(
+        objects,
+        names=np.array(names, dtype=np.str_),
+        paths=np.full(len(tiles), str(source.image)),
+        label_files=np.full(len(tiles), str(source.label or "")),
+        sizes=windows[:, [2, 2]],
+        windows=windows,
+        ends=np.cumsum(counts, dtype=np.int64),
+        quads=np.round(objects.quads[rows] - np.tile(corner, 4), 2),
+        labels=objects.labels[rows],
+        difficulties=np.where(truncated, TRUNCATED_DIFFICULTY, objects.difficulties[rows]).astype(np.int32),
+        ignored=objects.ignored[rows],
+        lines=objects.lines[rows],
+        short_sides=objects.short_sides[rows],
+        crossed=objects.crossed[rows],
+    )
+
+
+def _broken(one: ImagePatches, error: DataError) -> ImagePatches:
+    """Return an image without its patches: its pixels cannot be decoded."""
+    report = DatasetReport()
+    report.merge(one.report)
+    report.error(UNREADABLE_IMAGES, error, one.source.image)
+    return ImagePatches(one.source, _NO_PATCHES, report=report)
+
+
+def _checked(one: ImagePatches) -> ImagePatches:
+    """Decode every window of an image; return it without patches where one is broken."""
+    try:
+        if len(one.table):
+            _open_whole(one)
+    except DataError as error:
+        return _broken(one, error)
+    return one
+
+
+def _open_whole(one: ImagePatches) -> LoadedImage:
+    """Open an image and read each of its windows once, so that none fails later.
+
+    Raises:
+        DataError: The image is broken.
+    """
+    image = ImageLoading().open(one.source.image, decode_limit=None)
+    for x, y, side in one.table.windows.tolist():
+        image.read(Window(x, y, side, side))
+    return image
+
+
+def _write_patches(
+    folder: Path, on_error: Policy, pool: ThreadPoolExecutor, one: ImagePatches
+) -> ImagePatches:
+    """Write the patches of an image; return it without patches where it is broken under ``skip``.
+
+    Raises:
+        DataError: Under ``fail``, the image is broken; a patch cannot be written.
+    """
+    if not len(one.table):
+        return one
+    if on_error == "skip":
+        try:
+            image = _open_whole(one)
+        except DataError as error:
+            return _broken(one, error)
+    else:
+        image = ImageLoading().open(one.source.image, decode_limit=None)
+    table = one.table
+    boxes = [table.boxes_of(row) for row in range(len(table))]
+    with image:
+        save = partial(_save_patch, folder, image, one.source.labelled)
+        list(pool.map(save, table.names.tolist(), table.windows.tolist(), boxes))
+    return one
+
+
+def _save_patch(
+    folder: Path,
+    image: LoadedImage,
+    labelled: bool,
+    name: str,
+    window: Sequence[int],
+    objects: Sequence[LabelledBox],
+) -> None:
+    path = folder / "images" / f"{name}.png"
+    if not cv2.imwrite(str(path), read_window(image, *window)):
+        raise DataError("cannot write the patch", where=path, fix="check free space and permissions")
+    if labelled:
+        write_dota_txt(folder / "annfiles" / f"{name}.txt", objects)
+
+
+def index_of_folder(folder: Path) -> PatchIndex:
+    """Read ``images/`` and ``annfiles/`` (or ``labelTxt/``) of a folder into an index.
+
+    Raises:
+        DataError: A label is malformed or missing, or belongs to no image.
+    """
+    files, report = find_split(folder, ""), DatasetReport()
+    report_unpaired(files, report)
+    if files.orphans:
+        error = DataError(
+            f"{len(files.orphans)} label files have no image",
+            where=files.orphans[0],
+            fix="add or remove files until images and labels pair up",
+        )
+        report.error(ORPHANS, error, *files.orphans)
+    table = read_labels(zip(files.images, files.labels, strict=True), read_dota_txt, report)
+    report.enforce("fail")
+    sizes = [
+        image_size(Path(path)) if size[0] < 0 else size
+        for path, size in zip(table.paths.tolist(), table.sizes.tolist(), strict=True)
+    ]
+    table = replace(table, sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2))
+    return PatchIndex(table, WatchedFiles.of(folder, [label for label in files.labels if label is not None]))
+
+
+def index_of_images(folder: Path, images: Sequence[ImagePatches]) -> PatchIndex:
+    """Return the index of a virtual folder, in the order that patch files would have.
+
+    Args:
+        folder: The folder.
+        images: The patches of one image or more.
+    """
+    table = AnnotationTable.join([one.table for one in images])
+    names = table.names.tolist()
+    order = np.array(sorted(range(len(names)), key=lambda row: f"{names[row]}.png"))
+    labels = [one.source.label for one in images if one.source.label is not None]
+    return PatchIndex(
+        table.take(order), WatchedFiles.of(folder, labels, [one.source.image for one in images])
+    )

@@ -166,10 +166,6 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
         else:
             prepare_test(cfg, request, self.merge_iou)
 
-    def dataset_report(self, dataset: Any) -> DatasetReport:
-        """Return what reading the data set left out or corrected."""
-        return dataset.left_out
-
     def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
         """Write curves and tables to ``evaluation/`` (of a second metric to ``evaluation_2/``, and so on)."""
         measured = [
@@ -191,7 +187,9 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
         label = find_label(paths[0])
         if label is None:
             return None
-        objects = [item for item in read_dota_txt(label, "skip").objects if item.name in classes.names]
+        objects = [
+            item for item in read_dota_txt(label, DatasetReport()).objects if item.name in classes.names
+        ]
         truth = InstanceData(
             bboxes=torch.from_numpy(quad_to_rbox([item.quad for item in objects])),
             labels=torch.tensor([classes.names.index(item.name) for item in objects], dtype=torch.long),

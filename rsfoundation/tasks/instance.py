@@ -10,13 +10,22 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import BaseDataElement, InstanceData
-from pycocotools import mask as coco_mask
 
-from rsfoundation.core.errors import DataError
-from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.core.errors import ConfigError, DataError
+from rsfoundation.core.reports import DatasetReport
+from rsfoundation.core.task import (
+    ChecksData,
+    Classes,
+    Draws,
+    Evaluates,
+    PredictsScenes,
+    RunRequest,
+    Task,
+    Writer,
+)
 from rsfoundation.geometry.masks import CroppedMask
 from rsfoundation.inference.instances import InstanceMasks, MaskMerger, write_json, write_png
-from rsfoundation.io.coco import read_coco
+from rsfoundation.io.coco import Content, decode_mask, read_coco
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
     Colour,
@@ -96,7 +105,7 @@ def find_coco_truth(image: Path, classes: Classes) -> DetDataSample | None:
     height, width = entry["height"], entry["width"]
     names = {category["id"]: category["name"] for category in content["categories"]}
     objects = [
-        (classes.names.index(names[item["category_id"]]), _decode(item["segmentation"], height, width))
+        (classes.names.index(names[item["category_id"]]), decode_mask(item["segmentation"], height, width))
         for item in content["annotations"]
         if item["image_id"] == entry["id"]
         and names[item["category_id"]] in classes.names
@@ -107,23 +116,14 @@ def find_coco_truth(image: Path, classes: Classes) -> DetDataSample | None:
     return DetDataSample(gt_instances=InstanceData(masks=BitmapMasks(masks, height, width), labels=labels))
 
 
-def _entry(file: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def _entry(file: Path, name: str) -> tuple[Content, dict[str, Any]] | None:
     """Return a COCO file's content and its entry of an image, or None when it has none."""
     try:
-        content = read_coco(file)
+        content = read_coco(file, DatasetReport())
     except DataError:
         return None  # some other json: a prediction needs no truth
     hits = [item for item in content["images"] if Path(item["file_name"]).name == name]
     return (content, hits[0]) if hits else None
-
-
-def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Turn polygons, or run lengths of either kind, into a mask ``(height, width)``."""
-    if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, height, width)
-    return coco_mask.decode(segmentation)
 
 
 _SHOWN = 0.3  # score from which a comparison shows an object
@@ -131,7 +131,7 @@ _FIGURES = {"mAP": "mAP", "mAP_50": "mAP50", "mAP_75": "mAP75"}  # of CocoMetric
 
 
 @TASKS.register_module()
-class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes):
+class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
     """Objects with upright boxes and masks.
 
     Args:
@@ -150,6 +150,12 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes):
 
     def __init__(self, same_object: float = 0.5) -> None:
         self.same_object = same_object
+
+    def prepare_config(self, cfg: Any, request: RunRequest) -> None:
+        """Let COCO's metrics read the annotations as the data set does: by the same rules, from its file."""
+        super().prepare_config(cfg, request)
+        for stage in {"train": ("val",), "test": ("test",)}.get(request.stage, ()):
+            evaluate_on_dataset(cfg, stage)
 
     def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> MaskMerger:
         """Return an empty merger for a scene."""
@@ -189,6 +195,34 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes):
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
         """Read the truth of ``<root>/<split>/<name>`` from ``<root>/annotations``; None if there is none."""
         return find_coco_truth(paths[0], classes)
+
+
+def evaluate_on_dataset(cfg: Any, stage: str) -> None:
+    """Give COCO's metrics the annotation file of the data set they are computed on.
+
+    Args:
+        cfg: The config, changed in place.
+        stage: ``val`` or ``test``.
+
+    Raises:
+        ConfigError: An evaluator names another file.
+    """
+    dataset = (cfg.get(f"{stage}_dataloader") or {}).get("dataset") or {}
+    if not dataset.get("ann_file"):
+        return
+    own = Path(dataset.get("data_root") or "") / dataset["ann_file"]
+    evaluators = cfg.get(f"{stage}_evaluator") or []
+    for one in evaluators if isinstance(evaluators, list) else [evaluators]:
+        if str(one.get("type")).rpartition(".")[2] != "CocoMetric":
+            continue
+        stated = one.get("ann_file")
+        if stated is not None and Path(stated).resolve() != own.resolve():
+            raise ConfigError(
+                f"the evaluator reads the annotations {stated}, and the data set reads {own}",
+                where=f"{stage}_evaluator.ann_file and {stage}_dataloader.dataset.ann_file",
+                fix=f"leave ann_file out of {stage}_evaluator: it takes that of the data set",
+            )
+        one.update(type="rsfoundation.CocoMetric", ann_file=str(own))
 
 
 def _detection(sample: BaseDataElement) -> DetDataSample:

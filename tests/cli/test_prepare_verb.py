@@ -39,7 +39,7 @@ def test_options_of_dota(source, tmp_path, capsys, options, gap, rates, labels):
     run("dota", source, "-o", tmp_path / "out", *options)
     manifest = read_manifest(tmp_path / "out")
     assert (manifest.parameters["cut"]["gap"], manifest.parameters["cut"]["rates"]) == (gap, rates)
-    assert manifest.content["objects"] == labels
+    assert manifest.content["report"]["objects"] == labels
     assert manifest.parameters.get("virtual", False) == ("--virtual" in options)
     assert "patches" in capsys.readouterr().out
 

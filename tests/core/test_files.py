@@ -16,7 +16,7 @@ from rsfoundation.core.files import (
     refuse_foreign,
     refuse_own_sources,
     replacing,
-    stage,
+    staging_folder,
     write_json,
 )
 
@@ -24,7 +24,7 @@ OURS = Manifest("maker", {"seed": 1}, {"files": 1})
 
 
 def make(folder, text="new", manifest=OURS):
-    with stage(folder) as staging:
+    with staging_folder(folder) as staging:
         (staging / "file").write_text(text)
         publish(staging, folder, manifest)
 
@@ -54,7 +54,7 @@ def test_leftovers_of_a_broken_run_go(tmp_path, leftover):
 def test_an_older_folder_that_a_killed_run_had_moved_away_comes_back(tmp_path):
     make(tmp_path / "set", "old")
     (tmp_path / "set").rename(tmp_path / ".set.old")
-    with pytest.raises(DataError), stage(tmp_path / "set"):
+    with pytest.raises(DataError), staging_folder(tmp_path / "set"):
         raise DataError("full")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert (tmp_path / "set/file").read_text() == "old"
@@ -63,7 +63,7 @@ def test_an_older_folder_that_a_killed_run_had_moved_away_comes_back(tmp_path):
 @pytest.mark.parametrize("error", [DataError("full"), KeyboardInterrupt])
 def test_a_run_that_stops_leaves_nothing_and_what_was_there_stays(tmp_path, error):
     make(tmp_path / "set", "old")
-    with pytest.raises((DataError, KeyboardInterrupt)), stage(tmp_path / "set") as staging:
+    with pytest.raises((DataError, KeyboardInterrupt)), staging_folder(tmp_path / "set") as staging:
         (staging / "images").mkdir()
         (staging / "images/file").write_text("half")
         raise error
@@ -72,7 +72,7 @@ def test_a_run_that_stops_leaves_nothing_and_what_was_there_stays(tmp_path, erro
 
 
 def test_a_folder_that_is_not_published_goes(tmp_path):
-    with stage(tmp_path / "set") as staging:
+    with staging_folder(tmp_path / "set") as staging:
         (staging / "file").write_text("new")
     assert not list(tmp_path.iterdir())
 

@@ -113,6 +113,22 @@ def test_json_holds_everything_and_replaces_an_older_file(tmp_path):
     )
 
 
+def test_json_reads_back_and_may_lack_parts():
+    assert DatasetReport.from_json(filled().to_json()) == filled()
+    assert DatasetReport.from_json({}) == DatasetReport()
+
+
+def test_one_error_may_be_of_several_files():
+    report = DatasetReport()
+    report.error(
+        "images without a label file", DataError("2 images", where="b"), "/data/b.png", "/data/c.png"
+    )
+    assert report.counts == {"images without a label file": 2}
+    assert report.files == {"images without a label file": ["b.png", "c.png"]}
+    with pytest.raises(DataError, match=r"^2 images\n"):
+        report.enforce("fail")
+
+
 def test_the_log_has_totals_counts_and_warnings(caplog, monkeypatch):
     logger = logging.getLogger("report")
     monkeypatch.setattr("mmengine.logging.MMLogger.get_current_instance", lambda: logger)

@@ -59,7 +59,7 @@ def test_an_object_within_the_gap_is_whole_in_some_window(width, height, data):
     y = data.draw(st.floats(0, height - 30))
     tiles = tile_grid(width, height, window=128, gap=32, min_image_share=0)
     placements = place_objects([square(x, y, 29)], tiles)
-    assert any(placement.cut == (False,) for placement in placements)
+    assert any(placement.truncated == (False,) for placement in placements)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_placement_by_share_of_the_object():
     objects = [square(x, 10, 20) for x in (93, 94, 100, 150, 187, 250)]  # shares .65 .7 1 1 .65 0
     (placement,) = place_objects(objects, [tile])
     assert placement.index == (1, 2, 3)
-    assert placement.cut == (True, False, False)
+    assert placement.truncated == (True, False, False)
     (generous,) = place_objects(objects, [tile], min_share=0.5)
     assert generous.index == (0, 1, 2, 3, 4)
 
@@ -134,7 +134,7 @@ def test_windows_and_objects_are_those_of_mmrotate(size, gap, rates):
     for tile, placement in zip(tiles, place_objects(quads, tiles), strict=True):
         ann = anns[expected[tile]]
         assert placement.index == tuple(ann["number"])
-        assert placement.cut == tuple(ann["trunc"])
+        assert placement.truncated == tuple(ann["trunc"])
 
 
 @settings(max_examples=25)
@@ -157,4 +157,4 @@ def test_placement_is_that_of_the_definition(width, height, seed):
 
 
 def _columns(placement):
-    return placement.index, placement.cut
+    return placement.index, placement.truncated

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from rsfoundation.cli import main
+from rsfoundation.datasets.oriented.annotations import ORPHANS
+from rsfoundation.prepare.tiling import LOST, OUTSIDE
 
 SHIP = "10 10 30 10 30 20 10 20 ship 0\n"
 
@@ -68,12 +70,8 @@ def test_what_is_left_out_stands_in_the_table(make_split, tmp_path, rsf):
     rows = [line.strip("│ ").split("│") for line in table.splitlines() if line.startswith("│")]
     figures = {name.strip(): value.strip() for name, value in rows}
     assert status == 0
-    assert (figures["outside"], figures["orphans"], figures["lost"], figures["placed"]) == (
-        "1",
-        "1",
-        "0",
-        "1",
-    )
+    kinds = (OUTSIDE, ORPHANS, LOST, "placed")
+    assert tuple(figures[kind] for kind in kinds) == ("1", "1", "0", "1")
 
 
 def test_labels_of_a_version_and_of_other_classes(make_split, tmp_path, rsf):

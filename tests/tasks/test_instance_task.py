@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -6,11 +7,13 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from rsfoundation.core.errors import DataError
-from rsfoundation.core.task import Classes
+from rsfoundation.core.errors import ConfigError, DataError
+from rsfoundation.core.reports import DatasetReport
+from rsfoundation.core.task import Classes, RunRequest
 from rsfoundation.geometry.masks import CroppedMask
 from rsfoundation.inference.instances import InstanceMasks, write_json, write_png
 from rsfoundation.registry import TASKS
@@ -106,3 +109,49 @@ def test_a_sample_without_truth_is_drawn():
     lone = sample()
     del lone.gt_instances
     assert InstanceSegmentation().draw_comparison([IMAGE], lone, CLASSES).ndim == 3
+
+
+def config(tmp_path, **evaluator):
+    dataset = dict(data_root=str(tmp_path), ann_file="annotations/val.json")
+    return Config(
+        dict(
+            val_dataloader=dict(dataset=dataset),
+            val_evaluator=dict(type="CocoMetric", metric="segm", **evaluator),
+            test_dataloader=dict(dataset=dataset),
+            test_evaluator=[dict(type="mmdet.CocoMetric"), dict(type="DumpResults")],
+        )
+    )
+
+
+def test_evaluators_read_the_annotations_of_the_data_set(tmp_path):
+    cfg, file = config(tmp_path), str(tmp_path / "annotations/val.json")
+    InstanceSegmentation().prepare_config(cfg, RunRequest("train"))
+    assert cfg.val_evaluator == dict(type="rsfoundation.CocoMetric", metric="segm", ann_file=file)
+    assert cfg.test_evaluator[0] == dict(type="mmdet.CocoMetric")
+    InstanceSegmentation().prepare_config(cfg, RunRequest("test"))
+    assert cfg.test_evaluator == [
+        dict(type="rsfoundation.CocoMetric", ann_file=file),
+        dict(type="DumpResults"),
+    ]
+
+
+def test_the_same_file_by_another_path_is_accepted_and_another_one_is_not(tmp_path):
+    cfg = config(tmp_path, ann_file=str(tmp_path / "x/../annotations/val.json"))
+    InstanceSegmentation().prepare_config(cfg, RunRequest("train"))
+    cfg = config(tmp_path, ann_file=str(tmp_path / "annotations/train.json"))
+    with pytest.raises(
+        ConfigError, match=r"annotations/train\.json, and the data set reads .*val\.json"
+    ) as raised:
+        InstanceSegmentation().prepare_config(cfg, RunRequest("train"))
+    assert raised.value.where == "val_evaluator.ann_file and val_dataloader.dataset.ann_file"
+
+
+def test_the_report_of_wrapped_data_sets_is_merged():
+    def data(count):
+        report = DatasetReport(images=count)
+        report.note("boxes without area", ["a.txt"] * count)
+        return SimpleNamespace(report=report)
+
+    repeated = SimpleNamespace(dataset=data(2))
+    report = InstanceSegmentation().dataset_report(SimpleNamespace(datasets=[data(1), repeated]))
+    assert report.images == 3 and report.counts == {"boxes without area": 3}

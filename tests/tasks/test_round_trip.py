@@ -14,9 +14,10 @@ from rsfoundation.evaluation.submission.metric import DetectionSubmission
 from rsfoundation.geometry.boxes import quad_to_rbox, rbox_to_quad, shift
 from rsfoundation.geometry.tiling import TilingSettings
 from rsfoundation.geometry.windows import Tile, place_objects, window_grid
-from rsfoundation.io.dota import DotaObject, write_dota_txt
+from rsfoundation.io.dota import LabelledBox, write_dota_txt
 from rsfoundation.ops import box_iou_rotated
-from rsfoundation.prepare.dota import cut_dota
+from rsfoundation.prepare.dota import tile_dota
+from rsfoundation.prepare.tiling import LOST
 from rsfoundation.tasks.detection import OrientedDetection
 
 NAMES = ("ship", "plane", "harbor")
@@ -62,7 +63,7 @@ def split(tmp_path_factory):
         cv2.imwrite(str(folder / "images" / f"P{index}.png"), np.zeros((height, width, 3), np.uint8))
         boxes = draw_boxes(height, width, 150, index, [LARGE] if index == 0 else [])
         quads = rbox_to_quad(boxes).reshape(-1, 8).tolist()
-        objects = [DotaObject(tuple(quad), NAMES[i % 3]) for i, quad in enumerate(quads)]
+        objects = [LabelledBox(tuple(quad), NAMES[i % 3]) for i, quad in enumerate(quads)]
         write_dota_txt(folder / "labelTxt" / f"P{index}.txt", objects)
     return folder
 
@@ -108,13 +109,13 @@ def files_in(folder):
 @pytest.mark.parametrize("preset", ["ss", "ms"])
 @pytest.mark.parametrize("virtual", [False, True])
 def test_every_object_that_a_window_holds_is_found_once(split, tmp_path, preset, matching, virtual):
-    report = cut_dota([split], tmp_path / "patches", cut=CUTS[preset], virtual=virtual)
-    assert report.lost == (1 if preset == "ss" else 0)
+    made = tile_dota([split], tmp_path / "patches", tiling=CUTS[preset], virtual=virtual)
+    assert made.counts()[LOST] == (1 if preset == "ss" else 0)
     metric = DOTAMetric(rule="voc12", matching=matching, full_image_labels=str(split / "labelTxt"))
     figures = run(metric, tmp_path / "patches")
     curves = [row[0] for row in metric.evaluation.curves]
-    assert sum(curve.objects for curve in curves) == report.objects > 100
-    assert sum(curve.detections for curve in curves) == report.objects - report.lost
+    assert sum(curve.objects for curve in curves) == made.report.objects > 100
+    assert sum(curve.detections for curve in curves) == made.report.objects - made.counts()[LOST]
     found = [curve.detections / curve.objects for curve in curves]
     assert figures["detection/mAP50"] == pytest.approx(np.mean(found))
     assert figures["detection/mAP"] == pytest.approx(np.mean(found)), "at every threshold"
@@ -123,17 +124,18 @@ def test_every_object_that_a_window_holds_is_found_once(split, tmp_path, preset,
 
 @pytest.mark.parametrize("preset", ["ss", "ms"])
 def test_labels_of_the_patches_joined_are_those_that_windows_hold(split, tmp_path, preset):
-    report = cut_dota([split], tmp_path / "patches", cut=CUTS[preset])
+    made = tile_dota([split], tmp_path / "patches", tiling=CUTS[preset])
     metric = DOTAMetric(rule="voc12", full_images=True)
     figures = run(metric, tmp_path / "patches")
     assert figures["detection/mAP"] == pytest.approx(1.0)
-    assert sum(row[0].objects for row in metric.evaluation.curves) == report.objects - report.lost
+    evaluated = sum(row[0].objects for row in metric.evaluation.curves)
+    assert evaluated == made.report.objects - made.counts()[LOST]
 
 
 def test_the_number_of_workers_changes_no_byte(split, tmp_path):
     for workers in (1, 4):
         patches = tmp_path / f"patches{workers}"
-        cut_dota([split], patches, cut=CUTS["ms"], workers=workers)
+        tile_dota([split], patches, tiling=CUTS["ms"], workers=workers)
         run(DetectionSubmission(str(tmp_path / f"out{workers}"), images=str(split / "images")), patches)
     assert files_in(tmp_path / "patches1") == files_in(tmp_path / "patches4")
     assert files_in(tmp_path / "out1") == files_in(tmp_path / "out4")

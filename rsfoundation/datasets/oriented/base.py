@@ -1,25 +1,26 @@
-"""What all data sets of oriented boxes share: the rules for odd labels, and the report of what they hit.
+"""The base of all data sets of oriented boxes: the rules for odd labels and files, and their report.
 
 The rules are listed for users in ``docs/datasets.md``.
 """
 
+import os
 import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset
 from mmengine.dataset import force_full_init
-from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice, nearest
-from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
-from rsfoundation.datasets.oriented.annotations import Entries, LabelTable, Scan, file_name
+from rsfoundation.core.parallel import run_jobs
+from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
+from rsfoundation.datasets.oriented.annotations import AnnotationTable
 from rsfoundation.geometry.boxes import in_order, is_outside
 from rsfoundation.io.loading import ImageLoading
 from rsfoundation.io.rasters import image_size
@@ -32,7 +33,7 @@ def complete_metainfo(
     """Fill in classes and colours where the user gave none.
 
     Args:
-        metainfo: What the config says; ``classes`` may be the path of a class list.
+        metainfo: Of the config; ``classes`` may be the path of a class list.
         classes: The data set's own.
         root: Folder that the path of a class list may start from.
 
@@ -47,7 +48,7 @@ def complete_metainfo(
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
-    """Read class names: one a line; or all on one line, parted by commas or blanks.
+    """Read class names: one a line; or all on one line, separated by commas or blanks.
 
     Raises:
         DataError: The file is missing, empty, or names a class twice.
@@ -55,7 +56,9 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"class list cannot be read: {error}", where=path) from error
+        raise DataError(
+            f"class list cannot be read: {error}", where=path, fix="give the path of a text file"
+        ) from error
     lines = [line.strip() for line in lines if line.strip()]
     names = lines
     if len(lines) == 1:
@@ -69,22 +72,23 @@ def read_class_list(path: Path) -> tuple[str, ...]:
 
 
 def _find(name: str, root: Path) -> Path:
-    """Return the class list below the data folder if it lies there, else as given."""
+    """Return the class list below the data folder if it is there, else as given."""
     return root / name if (root / name).is_file() else Path(name)
 
 
 Small = Literal["drop", "ignore"]
 MIN_SIDE = 2.0  # pixels; mmrotate 0.x drops smaller rectangles when it loads labels
 _FLAT = 1e-3  # pixels; a side below it encodes to infinite regression targets
-_ELSEWHERE, _UNKNOWN = -1, -2
+_NOT_USED, _UNKNOWN = -1, -2  # labels of classes of the family that the class list lacks, and of no class
 _OPENED = 8  # images whose size is compared with the stated one: enough for sets that were resized
+UNREADABLE_IMAGES = "unreadable images"  # kind in reports
 
 
 class OrientedDataset(BaseDetDataset):
     """Images with oriented boxes; a subclass finds and reads them, this class checks them.
 
-    Boxes come out as quadrilaterals in image pixels (``box_type='qbox'``). What is left out or mended
-    is logged, and kept with the files' names in :attr:`left_out`; remarks on the whole in :attr:`remarks`.
+    Boxes come out as quadrilaterals in image pixels (``box_type='qbox'``). Everything that is left out or
+    repaired is logged and kept in :attr:`report`, with counts, files and first places.
 
     Args:
         data_root: Folder of the data set.
@@ -98,13 +102,14 @@ class OrientedDataset(BaseDetDataset):
             (``ignore``).
         ignore_difficulty: Objects this difficult or more are neither trained on nor counted in the
             metric (1: difficult ones; 2: those cut by a window border); ``None`` uses all.
-        on_error: ``fail`` stops at the first broken image or label; ``skip`` leaves them out, and
-            decodes every image once before the start to know which are broken.
+        on_error: ``fail`` reads all labels, then stops with one error for everything that is broken or
+            missing; ``skip`` leaves it out, and decodes every image once before the start to know which
+            are broken.
         **kwargs: Passed to mmengine's ``BaseDataset``.
 
     Raises:
         ConfigError: An option has a value that it does not know.
-        DataError: A folder is missing, or no image is left; under ``fail``, a label or image is broken or
+        DataError: A folder is missing, or no image is left; under ``fail``, labels or images are broken or
             missing.
     """
 
@@ -129,22 +134,28 @@ class OrientedDataset(BaseDetDataset):
         self.small = small
         self.ignore_difficulty = ignore_difficulty
         self.on_error = on_error
-        self.left_out = DatasetReport()
-        self.remarks: list[str] = []
+        self.report = DatasetReport()
         meta = complete_metainfo(metainfo, self.CLASSES, data_root)
         self.upright_labels = self._upright(upright_classes, meta["classes"])
-        kwargs["serialize_data"] = False  # entries are columns already
+        kwargs["serialize_data"] = False  # the table holds columns already
         super().__init__(data_root=data_root, metainfo=meta, **kwargs)
 
     @abstractmethod
-    def scan(self) -> Scan:
-        """Find the images and read their labels."""
+    def read_annotations(self, report: DatasetReport) -> AnnotationTable:
+        """Find the images and read their labels.
+
+        Args:
+            report: Takes what is broken or missing, which is left out.
+
+        Returns:
+            The images and objects, with class names as written.
+        """
 
     def class_key(self, name: str) -> str:
-        """Return what class names are compared by; subclasses drop differences in spelling."""
+        """Return the text that class names are compared by; subclasses drop differences in spelling."""
         return name
 
-    def load_data_list(self) -> Entries:
+    def load_data_list(self) -> AnnotationTable:
         """Read and check everything.
 
         Returns:
@@ -152,21 +163,23 @@ class OrientedDataset(BaseDetDataset):
             ``bbox_label``, ``ignore_flag``; ``width`` and ``height`` where known, ``window`` where only
             a part of the file is the image.
         """
-        self.remarks = []
-        scan = self.scan()
-        self.left_out = scan.left_out
-        entries = self._checked(scan, self._labels(scan))
+        self.report = report = DatasetReport()
+        table = self._with_labels(self.read_annotations(report))
+        report.enforce(self.on_error)
+        table = self._checked(table)
         if self.on_error == "skip":
-            entries = self._drop_broken_images(entries)
-        if not len(entries):
+            table = self._without_broken_images(table)
+        if not len(table):
             raise DataError(
-                f"no image is left{f': left out {self.left_out.describe()}' if self.left_out else ''}",
+                f"no image is left{f': left out {report.describe()}' if report else ''}",
                 where=self._described(),
-                fix="check data_root and split, and what was left out",
+                fix="check data_root and split, and the files that were left out",
             )
-        self.remarks += [*self._remarks(entries), *_size_remarks(entries)]
-        self._report(entries)
-        return entries
+        report.images, report.objects = len(table), len(table.labels)
+        for warning in [*self._warnings(table), *_size_warnings(table)]:
+            report.warn(warning)
+        report.log(self._described())
+        return table
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
@@ -174,7 +187,7 @@ class OrientedDataset(BaseDetDataset):
         row = range(len(self.data_list))[idx]
         return {**self.data_list[row], "sample_idx": row, "upright_labels": self.upright_labels}
 
-    def filter_data(self) -> Entries:
+    def filter_data(self) -> AnnotationTable:
         """Leave out images without objects from training where ``filter_cfg`` says so.
 
         Raises:
@@ -191,7 +204,7 @@ class OrientedDataset(BaseDetDataset):
             )
         return kept
 
-    def _get_unserialized_subset(self, indices: Sequence[int] | int) -> Entries:
+    def _get_unserialized_subset(self, indices: Sequence[int] | int) -> AnnotationTable:
         """Return the first (or last, below 0) entries, or those listed; mmengine calls it for ``indices``."""
         if isinstance(indices, int):
             return self.data_list[:indices] if indices >= 0 else self.data_list[indices:]
@@ -209,59 +222,56 @@ class OrientedDataset(BaseDetDataset):
                 )
         return [classes.index(name) for name in names if name in classes]
 
-    def _labels(self, scan: Scan) -> NDArray[np.int64]:
-        """Return the label of every object ``(M,)``; below 0 for those of no class of ours."""
-        keys = {self.class_key(name): index for index, name in enumerate(self._metainfo["classes"])}
+    def _with_labels(self, table: AnnotationTable) -> AnnotationTable:
+        """Return the table with the data set's classes as labels, without objects of other classes."""
+        classes = tuple(self._metainfo["classes"])
+        keys = {self.class_key(name): index for index, name in enumerate(classes)}
         family = {self.class_key(name) for name in self.FAMILY}
         per_name = [
-            keys.get(key, _ELSEWHERE if key in family else _UNKNOWN)
-            for key in map(self.class_key, scan.table.names)
+            keys.get(key, _NOT_USED if key in family else _UNKNOWN)
+            for key in map(self.class_key, table.class_names)
         ]
-        labels = np.array(per_name, dtype=np.int64)[scan.table.kinds]
-        unknown = np.flatnonzero(labels == _UNKNOWN)
-        if len(unknown) and self.on_error == "fail":
-            raise self._unknown_class(scan, unknown)
-        self._note("objects of unknown classes", scan, unknown)
-        for kind, name in enumerate(scan.table.names):
-            if per_name[kind] == _ELSEWHERE:
-                self._note(f"objects of class {name}", scan, np.flatnonzero(scan.table.kinds == kind))
-        return labels
+        labels = np.array(per_name, dtype=np.int64)[table.labels]
+        self._report_unknown_classes(table, np.flatnonzero(labels == _UNKNOWN))
+        for index, name in enumerate(table.class_names):
+            if per_name[index] == _NOT_USED:
+                self._note(f"objects of class {name}", table, np.flatnonzero(table.labels == index))
+        return replace(table, labels=labels, class_names=classes).keep(labels >= 0)
 
-    def _unknown_class(self, scan: Scan, unknown: NDArray[np.int64]) -> DataError:
-        table, first = scan.table, unknown[0]
-        name, label = table.names[table.kinds[first]], scan.pictures[table.owners[first]].label
-        hint = nearest(name, self._metainfo["classes"])
-        files = len(np.unique(table.owners[unknown]))
-        return DataError(
-            f"unknown class {name!r}{f'; {hint}' if hint else ''} "
-            f"({len(unknown)} objects of unknown classes in {files} files)",
-            where=f"{label}:{table.lines[first]}" if table.lines[first] else label,
-            fix="mend the label, list the class in metainfo=dict(classes=(...)) or in a file for --classes, "
-            f"or leave such objects out with {SKIPPING}",
-        )
+    def _report_unknown_classes(self, table: AnnotationTable, unknown: NDArray[np.int64]) -> None:
+        """Report objects of no known class; one error for each name, with the nearest known one."""
+        for label in np.unique(table.labels[unknown]):
+            objects = unknown[table.labels[unknown] == label]
+            name, file, line = table.class_names[label], *self._place(table, objects[0])
+            hint = nearest(name, self._metainfo["classes"])
+            files = len(np.unique(table.owners[objects]))
+            count = f"({len(objects)} objects in {files} files)"
+            error = DataError(
+                f"unknown class {name!r}{f'; {hint}' if hint else ''} {count}",
+                where=f"{file}:{line}" if line else file,
+                fix="correct the label, list the class in metainfo=dict(classes=(...)) or in a file for "
+                f"--classes, or leave such objects out with {SKIPPING}",
+            )
+            self.report.error("objects of unknown classes", error, *table.label_files[table.owners[objects]])
 
-    def _checked(self, scan: Scan, labels: NDArray[np.int64]) -> Entries:
-        """Return the images with the objects that pass the rules."""
-        table, ours = scan.table, labels >= 0
+    def _checked(self, table: AnnotationTable) -> AnnotationTable:
+        """Return the table with the objects that pass the rules."""
         limit = max(self.min_side, _FLAT)
-        small = ours & (table.short_sides < (limit if self.small == "drop" else _FLAT))
-        outside = ours & ~small & is_outside(table.quads, _sizes(scan))
-        keep = ours & ~small & ~outside
-        crossed = keep & table.crossed
-        self._note(self._small_kind(), scan, np.flatnonzero(small))
-        self._note("boxes beyond the image", scan, np.flatnonzero(outside))
-        self._note("boxes with crossed corners (put in order)", scan, np.flatnonzero(crossed))
-        ends = np.concatenate([[0], np.cumsum(keep)])[table.ends]
-        quads = table.quads[keep]
-        quads[crossed[keep]] = in_order(quads[crossed[keep]])
-        ignored, difficulties = self._ignored(table)[keep], table.difficulties[keep]
-        return Entries.of(scan.pictures, ends, quads, labels[keep], ignored, difficulties)
+        small = table.short_sides < (limit if self.small == "drop" else _FLAT)
+        outside = ~small & is_outside(table.quads, _sizes(table))
+        crossed = ~small & ~outside & table.crossed
+        self._note(self._small_kind(), table, np.flatnonzero(small))
+        self._note("boxes beyond the image", table, np.flatnonzero(outside))
+        self._note("boxes with crossed corners (put in order)", table, np.flatnonzero(crossed))
+        quads = table.quads.copy()
+        quads[crossed] = in_order(quads[crossed])
+        return replace(table, quads=quads, ignored=self._ignored(table)).keep(~small & ~outside)
 
     def _small_kind(self) -> str:
         dropped = self.min_side >= _FLAT and self.small == "drop"
         return f"boxes under {self.min_side:g} px" if dropped else "boxes without area"
 
-    def _ignored(self, table: LabelTable) -> NDArray[np.int64]:
+    def _ignored(self, table: AnnotationTable) -> NDArray[np.int64]:
         """Return 1 for objects that are neither trained on nor counted."""
         ignored = np.zeros(len(table.quads), dtype=np.int64)
         if self.ignore_difficulty is not None:
@@ -270,49 +280,52 @@ class OrientedDataset(BaseDetDataset):
             ignored[table.short_sides < self.min_side] = 1
         return ignored
 
-    def _note(self, kind: str, scan: Scan, objects: NDArray[np.int64]) -> None:
-        owners = scan.table.owners[objects] if len(objects) else objects
-        self.left_out.note(kind, [file_name(scan.pictures[owner].label) for owner in owners])
+    def _note(self, kind: str, table: AnnotationTable, objects: NDArray[np.int64]) -> None:
+        """Count objects that a rule leaves out or repairs."""
+        if len(objects):
+            file, line = self._place(table, objects[0])
+            example = Example(f"{file}:{line}" if line else file, kind)
+            files = [Path(name).name for name in table.label_files[table.owners[objects]]]
+            self.report.note(kind, files, example)
 
-    def _drop_broken_images(self, entries: Entries) -> Entries:
-        paths = np.unique(entries.paths)
-        with ThreadPoolExecutor() as pool:
-            whole = np.array(list(pool.map(_is_whole, paths)), dtype=np.bool_)
-        self.left_out.note("unreadable images", [file_name(path) for path in paths[~whole]])
-        return entries.take(np.flatnonzero(np.isin(entries.paths, paths[whole])))
+    def _place(self, table: AnnotationTable, row: int) -> tuple[str, int]:
+        """Return label file and line of an object."""
+        return str(table.label_files[table.owners[row]]), int(table.lines[row])
 
-    def _remarks(self, entries: Entries) -> list[str]:
-        """Return what the labels as a whole look wrong about; subclasses add to it."""
+    def _without_broken_images(self, table: AnnotationTable) -> AnnotationTable:
+        """Decode every image once and leave out those that cannot be decoded."""
+        paths = np.unique(table.paths)
+        errors = run_jobs(_decode_error, paths.tolist(), workers=os.cpu_count() or 1, title="decoding images")
+        for path, error in zip(paths, errors, strict=True):
+            if error is not None:
+                self.report.error(UNREADABLE_IMAGES, error, path)
+        whole = [error is None for error in errors]
+        return table.take(np.flatnonzero(np.isin(table.paths, paths[np.array(whole, dtype=bool)])))
+
+    def _warnings(self, table: AnnotationTable) -> list[str]:
+        """Return what looks wrong about the labels as a whole; subclasses add to it."""
         if self.test_mode:
             return []
-        if not len(entries.labels):
+        if not len(table.labels):
             return ["no labelled object at all: nothing can be learned from it"]
-        seen = set(np.unique(entries.labels).tolist())
+        seen = set(np.unique(table.labels).tolist())
         absent = [name for index, name in enumerate(self._metainfo["classes"]) if index not in seen]
         return [f"no object of {len(absent)} classes: {', '.join(absent)}"] if absent else []
 
-    def _report(self, entries: Entries) -> None:
-        logger, name = MMLogger.get_current_instance(), self._described()
-        logger.info("%s: %d images, %d objects", name, len(entries), len(entries.labels))
-        if self.left_out:
-            logger.warning("%s: left out %s", name, self.left_out.describe())
-        for remark in self.remarks:
-            logger.warning("%s: %s", name, remark)
-
     def _described(self) -> str:
-        """Return what the log calls the data set."""
+        """Return the name of the data set in the log."""
         return str(self.data_root)
 
 
-def _size_remarks(entries: Entries) -> list[str]:
-    """Open a few images, and tell of those whose size is not what their name or label file says."""
-    stated = np.flatnonzero((entries.sizes[:, 0] >= 0) & (entries.windows[:, 2] == 0))
+def _size_warnings(table: AnnotationTable) -> list[str]:
+    """Open a few images, and warn where their size is not that of their name or label file."""
+    stated = np.flatnonzero((table.sizes[:, 0] >= 0) & (table.windows[:, 2] == 0))
     odd = []
     for row in stated[np.unique(np.linspace(0, len(stated) - 1, min(_OPENED, len(stated)), dtype=int))]:
-        width, height = entries.sizes[row]
-        found = _size(str(entries.paths[row]))
+        width, height = table.sizes[row]
+        found = _size(str(table.paths[row]))
         if found not in (None, (width, height)):
-            odd.append(f"{entries.names[row]} is {found[0]} x {found[1]}, not {width} x {height}")
+            odd.append(f"{table.names[row]} is {found[0]} x {found[1]}, not {width} x {height}")
     opened = min(_OPENED, len(stated))
     return [f"{len(odd)} of {opened} images opened have another size than stated: {odd[0]}"] if odd else []
 
@@ -324,16 +337,14 @@ def _size(path: str) -> tuple[int, int] | None:
         return None  # reported when it is loaded
 
 
-def _sizes(scan: Scan) -> NDArray[np.float64]:
+def _sizes(table: AnnotationTable) -> NDArray[np.float64]:
     """Return width and height ``(M, 2)`` of the image of every object, infinite where it is not known."""
-    unknown = (np.inf, np.inf)
-    sizes = np.array([picture.size or unknown for picture in scan.pictures], dtype=np.float64)
-    return sizes.reshape(-1, 2)[scan.table.owners]
+    return np.where(table.sizes >= 0, table.sizes.astype(np.float64), np.inf)[table.owners]
 
 
-def _is_whole(path: str) -> bool:
+def _decode_error(path: str) -> DataError | None:
     try:
         ImageLoading().read(path)
-    except DataError:
-        return False
-    return True
+    except DataError as error:
+        return error
+    return None

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rsfoundation.core.reports import DatasetReport
-from rsfoundation.datasets.oriented.annotations import Scan
+from rsfoundation.datasets.oriented.annotations import AnnotationTable, files_of_lists, read_folders
 from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import DIOR_CLASSES
-from rsfoundation.datasets.oriented.reading import images_by_name, pair_up, read_labels, split_names
 from rsfoundation.io.xml_labels import BoxKind, read_voc_xml
 from rsfoundation.registry import DATASETS
 
@@ -31,9 +30,9 @@ class DIORDataset(OrientedDataset):
     Args:
         data_root: Folder of the data set.
         split: List below ``ImageSets/Main``, or several; ``trainval`` is ``train`` and ``val``, which is
-            what published figures train on.
+            what published results train on.
         boxes: Which of the two label sets.
-        label_dir: Label folder below ``data_root``, where it is called otherwise.
+        label_dir: Label folder below ``data_root``, where it has another name.
         **kwargs: See :class:`OrientedDataset`.
     """
 
@@ -58,19 +57,12 @@ class DIORDataset(OrientedDataset):
         """Drop capitals and everything between words."""
         return re.sub(r"[\s_-]", "", name).lower()
 
-    def scan(self) -> Scan:
+    def read_annotations(self, report: DatasetReport) -> AnnotationTable:
         """Read the xml files of the lists."""
-        root, left_out = Path(self.data_root), DatasetReport()
-        names = split_names(root, _LISTS, self.splits, self.on_error, left_out)
-        pairs = pair_up(
-            names,
-            images_by_name(root, _IMAGES),
-            root / self.label_dir,
-            self.on_error,
-            left_out,
-            needs_labels=not self.test_mode,
-        )
-        return read_labels(pairs, partial(read_voc_xml, kind=self.boxes), self.on_error, left_out)
+        root = Path(self.data_root)
+        files = files_of_lists(root, _LISTS, self.splits, _IMAGES, root / self.label_dir, report)
+        read = partial(read_voc_xml, kind=self.boxes)
+        return read_folders([files], read, report, needs_labels=not self.test_mode)
 
     def _described(self) -> str:
         return f"{self.data_root} {'+'.join(self.splits)}"

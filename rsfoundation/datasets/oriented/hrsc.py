@@ -1,17 +1,17 @@
 """HRSC2016 as distributed."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
-from rsfoundation.datasets.oriented.annotations import Scan
+from rsfoundation.core.reports import SKIPPING, DatasetReport
+from rsfoundation.datasets.oriented.annotations import AnnotationTable, files_of_lists, read_folders
 from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import HRSC_CLASSES
-from rsfoundation.datasets.oriented.reading import images_by_name, pair_up, read_labels, split_names
-from rsfoundation.io.dota import DotaLabel, DotaObject
+from rsfoundation.io.dota import LabelFile, LabelledBox
 from rsfoundation.io.xml_labels import (
     parse_xml,
     quad_of_rbox,
@@ -55,38 +55,28 @@ class HRSCDataset(OrientedDataset):
         classes = tuple(HRSC_CLASSES.values()) if classwise else ("ship",)
         super().__init__(data_root=data_root, metainfo={"classes": classes, **(metainfo or {})}, **kwargs)
 
-    def scan(self) -> Scan:
+    def read_annotations(self, report: DatasetReport) -> AnnotationTable:
         """Read the xml files of the lists."""
-        root, left_out = Path(self.data_root), DatasetReport()
-        names = split_names(root, _LISTS, self.splits, self.on_error, left_out)
+        root = Path(self.data_root)
         labels = next((root / folder for folder in _LABELS if (root / folder).is_dir()), root / _LABELS[0])
-        pairs = pair_up(
-            names,
-            images_by_name(root, _IMAGES),
-            labels,
-            self.on_error,
-            left_out,
-            needs_labels=not self.test_mode,
-        )
-        return read_labels(pairs, self._read, self.on_error, left_out)
-
-    def _read(self, path: Path, policy: Policy) -> DotaLabel:
-        return read_hrsc_xml(path, policy, classwise=self.classwise)
+        files = files_of_lists(root, _LISTS, self.splits, _IMAGES, labels, report)
+        read = partial(read_hrsc_xml, classwise=self.classwise)
+        return read_folders([files], read, report, needs_labels=not self.test_mode)
 
     def _described(self) -> str:
         return f"{self.data_root} {'+'.join(self.splits)}"
 
 
-def read_hrsc_xml(path: Path, policy: Policy = "fail", *, classwise: bool = False) -> DotaLabel:
+def read_hrsc_xml(path: Path, report: DatasetReport | None = None, *, classwise: bool = False) -> LabelFile:
     """Read one file: ``<HRSC_Object>`` with ``mbox_cx mbox_cy mbox_w mbox_h mbox_ang`` (radians, clockwise).
 
     Args:
         path: The file; one without objects is an image without ships.
-        policy: What a malformed object does: ``fail`` raises, ``skip`` leaves it out and reports it.
+        report: Takes the malformed objects, which are left out; without one they raise.
         classwise: Name objects by their ``Class_ID`` (``1000000NN``); otherwise all are ``ship``.
 
     Raises:
-        DataError: The file is no xml, or none of HRSC2016's; under ``fail``, an object is malformed.
+        DataError: The file is no xml, or none of HRSC2016's; without a report, an object is malformed.
     """
     root = parse_xml(path)
     if root.find("HRSC_Objects") is None and root.find("Img_SizeWidth") is None:
@@ -96,13 +86,13 @@ def read_hrsc_xml(path: Path, policy: Policy = "fail", *, classwise: bool = Fals
             fix=f"replace it, or leave it out with {SKIPPING}",
         )
     nodes = root.findall("HRSC_Objects/HRSC_Object")
-    objects, skipped = read_objects(nodes, lambda node: _object(node, classwise), path, policy)
-    return DotaLabel(objects, skipped=skipped, size=read_size(root, "Img_SizeWidth", "Img_SizeHeight"))
+    objects = read_objects(nodes, lambda node: _object(node, classwise), path, report)
+    return LabelFile(objects, size=read_size(root, "Img_SizeWidth", "Img_SizeHeight"))
 
 
-def _object(node: Element, classwise: bool) -> DotaObject:
+def _object(node: Element, classwise: bool) -> LabelledBox:
     name = _class_name(read_text(node, "Class_ID")) if classwise else "ship"
-    return DotaObject(quad_of_rbox(read_numbers(node, _BOX)), name, read_difficulty(node))
+    return LabelledBox(quad_of_rbox(read_numbers(node, _BOX)), name, read_difficulty(node))
 
 
 def _class_name(identity: str) -> str:

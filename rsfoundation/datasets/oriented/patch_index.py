@@ -1,14 +1,14 @@
 """The index of a folder of patches: all labels in one file, so that no label file is opened.
 
-``index.npz`` lies beside ``images/``. It holds columns (see :class:`.label_table.LabelTable`), and size
-and checksum of every label file it was made from: a folder that changed since is noticed. A *virtual*
-folder has an index only: its patches are windows of the source images, cut when they are loaded.
+``index.npz`` is next to ``images/``. It holds the columns of an :class:`.AnnotationTable`, and size and
+checksum of every label file it was made from: a folder that changed since is noticed. A *virtual* folder
+has an index only: its patches are windows of the source images, cut when they are loaded.
 """
 
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.datasets.oriented.annotations import LabelTable
+from rsfoundation.core.files import replacing
+from rsfoundation.datasets.oriented.annotations import AnnotationTable
 
 INDEX = "index.npz"
 _FORMAT = 1
-_FIX = "make it anew with `rsf prepare`, or delete it: the label files are read then"
+_FIX = "make it again with `rsf prepare`, or delete it: the label files are read then"
 
 
 @dataclass(frozen=True)
-class Witnesses:
-    """The files an index was made from, as they were then.
+class WatchedFiles:
+    """Size and checksum of the files an index was made from.
 
     Attributes:
         paths: Relative to the folder of the index.
@@ -38,14 +39,18 @@ class Witnesses:
     checksums: NDArray[np.int64]
 
     @classmethod
-    def of(cls, folder: Path, labels: Sequence[Path], images: Sequence[Path] = ()) -> "Witnesses":
-        """Look at label files, and at the images a virtual folder reads."""
-        contents = [path.read_bytes() for path in labels]
-        return cls(
-            tuple(relative(path, folder) for path in (*labels, *images)),
-            np.array([*map(len, contents), *(path.stat().st_size for path in images)], dtype=np.int64),
-            np.array([*map(zlib.crc32, contents), *(-1 for _ in images)], dtype=np.int64),
-        )
+    def of(cls, folder: Path, labels: Sequence[Path], images: Sequence[Path] = ()) -> "WatchedFiles":
+        """Take size and checksum of files.
+
+        Args:
+            folder: Of the index.
+            labels: Label files.
+            images: The images that a virtual folder reads.
+        """
+        contents = ((len(content), zlib.crc32(content)) for content in map(Path.read_bytes, labels))
+        states = [*contents, *((path.stat().st_size, -1) for path in images)]
+        sizes, checksums = np.array(states, dtype=np.int64).reshape(-1, 2).T
+        return cls(tuple(_relative((*labels, *images), folder)), sizes, checksums)
 
     def changed(self, folder: Path, written: int) -> list[str]:
         """Return the files that are gone or have another content.
@@ -64,52 +69,53 @@ class PatchIndex:
     """The patches of one folder, in name order.
 
     Attributes:
-        names: Of the patches, without suffix.
-        images: Image file of each, relative to the folder.
-        labels: Label file of each, relative to the folder; empty where the folder has no labels.
-        sizes: Width and height ``(N, 2)``.
-        windows: ``x y side`` ``(N, 3)`` in the image file of a virtual patch; empty ``(0, 3)`` otherwise.
-        table: The objects.
-        witnesses: What it was made from.
+        table: Images and objects.
+        watched: The files it was made from.
     """
 
-    names: tuple[str, ...]
-    images: tuple[str, ...]
-    labels: tuple[str, ...]
-    sizes: NDArray[np.int32]
-    windows: NDArray[np.int32]
-    table: LabelTable
-    witnesses: Witnesses
+    table: AnnotationTable
+    watched: WatchedFiles
 
     @property
     def virtual(self) -> bool:
         """Whether patches are cut when they are loaded."""
-        return len(self.windows) > 0
+        return bool(self.table.windows[:, 2].any())
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the folder has labels."""
+        return bool(len(self.table)) and bool(self.table.label_files[0])
 
 
 def write_index(folder: Path, index: PatchIndex) -> None:
-    """Write ``index.npz``; equal content gives equal bytes."""
-    table, witnesses = index.table, index.witnesses
+    """Write ``index.npz``; equal content gives equal bytes.
+
+    Args:
+        folder: Where to write it; paths are stored relative to it.
+        index: Its content.
+    """
+    table, watched = index.table, index.watched
+    label_files = table.label_files.tolist() if index.labelled else []
     columns = {
         "format": np.array(_FORMAT),
-        "names": _pack(index.names),
-        "images": _pack(index.images),
-        "labels": _pack(index.labels),
-        "sizes": index.sizes,
-        "windows": index.windows,
+        "names": _pack(table.names.tolist()),
+        "images": _pack(_relative(table.paths.tolist(), folder)),
+        "labels": _pack(_relative(label_files, folder)),
+        "sizes": table.sizes.astype(np.int32),
+        "windows": (table.windows if index.virtual else table.windows[:0]).astype(np.int32),
         "ends": table.ends,
         "quads": _hundredths(table.quads),
-        "kinds": table.kinds,
-        "classes": _pack(table.names),
+        "kinds": table.labels.astype(np.int32),
+        "classes": _pack(table.class_names),
         "difficulties": table.difficulties,
         "lines": table.lines,
         "short_sides": table.short_sides,
         "crossed": table.crossed,
-        "watched": _pack(witnesses.paths),
-        "watched_sizes": witnesses.sizes,
-        "checksums": witnesses.checksums,
+        "watched": _pack(watched.paths),
+        "watched_sizes": watched.sizes,
+        "checksums": watched.checksums,
     }
-    with zipfile.ZipFile(folder / INDEX, "w") as archive:
+    with replacing(folder / INDEX) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, column in columns.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:  # a fixed date
                 np.lib.format.write_array(file, column, allow_pickle=False)
@@ -128,41 +134,69 @@ def read_index(folder: Path) -> PatchIndex | None:
         with np.load(path, allow_pickle=False) as columns:
             if int(columns["format"]) != _FORMAT:
                 raise ValueError(f"format {int(columns['format'])}, expected {_FORMAT}")
-            return _from_columns(dict(columns))
+            return _from_columns(folder, dict(columns))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"the index cannot be read: {error}", where=path, fix=_FIX) from error
 
 
 def changes_since(folder: Path, index: PatchIndex) -> list[str]:
-    """Return what differs from when the index was made: files changed, gone, or added."""
-    written = (folder / INDEX).stat().st_mtime_ns
-    changed = index.witnesses.changed(folder, written)
+    """Return the files that were changed, removed or added since an index was made.
+
+    Args:
+        folder: Of the index.
+        index: As it was read.
+    """
+    changed = index.watched.changed(folder, (folder / INDEX).stat().st_mtime_ns)
     if not index.virtual:
-        changed += _listing_changes(folder, index.images)
-        changed += _listing_changes(folder, index.labels)
+        changed += _listing_changes(index.table.paths.tolist())
+        changed += _listing_changes(index.table.label_files.tolist() if index.labelled else [])
     return changed
 
 
-def relative(path: Path, folder: Path) -> str:
-    """Return a path from ``folder`` on, with ``..`` where it lies elsewhere."""
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-
-
-def _from_columns(columns: dict[str, NDArray]) -> PatchIndex:
-    quads = columns["quads"]
-    table = LabelTable(
+def _from_columns(folder: Path, columns: dict[str, NDArray]) -> PatchIndex:
+    quads, windows = columns["quads"], columns["windows"].astype(np.int64)
+    virtual = len(windows) > 0
+    names, images, labels = (_unpack(columns[name]) for name in ("names", "images", "labels"))
+    table = AnnotationTable(
+        names=np.array(names, dtype=np.str_),
+        paths=_placed(images, folder, virtual=virtual),
+        label_files=_placed(labels, folder, virtual=virtual) if labels else np.full(len(names), ""),
+        sizes=columns["sizes"].astype(np.int64),
+        windows=windows if virtual else np.zeros((len(names), 3), dtype=np.int64),
         ends=columns["ends"],
         quads=quads / 100 if quads.dtype == np.int32 else quads,
-        kinds=columns["kinds"],
-        names=_unpack(columns["classes"]),
+        labels=columns["kinds"].astype(np.int64),
+        class_names=_unpack(columns["classes"]),
         difficulties=columns["difficulties"],
+        ignored=np.zeros(len(quads), dtype=np.int64),
         lines=columns["lines"],
         short_sides=columns["short_sides"],
         crossed=columns["crossed"],
     )
-    watched = Witnesses(_unpack(columns["watched"]), columns["watched_sizes"], columns["checksums"])
-    names, images, labels = (_unpack(columns[name]) for name in ("names", "images", "labels"))
-    return PatchIndex(names, images, labels, columns["sizes"], columns["windows"], table, watched)
+    watched = WatchedFiles(_unpack(columns["watched"]), columns["watched_sizes"], columns["checksums"])
+    return PatchIndex(table, watched)
+
+
+def _placed(paths: Sequence[str], folder: Path, *, virtual: bool) -> NDArray[np.str_]:
+    """Return paths below a folder; sources of virtual patches are elsewhere, with '..' in their paths."""
+    base = str(folder)
+    full = {path: f"{base}/{path}" for path in dict.fromkeys(paths)}
+    if virtual:
+        full = {path: os.path.normpath(place) for path, place in full.items()}
+    return np.array([full[path] for path in paths], dtype=np.str_)
+
+
+def _relative(paths: Iterable[str | Path], folder: Path) -> list[str]:
+    """Return paths from ``folder`` on, with ``..`` where they are elsewhere."""
+    home = folder.resolve()
+    parents: dict[str, str] = {}
+    relative = []
+    for path in map(str, paths):
+        parent, name = os.path.split(path)
+        if parent not in parents:
+            parents[parent] = Path(os.path.relpath(Path(parent).resolve(), home)).as_posix()
+        relative.append(f"{parents[parent]}/{name}")
+    return relative
 
 
 def _hundredths(quads: NDArray[np.float64]) -> NDArray:
@@ -193,10 +227,11 @@ def _differs(path: str, size: int, checksum: int, written: int) -> bool:
         return True
 
 
-def _listing_changes(folder: Path, expected: Sequence[str]) -> list[str]:
-    """Return which files of one sub-folder are new, or gone."""
+def _listing_changes(expected: Sequence[str]) -> list[str]:
+    """Return the files of one folder that are new, or gone."""
     if not expected:
         return []
-    below = expected[0].partition("/")[0]
-    found = {f"{below}/{name}" for name in os.listdir(folder / below)} if (folder / below).is_dir() else set()  # noqa: PTH208
-    return sorted(found.symmetric_difference(expected))
+    folder = Path(expected[0]).parent
+    found = {f"{folder}/{name}" for name in os.listdir(folder)} if folder.is_dir() else set()  # noqa: PTH208
+    differing = sorted(found.symmetric_difference(expected))
+    return [f"{folder.name}/{Path(path).name}" for path in differing]

@@ -1,145 +1,100 @@
-"""SSDD and HRSID: ships in radar images, in the layouts that are about."""
+"""SSDD, HRSID and any other COCO json as oriented boxes: ships in radar images, in the known layouts."""
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from rsfoundation.core.errors import DataError
-from rsfoundation.core.reports import DatasetReport, Policy, note_or_raise
-from rsfoundation.datasets.oriented.annotations import ImageInfo, LabelTable, Scan, join_scans
+from rsfoundation.core.errors import DataError, check_choice
+from rsfoundation.core.reports import DatasetReport
+from rsfoundation.datasets.oriented.annotations import (
+    NO_IMAGE,
+    AnnotationTable,
+    ImageLabels,
+    LabelReader,
+    join_splits,
+    read_folders,
+)
 from rsfoundation.datasets.oriented.base import OrientedDataset
-from rsfoundation.datasets.oriented.reading import LabelReader, read_folders
 from rsfoundation.geometry.boxes import rbox_to_quad
-from rsfoundation.io.dota import DotaObject, list_images, pair_up, read_dota_txt
-from rsfoundation.io.xml_labels import read_voc_xml
+from rsfoundation.io.coco import NO_SHAPE, annotation_error, decode_mask, read_coco
+from rsfoundation.io.dota import LabelledBox, list_images, pair_up, read_dota_txt
+from rsfoundation.io.xml_labels import RboxDialect, read_voc_xml
 from rsfoundation.registry import DATASETS
 
-CROWD_DIFFICULTY = 1  # crowds stand where DOTA has difficult objects
+CROWD_DIFFICULTY = 1  # crowds take the place of DOTA's difficult objects
+_MOSTLY, _ENOUGH = 0.95, 20  # share and number of boxes from which a dialect is doubted
 
 
-def read_coco(path: Path, images: Path, policy: Policy, left_out: DatasetReport) -> Scan:
-    """Read one json file; the box of an object is the smallest rectangle around its polygons.
+def read_coco_boxes(path: Path, images: Path, report: DatasetReport) -> AnnotationTable:
+    """Read one json file; the box of an object is the smallest rectangle around its polygons or mask.
 
     Args:
         path: The json file.
         images: Folder that ``file_name`` starts from.
-        policy: What a malformed object or a missing image does.
-        left_out: Takes the counts; becomes the scan's.
+        report: Takes annotations that break a rule of :mod:`rsfoundation.io.coco`, and missing images.
 
     Raises:
-        DataError: The file is missing or no COCO json; under ``fail``, an object is malformed, or an
-            image is missing.
+        DataError: The file is missing or no COCO json.
     """
-    record, kinds = _load(path)
-    listed = _once(record["images"], path, policy, left_out)
-    objects: dict[Any, list[DotaObject]] = {item["id"]: [] for item in listed}
-    for item in record["annotations"]:
-        try:
-            quad = _quad(item)
-            difficulty = CROWD_DIFFICULTY if item.get("iscrowd") else 0
-            if item["image_id"] not in objects:
-                raise ValueError(f"image_id {item['image_id']!r} is not among the images")
-            objects[item["image_id"]].append(DotaObject(quad, kinds[item["category_id"]], difficulty))
-        except (ValueError, KeyError, TypeError) as error:
-            where = f"{path}, annotation {item.get('id')}"
-            problem = DataError(f"malformed annotation: {error!r}", where=where, fix="mend the file")
-            note_or_raise(left_out, "malformed annotations", problem, path.name, policy)
-    pictures = [_picture(item, path, images) for item in listed]
-    present = [_is_there(picture, policy, left_out) for picture in pictures]
-    rows = [row for row, there in enumerate(present) if there]
-    table = LabelTable.of([objects[listed[row]["id"]] for row in rows])
-    return Scan(tuple(pictures[row] for row in rows), table, left_out)
+    return AnnotationTable.build(_coco_images(path, images, report))
 
 
-def _load(path: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[int, str]]:
-    """Return the record and the names of its categories by id."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        for item in record["images"]:
-            item["id"], item["file_name"], int(item["width"]), int(item["height"])
-        kinds = {int(item["id"]): str(item["name"]) for item in record["categories"]}
-        return dict(record, annotations=list(record["annotations"])), kinds
-    except FileNotFoundError:
-        raise DataError("label file not found", where=path, fix="check the annotation folder") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"label file is no COCO json: {error!r}", where=path, fix="replace it") from error
+def _coco_images(path: Path, images: Path, report: DatasetReport) -> Iterator[ImageLabels]:
+    content = read_coco(path, report)
+    names = {category["id"]: str(category["name"]) for category in content["categories"]}
+    sizes = {item["id"]: (int(item["width"]), int(item["height"])) for item in content["images"]}
+    objects: dict[Any, list[LabelledBox]] = {number: [] for number in sizes}
+    for item in content["annotations"]:
+        width, height = sizes[item["image_id"]]
+        points = _points(item["segmentation"], height, width)
+        if not len(points):
+            error = annotation_error(path, item["id_in_file"], "a mask without a pixel")
+            report.error(NO_SHAPE, error, path)
+            continue
+        difficulty = CROWD_DIFFICULTY if item.get("iscrowd") else 0
+        box = LabelledBox(_smallest_rectangle(points), names[item["category_id"]], difficulty)
+        objects[item["image_id"]].append(box)
+    for item in content["images"]:
+        image = images / item["file_name"]
+        if image.is_file():
+            yield ImageLabels(image, objects[item["id"]], path, sizes[item["id"]])
+        else:
+            error = DataError("a listed image does not exist", where=image, fix="unpack all images")
+            report.error(NO_IMAGE, error, image)
 
 
-def _once(
-    images: list[dict[str, Any]], path: Path, policy: Policy, left_out: DatasetReport
-) -> list[dict[str, Any]]:
-    """Return the images with ids of their own: whose objects are the others'?"""
-    first: dict[Any, dict[str, Any]] = {}
-    for item in images:
-        earlier = first.setdefault(item["id"], item)
-        if earlier is not item:
-            what = f"{earlier['file_name']} and {item['file_name']} have the id {item['id']!r}"
-            error = DataError(what, where=path, fix="give every image an id of its own")
-            note_or_raise(left_out, "images with the id of an earlier one", error, path.name, policy)
-    return list(first.values())
-
-
-def _picture(item: dict[str, Any], path: Path, images: Path) -> ImageInfo:
-    image = images / item["file_name"]
-    return ImageInfo(image.stem, str(image), str(path), (int(item["width"]), int(item["height"])))
-
-
-def _is_there(picture: ImageInfo, policy: Policy, left_out: DatasetReport) -> bool:
-    if Path(picture.path).is_file():
-        return True
-    error = DataError("an image of the list is missing", where=picture.path, fix="unpack all images")
-    note_or_raise(left_out, "listed images that are not there", error, Path(picture.path).name, policy)
-    return False
-
-
-def _quad(item: dict[str, Any]) -> tuple[float, ...]:
-    """Return the corners of the smallest rectangle around an object's shape.
-
-    Raises:
-        ValueError: There is no shape, or it has no extent.
-    """
-    points = _points(item.get("segmentation"))
-    if len(points) < 3 or not np.isfinite(points).all():
-        raise ValueError(f"{len(points)} points; expected a polygon of at least 3")
-    (cx, cy), (width, height), degrees = cv2.minAreaRect(points - points.mean(axis=0))
+def _smallest_rectangle(points: np.ndarray) -> tuple[float, ...]:
+    """Return the corners of the smallest rectangle around points ``(P, 2)``."""
     middle = points.mean(axis=0)
+    (cx, cy), (width, height), degrees = cv2.minAreaRect(points - middle)
     box = (cx + middle[0], cy + middle[1], width, height, math.radians(degrees))
     return tuple(rbox_to_quad([box]).reshape(-1).tolist())
 
 
-def _points(shape: Any) -> np.ndarray:
-    """Return all points ``(P, 2)`` of polygons, or those on the outline of a run-length mask."""
-    if isinstance(shape, dict):
-        return _outline(shape)
-    flat = [value for polygon in shape or [] for value in polygon]
-    return np.array(flat, dtype=np.float32).reshape(-1, 2)
-
-
-def _outline(shape: dict[str, Any]) -> np.ndarray:
-    run_length = coco_mask.frPyObjects(shape, *shape["size"]) if isinstance(shape["counts"], list) else shape
-    rows, columns = np.nonzero(coco_mask.decode(run_length))
+def _points(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Return all points ``(P, 2)`` of polygons, or all pixels of a mask."""
+    if isinstance(segmentation, list):
+        flat = [value for polygon in segmentation for value in polygon]
+        return np.array(flat, dtype=np.float32).reshape(-1, 2)
+    rows, columns = np.nonzero(decode_mask(segmentation, height, width))
     return np.stack([columns, rows], axis=1).astype(np.float32)
-
-
-_READERS: dict[str, LabelReader] = {".txt": read_dota_txt, ".xml": read_voc_xml}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where labels and images of a split lie below the data folder.
+    """The place of labels and images of a split below the data folder.
 
     Attributes:
         labels: A COCO json, or a folder of label files, with ``{split}`` for the split.
         images: The image folder.
         suffix: Of the label files in a folder.
-        names: What the splits are called there, where it differs.
+        names: Names of the splits there, where they differ.
     """
 
     labels: str
@@ -148,13 +103,18 @@ class Layout:
     names: tuple[tuple[str, str], ...] = ()
 
     def at(self, root: Path, split: str) -> tuple[Path, Path]:
-        """Return the places of labels and images of one split."""
+        """Return the places of labels and images of one split.
+
+        Args:
+            root: Folder of the data set.
+            split: Name of the split.
+        """
         name = dict(self.names).get(split, split)
         return root / self.labels.format(split=name), root / self.images.format(split=name)
 
 
 class ShipDataset(OrientedDataset):
-    """One class, ``ship``, in the first of the known layouts that is there.
+    """One class, ``ship``, in the first of the known layouts that exists.
 
     Boxes are the smallest rectangles around polygons where the labels are COCO's.
 
@@ -163,6 +123,8 @@ class ShipDataset(OrientedDataset):
         split: ``train`` or ``test``, or several; some layouts have more.
         ann_file: COCO json below ``data_root``, instead of the known places.
         image_dir: Its image folder below ``data_root``.
+        dialect: Side that ``<angle>`` of a ``<robndbox>`` belongs to, in xml files: ``w`` (``roLabelImg``,
+            SSDD), or the long side ``h`` (``RSDD-SAR``).
         **kwargs: See :class:`OrientedDataset`.
     """
 
@@ -176,8 +138,11 @@ class ShipDataset(OrientedDataset):
         split: str | Sequence[str] = "train",
         ann_file: str = "",
         image_dir: str = "",
+        dialect: RboxDialect = "roLabelImg",
         **kwargs: Any,
     ) -> None:
+        check_choice("dialect", dialect, get_args(RboxDialect), type(self).__name__)
+        self.dialect: RboxDialect = dialect
         self.splits = (split,) if isinstance(split, str) else tuple(split)
         self.layouts = (Layout(ann_file, image_dir),) if ann_file else self.LAYOUTS
         super().__init__(data_root=data_root, **kwargs)
@@ -186,15 +151,15 @@ class ShipDataset(OrientedDataset):
         """Drop capitals."""
         return name.lower()
 
-    def scan(self) -> Scan:
+    def read_annotations(self, report: DatasetReport) -> AnnotationTable:
         """Read every split."""
-        return join_scans([self._scan_split(split) for split in self.splits], self.on_error)
+        return join_splits([self._read_split(split, report) for split in self.splits], report)
 
-    def _scan_split(self, split: str) -> Scan:
+    def _read_split(self, split: str, report: DatasetReport) -> AnnotationTable:
         places = [(layout, *layout.at(Path(self.data_root), split)) for layout in self.layouts]
         for layout, labels, images in places:
             if labels.exists() and images.is_dir():
-                return self._read(layout, labels, images)
+                return self._read_layout(layout, labels, images, report)
         expected = "; ".join(f"{labels} with {images}" for _, labels, images in places)
         raise DataError(
             f"no labels and images of the split {split!r}: expected one of {expected}",
@@ -202,16 +167,34 @@ class ShipDataset(OrientedDataset):
             fix="point data_root at the unpacked data set, or set ann_file and image_dir",
         )
 
-    def _read(self, layout: Layout, labels: Path, images: Path) -> Scan:
+    def _read_layout(
+        self, layout: Layout, labels: Path, images: Path, report: DatasetReport
+    ) -> AnnotationTable:
         if layout.suffix == ".json":
-            return read_coco(labels, images, self.on_error, DatasetReport())
+            return read_coco_boxes(labels, images, report)
         files = pair_up(list_images(images), sorted(labels.glob(f"*{layout.suffix}")))
-        return read_folders(
-            [files], _READERS[layout.suffix], self.on_error, DatasetReport(), needs_labels=True
-        )
+        read: LabelReader = read_dota_txt
+        if layout.suffix == ".xml":
+            read = partial(read_voc_xml, dialect=self.dialect)
+        table = read_folders([files], read, report, needs_labels=True)
+        if layout.suffix == ".xml" and self.dialect == "roLabelImg":
+            _doubt_dialect(table, labels, report)
+        return table
 
     def _described(self) -> str:
         return f"{self.data_root} {'+'.join(self.splits)}"
+
+
+def _doubt_dialect(table: AnnotationTable, labels: Path, report: DatasetReport) -> None:
+    """Warn where nearly all boxes have a longer side h than w: RSDD-SAR's files do, roLabelImg's do not."""
+    corners = table.quads.reshape(-1, 4, 2)
+    w, h = (np.linalg.norm(corners[:, one] - corners[:, one - 1], axis=1) for one in (1, 2))
+    longer = h > w * (1 + 1e-6)
+    if len(longer) >= _ENOUGH and longer.mean() >= _MOSTLY:
+        report.warn(
+            f"{int(longer.sum())} of {len(longer)} boxes in {labels} are longer along h than along w: where "
+            "<angle> is that of the long side, as in RSDD-SAR, set dialect='RSDD-SAR' in the data set"
+        )
 
 
 @DATASETS.register_module()

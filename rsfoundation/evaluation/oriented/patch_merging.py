@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from rsfoundation.core.errors import DataError
 from rsfoundation.evaluation.oriented.image_results import ImageResult
 from rsfoundation.geometry.boxes import quad_to_rbox, suppress
-from rsfoundation.geometry.tiling import PatchName, parse_patch_name
+from rsfoundation.io.dota import PatchName, parse_patch_name
 
 _SAME_LABEL = 0.5  # pixels: labels of one object in two patches differ by the rounding of their files
 # DOTA's first tool: the scale, and a place in a resized image

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.logging import MMLogger
 
 from rsfoundation.core.errors import DataError, nearest
-from rsfoundation.core.files import Manifest, locked, publish, read_manifest, refuse_foreign, stage
+from rsfoundation.core.files import Manifest, locked, publish, read_manifest, refuse_foreign, staging_folder
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.prepare.toy.scene import Scene
 from rsfoundation.prepare.toy.writers import WRITERS, Record
@@ -127,7 +127,7 @@ def _is_complete(folder: Path, parameters: dict[str, Any]) -> bool:
 def _make(folders: dict[str, Path], jobs: Sequence[_Job], parameters: dict[str, Any], workers: int) -> None:
     MMLogger.get_current_instance().info(f"drawing {len(jobs)} toy scenes for {', '.join(folders)}")
     with ExitStack() as stack:
-        staged = {task: stack.enter_context(stage(folder)) for task, folder in folders.items()}
+        staged = {task: stack.enter_context(staging_folder(folder)) for task, folder in folders.items()}
         draw = partial(_draw, parameters["seed"], staged)
         records = run_jobs(draw, jobs, workers=workers, title="drawing toy scenes")
         for task, folder in folders.items():

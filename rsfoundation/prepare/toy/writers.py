@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.io.dota import DotaObject, write_dota_txt
+from rsfoundation.io.dota import LabelledBox, write_dota_txt
 from rsfoundation.prepare.toy.geometry import Points, polygon_mask
 from rsfoundation.prepare.toy.objects import DATES, KINDS, Material
 from rsfoundation.prepare.toy.scene import GSD, Scene
@@ -124,7 +124,7 @@ def _write_detection(folder: Path, split: str, number: int, scene: Scene, images
     labels = folder / split / "labelTxt"
     labels.mkdir(parents=True, exist_ok=True)
     objects = [
-        DotaObject(tuple(float(value) for value in thing.box.quad().ravel()), thing.kind)
+        LabelledBox(tuple(float(value) for value in thing.box.quad().ravel()), thing.kind)
         for thing in scene.things[0]
     ]
     write_dota_txt(labels / f"{name}.txt", objects, source="toy", gsd=GSD)

@@ -75,13 +75,13 @@ def test_unknown_names_stop_or_are_counted(dior, write):
         read(dior)
     assert caught.value.where == str(file)
     data = read(dior, on_error="skip")
-    assert data.left_out.counts == {"objects of unknown classes": 1}
-    assert data.left_out.files == {"objects of unknown classes": ["00002.xml"]}
+    assert data.report.counts == {"objects of unknown classes": 1}
+    assert data.report.files == {"objects of unknown classes": ["00002.xml"]}
 
 
 def test_a_subset_of_the_classes_leaves_the_others_out(dior):
     data = read(dior, metainfo={"classes": ("ship",)})
-    assert data.left_out.counts == {
+    assert data.report.counts == {
         "objects of class Expressway-Service-area": 1,
         "objects of class storage tank": 1,
     }
@@ -105,8 +105,8 @@ def test_malformed_files_stop_or_are_counted(dior, write, content, sentence):
         read(dior)
     assert "00002.xml" in caught.value.where
     data = read(dior, on_error="skip")
-    assert sum(data.left_out.counts.values()) == 1
-    assert [*data.left_out.files.values()] == [["00002.xml"]]
+    assert sum(data.report.counts.values()) == 1
+    assert [*data.report.files.values()] == [["00002.xml"]]
 
 
 def test_lists_and_files_that_do_not_agree(dior, write):
@@ -117,7 +117,7 @@ def test_lists_and_files_that_do_not_agree(dior, write):
         read(dior)
     data = read(dior, on_error="skip")
     assert len(data) == 2
-    assert data.left_out.counts == {"names listed twice": 2, "listed images that are not there": 1}
+    assert data.report.counts == {"names listed twice": 2, "listed images that do not exist": 1}
     (dior / "Annotations/Oriented Bounding Boxes/00001.xml").unlink()
     with pytest.raises(DataError, match="no label file"):
         read(dior, split="train")

@@ -72,7 +72,7 @@ def test_tiny_boxes_and_other_dota_classes_are_counted(make_split, caplog):
         data = read(make_split({"a": "\n".join([SHIP, tiny, point, other])}))
     MMLogger.get_current_instance().removeHandler(caplog.handler)
     assert len(data.get_cat_ids(0)) == 1
-    assert data.left_out.counts == {"boxes under 2 px": 2, "objects of class helipad": 1}
+    assert data.report.counts == {"boxes under 2 px": 2, "objects of class helipad": 1}
     assert "2 boxes under 2 px" in caplog.text and "1 objects of class helipad" in caplog.text
 
 
@@ -88,7 +88,7 @@ def test_unknown_class_names_the_line_and_the_nearest(make_split):
     with pytest.raises(DataError, match="did you mean 'small-vehicle'") as caught:
         read(root)
     assert caught.value.where.endswith("a.txt:3")
-    assert read(root, on_error="skip").left_out.counts == {"objects of unknown classes": 1}
+    assert read(root, on_error="skip").report.counts == {"objects of unknown classes": 1}
 
 
 def test_malformed_line_by_policy(make_split):
@@ -97,7 +97,7 @@ def test_malformed_line_by_policy(make_split):
         read(root)
     assert caught.value.where.endswith("a.txt:2")
     data = read(root, on_error="skip")
-    assert data.left_out.counts == {"malformed label lines": 1} and len(data.get_cat_ids(0)) == 1
+    assert data.report.counts == {"malformed label lines": 1} and len(data.get_cat_ids(0)) == 1
 
 
 def test_broken_images_are_found_before_the_start_under_skip(make_split):
@@ -107,20 +107,20 @@ def test_broken_images_are_found_before_the_start_under_skip(make_split):
     assert len(read(root)) == 3
     data = read(root, on_error="skip")
     assert [info["img_id"] for info in data.data_list] == ["a"]
-    assert data.left_out.counts == {"unreadable images": 2}
+    assert data.report.counts == {"unreadable images": 2}
 
 
 def test_image_without_label_by_policy(make_split):
     root = make_split({"a": SHIP, "b": None})
     with pytest.raises(DataError, match="1 of 2 images have no label file"):
         read(root)
-    assert read(root, on_error="skip").left_out.counts == {"images without a label file": 1}
+    assert read(root, on_error="skip").report.counts == {"images without a label file": 1}
 
 
 def test_label_without_image_is_told(make_split):
     root = make_split({"a": SHIP})
     (root / "train/labelTxt/z.txt").write_text(SHIP)
-    assert read(root).left_out.counts == {"label files without an image": 1}
+    assert read(root).report.counts == {"label files without an image": 1}
 
 
 def test_unlabelled_split_is_for_testing_only(make_split):
@@ -155,7 +155,7 @@ def test_two_images_of_one_stem(make_split):
 def test_real_images_with_labels_of_absent_ones():
     data = read(SAMPLES, split="dota_devkit_example")
     assert len(data) == 2
-    assert data.left_out.counts["label files without an image"] == 5
+    assert data.report.counts["label files without an image"] == 5
     assert [len(info["instances"]) for info in data.data_list] == [536, 64]
 
 

@@ -3,10 +3,11 @@
 import pytest
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.datasets.oriented.fair1m import FAIR1MDataset
+from rsfoundation.datasets.oriented.dota import FAIR1MDataset
 from rsfoundation.geometry.tiling import TilingSettings
 from rsfoundation.io.xml_labels import read_fair1m_xml
-from rsfoundation.prepare.dota import cut_fair1m
+from rsfoundation.prepare.dota import tile_fair1m
+from rsfoundation.prepare.tiling import LOST
 
 CORNERS = ("5.0,5.0", "25.000000, 5.000000", "25,15", "5,15")
 
@@ -62,8 +63,10 @@ def test_origin_is_kept(fair1m):
 
 
 def test_tiled_patches_hold_the_same_objects(fair1m, tmp_path):
-    report = cut_fair1m([fair1m / "train"], tmp_path / "patches/train", cut=TilingSettings(window=64, gap=16))
-    assert (report.images, report.patches, report.objects, report.placed, report.lost) == (3, 3, 3, 3, 0)
+    tiling = TilingSettings(window=64, gap=16)
+    made = tile_fair1m([fair1m / "train"], tmp_path / "patches/train", tiling=tiling)
+    assert (made.report.images, made.patches, made.report.objects) == (3, 3, 3)
+    assert (made.placed, made.counts()[LOST]) == (3, 0)
     assert (tmp_path / "patches/train/annfiles/part1_1__64__0___0.txt").read_text() == (
         "5 5 25 5 25 15 5 15 Passenger_Ship 0\n5 5 25 5 25 15 5 15 other-airplane 0\n"
     )
@@ -76,9 +79,9 @@ def test_tiled_patches_hold_the_same_objects(fair1m, tmp_path):
         assert first["img_id"].startswith(second["img_id"]) and first["instances"] == second["instances"]
 
 
-def test_the_shipped_cuts(fair1m):
-    assert FAIR1MDataset.CUTS["ss"].gap == 256 and FAIR1MDataset.CUTS["ms"].gap == 500
-    with pytest.raises(DataError, match="no such cut makes"):
+def test_the_shipped_tilings(fair1m):
+    assert FAIR1MDataset.TILINGS["ss"].gap == 256 and FAIR1MDataset.TILINGS["ms"].gap == 500
+    with pytest.raises(DataError, match="no such tiling makes"):
         read(fair1m, preset="ms")
 
 
@@ -107,7 +110,7 @@ def test_malformed_objects_stop_or_are_counted(fair1m, write, bad, sentence):
     with pytest.raises(DataError, match=sentence):
         read(fair1m)
     data = read(fair1m, on_error="skip")
-    assert list(data.left_out.counts.values()) == [1] and [*data.left_out.files.values()] == [["2.xml"]]
+    assert list(data.report.counts.values()) == [1] and [*data.report.files.values()] == [["2.xml"]]
 
 
 def test_files_of_another_format_are_refused(fair1m, write):
@@ -117,10 +120,10 @@ def test_files_of_another_format_are_refused(fair1m, write):
     with pytest.raises(DataError, match="no <objects>") as caught:
         read(fair1m)
     assert caught.value.where.endswith("part1/labelXml/2.xml")
-    assert read(fair1m, on_error="skip").left_out.counts == {"unreadable label files": 1}
+    assert read(fair1m, on_error="skip").report.counts == {"unreadable label files": 1}
 
 
 def test_the_layout_of_the_fake_sample(samples):
     data = read(samples / "torchgeo_fake/fair1m")
-    assert len(data) == 8 and sum(data.left_out.counts.values()) >= 1  # its boxes are one pixel wide
+    assert len(data) == 8 and sum(data.report.counts.values()) >= 1  # its boxes are one pixel wide
     assert {entry["img_id"] for entry in data.data_list} >= {"part1_0", "part2_3"}

@@ -57,7 +57,7 @@ def test_an_id_of_no_class_is_reported(hrsc, write):
     assert len(read(hrsc).get_cat_ids(1)) == 1
     with pytest.raises(DataError, match="unknown class '100000021'"):
         read(hrsc, classwise=True)
-    assert read(hrsc, classwise=True, on_error="skip").left_out.counts == {"objects of unknown classes": 1}
+    assert read(hrsc, classwise=True, on_error="skip").report.counts == {"objects of unknown classes": 1}
 
 
 def test_missing_numbers_stop_or_are_counted(hrsc, write):
@@ -65,14 +65,14 @@ def test_missing_numbers_stop_or_are_counted(hrsc, write):
     with pytest.raises(DataError, match="no <mbox_ang>") as caught:
         read(hrsc)
     assert caught.value.where.endswith("100000002.xml, object 1")
-    assert read(hrsc, on_error="skip").left_out.files == {"malformed label lines": ["100000002.xml"]}
+    assert read(hrsc, on_error="skip").report.files == {"malformed objects": ["100000002.xml"]}
 
 
 def test_negative_sides_stop_or_are_counted(hrsc, write):
     write(hrsc / "FullDataSet/Annotations/100000002.xml", xml(ship(box=(30, 20, -24, 8, 0))))
     with pytest.raises(DataError, match="a side is negative: -24 x 8"):
         read(hrsc)
-    assert read(hrsc, on_error="skip").left_out.counts == {"malformed label lines": 1}
+    assert read(hrsc, on_error="skip").report.counts == {"malformed objects": 1}
 
 
 def test_files_of_another_format_are_refused(hrsc, write):
@@ -80,7 +80,7 @@ def test_files_of_another_format_are_refused(hrsc, write):
     with pytest.raises(DataError, match="no label file of HRSC2016") as caught:
         read(hrsc)
     assert caught.value.where.endswith("100000002.xml")
-    assert read(hrsc, on_error="skip").left_out.counts == {"unreadable label files": 1}
+    assert read(hrsc, on_error="skip").report.counts == {"unreadable label files": 1}
 
 
 def test_a_list_that_is_no_text_is_named(hrsc):
@@ -98,5 +98,5 @@ def test_the_real_sample_is_wider_than_high(samples, tmp_path, draw):
     assert (entry["width"], entry["height"]) == (1172, 816)
     (box,) = quad_to_rbox([entry["instances"][0]["bbox"]])
     np.testing.assert_allclose(box, (341.2143, 443.3325, 778.4297, 178.2595, -1.122944), atol=1e-3)
-    with pytest.raises(DataError, match="100000006 is listed and not there"):
+    with pytest.raises(DataError, match="100000006 is listed and does not exist"):
         read(samples / "hrsc_mmrotate", split="demo")

@@ -13,7 +13,7 @@ from rsfoundation.datasets.oriented.patch_index import INDEX, read_index, write_
 from rsfoundation.datasets.transforms.loading import LoadImageFromFile
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.loading import OpenImages
-from rsfoundation.prepare.dota import cut_dota
+from rsfoundation.prepare.dota import tile_dota
 from rsfoundation.prepare.tiling import index_of_folder
 
 SMALL = TilingSettings(window=64, gap=16, rates=(1.0, 0.5))
@@ -41,7 +41,7 @@ def source(tmp_path):
 @pytest.fixture
 def cut(source, tmp_path):
     def run(virtual=False, name="patches", **kwargs):
-        return cut_dota([source], tmp_path / name / "train", cut=SMALL, virtual=virtual, **kwargs)
+        return tile_dota([source], tmp_path / name / "train", tiling=SMALL, virtual=virtual, **kwargs)
 
     return run
 
@@ -51,14 +51,14 @@ def read(root, **kwargs):
 
 
 def test_the_index_says_what_the_files_say(cut, tmp_path):
-    report = cut()
+    made = cut()
     indexed = read(tmp_path / "patches")
     (tmp_path / "patches/train" / INDEX).unlink()
     files = read(tmp_path / "patches")
-    assert report.patches == len(indexed) > 8
+    assert made.patches == len(indexed) > 8
     assert list(indexed.data_list) == list(files.data_list)
-    assert indexed.left_out.counts == files.left_out.counts and indexed.left_out.files == files.left_out.files
-    assert indexed.left_out.counts["boxes with crossed corners (put in order)"] > 0
+    assert indexed.report.counts == files.report.counts and indexed.report.files == files.report.files
+    assert indexed.report.counts["boxes with crossed corners (put in order)"] > 0
 
 
 def test_virtual_patches_are_the_written_ones(cut, tmp_path):
@@ -97,7 +97,7 @@ def test_a_changed_folder_is_read_by_its_files(cut, tmp_path, change):
     folder = tmp_path / "patches/train"
     change(folder)
     data = read(tmp_path / "patches", on_error="skip")
-    assert any("differ from the index" in remark for remark in data.remarks)
+    assert any("differ from the index" in remark for remark in data.report.warnings)
     (folder / INDEX).unlink()
     assert list(data.data_list) == list(read(tmp_path / "patches", on_error="skip").data_list)
 
@@ -113,7 +113,7 @@ def test_an_edit_of_the_same_length_is_noticed_and_a_copy_is_not_one(cut, tmp_pa
     with pytest.raises(DataError, match="unknown class 'shop'"):
         read(tmp_path / "patches")
     file.write_text(text)
-    assert not any("index" in remark for remark in read(tmp_path / "patches").remarks)
+    assert not any("index" in remark for remark in read(tmp_path / "patches").report.warnings)
 
 
 def test_virtual_patches_of_changed_sources_are_refused(cut, source, tmp_path):
@@ -167,13 +167,13 @@ def test_a_broken_index_says_how_to_mend_it(cut, tmp_path, content):
     assert read_index(tmp_path) is None
 
 
-def test_a_stated_cut_is_checked_by_the_manifest(source, tmp_path):
-    cut_dota([source], tmp_path / "ss/train", cut=DOTA_TILINGS["ss"])
+def test_a_stated_tiling_is_checked_by_the_manifest(source, tmp_path):
+    tile_dota([source], tmp_path / "ss/train", tiling=DOTA_TILINGS["ss"])
     assert len(read(tmp_path / "ss", preset="ss")) == 2
-    with pytest.raises(DataError, match=r"states .* gap 500, .* was cut with .* gap 200, rates 1"):
+    with pytest.raises(DataError, match=r"states .* gap 500, .* was made with .* gap 200, rates 1"):
         read(tmp_path / "ss", preset="ms")
     data = read(tmp_path / "ss", preset="ms", on_error="skip")
-    assert len(data) == 2 and any("gap 500" in remark for remark in data.remarks)
+    assert len(data) == 2 and any("gap 500" in remark for remark in data.report.warnings)
 
 
 @pytest.mark.parametrize(
@@ -185,14 +185,14 @@ def test_a_stated_cut_is_checked_by_the_manifest(source, tmp_path):
         (("P1",), False),
     ],
 )
-def test_a_stated_cut_is_checked_by_names_without_a_manifest(tmp_path, draw, write, names, fits):
+def test_a_stated_tiling_is_checked_by_names_without_a_manifest(tmp_path, draw, write, names, fits):
     for name in names:
         draw(tmp_path / f"train/images/{name}.png")
         write(tmp_path / f"train/annfiles/{name}.txt", "10 10 30 10 30 20 10 20 ship 0\n")
     if fits:
         assert len(read(tmp_path, preset="ss")) == len(names)
     else:
-        with pytest.raises(DataError, match=f"1 of {len(names)} images that no such cut makes"):
+        with pytest.raises(DataError, match=f"1 of {len(names)} images that no such tiling makes"):
             read(tmp_path, preset="ss")
 
 

@@ -58,8 +58,8 @@ def boxes(data, row=0):
 def test_odd_boxes(dota, kind, rule, kept):
     data = read(dota({"a": f"{SHIP}\n{ODD[kind]}\n", "b": SHIP}))
     assert len(boxes(data)) == 1 + kept
-    assert data.left_out.counts == ({rule: 1} if rule else {})
-    assert data.left_out.files == ({rule: ["a.txt"]} if rule else {})
+    assert data.report.counts == ({rule: 1} if rule else {})
+    assert data.report.files == ({rule: ["a.txt"]} if rule else {})
 
 
 def test_a_bow_tie_comes_out_as_its_rectangle(dota):
@@ -70,10 +70,10 @@ def test_a_bow_tie_comes_out_as_its_rectangle(dota):
 def test_small_boxes_may_be_kept_or_ignored_but_not_flat_ones(dota):
     root = dota({"a": "\n".join([SHIP, ODD["narrow"], ODD["flat"], ODD["point"]])})
     data = read(root, min_side=0)
-    assert len(boxes(data)) == 2 and data.left_out.counts == {"boxes without area": 2}
+    assert len(boxes(data)) == 2 and data.report.counts == {"boxes without area": 2}
     data = read(root, small="ignore")
     assert [item["ignore_flag"] for item in data.get_data_info(0)["instances"]] == [0, 1]
-    assert data.left_out.counts == {"boxes without area": 2}
+    assert data.report.counts == {"boxes without area": 2}
 
 
 def test_the_report_names_files_and_counts(dota, caplog):
@@ -83,7 +83,7 @@ def test_the_report_names_files_and_counts(dota, caplog):
         data = read(root)
     MMLogger.get_current_instance().removeHandler(caplog.handler)
     assert "10 boxes under 2 px (a.txt, b.txt, c.txt and 2 more files)" in caplog.text
-    assert data.left_out.files["boxes under 2 px"] == [f"{name}.txt" for name in "abcde"]
+    assert data.report.files["boxes under 2 px"] == [f"{name}.txt" for name in "abcde"]
 
 
 def test_nothing_that_passes_encodes_to_nan(dota):
@@ -109,7 +109,7 @@ def test_nothing_that_passes_encodes_to_nan(dota):
 def test_labels_of_another_version_are_remarked_on(dota, version, other, remark):
     rows = [SHIP, *([f"1 1 9 1 9 9 1 9 {other} 0"] if other else [])]
     data = read(dota({"a": "\n".join(rows)}), version=version)
-    assert remark in data.remarks
+    assert remark in data.report.warnings
 
 
 @pytest.mark.parametrize("wrong", [dict(on_error="ignore"), dict(small="ignored")])
@@ -122,7 +122,7 @@ def test_rules_that_do_not_exist_are_refused(dota, wrong):
 
 def test_labels_of_their_own_version_are_not(dota):
     root = dota({"a": f"{SHIP}\n1 1 9 1 9 9 1 9 container-crane 0"})
-    assert [remark[:12] for remark in read(root, version="1.5").remarks] == ["no object of"]
+    assert [remark[:12] for remark in read(root, version="1.5").report.warnings] == ["no object of"]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_the_folder_that_names_the_version_is_taken(dota, folder):
 def test_classes_that_never_occur_are_told_in_training_only(dota):
     root = dota({"a": SHIP})
     own = {"classes": ("ship", "barge")}
-    assert read(root, metainfo=own).remarks == ["no object of 1 classes: barge"]
-    assert read(root, metainfo=own, test_mode=True).remarks == []
+    assert read(root, metainfo=own).report.warnings == ["no object of 1 classes: barge"]
+    assert read(root, metainfo=own, test_mode=True).report.warnings == []
 
 
 @pytest.mark.parametrize("text", ["barge\nship\n", "barge, ship", "barge ship\n", "\ufeffbarge\r\nship\r\n"])
@@ -179,7 +179,7 @@ def test_several_splits_as_one_and_equal_names(dota):
     with pytest.raises(DataError, match="two images are called a"):
         read(root, split=["train", "val"])
     data = read(root, split=["train", "val"], on_error="skip")
-    assert len(data) == 2 and data.left_out.counts == {"images called like an earlier one": 1}
+    assert len(data) == 2 and data.report.counts == {"images with the name of an earlier one": 1}
 
 
 def test_subsets_and_indices(dota):
@@ -197,20 +197,20 @@ def test_subsets_and_indices(dota):
 def test_samples_of_mmrotate(samples):
     """Version 0 has an empty label file whose image is not there, and boxes beyond its small image."""
     data = read(samples, split="dota_mmrotate_v0")
-    assert data.left_out.files["label files without an image"] == ["P0004__1__0___1024.txt"]
-    assert data.left_out.counts["boxes beyond the image"] == 3
+    assert data.report.files["label files without an image"] == ["P0004__1__0___1024.txt"]
+    assert data.report.counts["boxes beyond the image"] == 3
     assert len(data) == 1 and data.get_cat_ids(0) == [0]
     data = read(samples, split="dota_mmrotate")
-    assert len(boxes(data)) == 4 and not data.left_out
-    assert "P2805__1024__0___0 is 170 x 170, not 1024 x 1024" in data.remarks[-1]
+    assert len(boxes(data)) == 4 and not data.report
+    assert "P2805__1024__0___0 is 170 x 170, not 1024 x 1024" in data.report.warnings[-1]
 
 
 def test_images_that_were_resized_after_labelling_are_told(dota, draw):
     root = dota({"P1__64__0___0": SHIP, "P2__64__0___0": SHIP})
-    remarks = read(root).remarks
+    remarks = read(root).report.warnings
     assert (
         "2 of 2 images opened have another size than stated: P1__64__0___0 is 64 x 48, not 64 x 64" in remarks
     )
     for name in ("P1", "P2"):
         draw(root / f"train/images/{name}__64__0___0.png", 64, 64)
-    assert not any("size" in remark for remark in read(root).remarks)
+    assert not any("size" in remark for remark in read(root).report.warnings)

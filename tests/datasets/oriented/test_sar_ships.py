@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rsfoundation.core.errors import DataError
+from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.datasets.oriented.sar_ships import CocoOrientedDataset, HRSIDDataset, SSDDDataset
 from rsfoundation.geometry.boxes import quad_to_rbox, rbox_to_quad
 from rsfoundation.visualization import draw_boxes
@@ -101,8 +101,11 @@ def test_malformed_annotations_and_missing_images(tmp_path, draw, write):
         SSDDDataset(data_root=str(tmp_path))
     assert caught.value.where == f"{file}, annotation 1"
     data = SSDDDataset(data_root=str(tmp_path), on_error="skip")
-    assert data.left_out.counts == {"malformed annotations": 2, "listed images that are not there": 1}
-    assert data.left_out.files["listed images that are not there"] == ["b.jpg"]
+    assert data.report.counts == {
+        "annotations without a polygon or mask": 2,
+        "listed images that do not exist": 1,
+    }
+    assert data.report.files["listed images that do not exist"] == ["b.jpg"]
     assert len(data) == 1 and len(data.get_cat_ids(0)) == 1
 
 
@@ -125,7 +128,10 @@ def test_annotations_of_no_image_and_categories_without_a_name(tmp_path, draw, w
         SSDDDataset(**options)
     assert caught.value.where.endswith("a.json, annotation 2")
     data = SSDDDataset(**options, on_error="skip")
-    assert data.left_out.counts == {"malformed annotations": 1} and len(data.get_cat_ids(0)) == 1
+    assert (
+        data.report.counts == {"annotations of an image that is not listed": 1}
+        and len(data.get_cat_ids(0)) == 1
+    )
     write(file, coco().replace('"name"', '"title"'))
     with pytest.raises(DataError, match="no COCO json"):
         SSDDDataset(**options)
@@ -135,7 +141,8 @@ def test_a_set_without_images_is_refused_and_one_without_objects_remarked_on(tmp
     draw(tmp_path / "imgs/a.jpg")
     options = dict(data_root=str(tmp_path), ann_file="a.json", image_dir="imgs")
     write(tmp_path / "a.json", coco())
-    assert SSDDDataset(**options).remarks == ["no labelled object at all: nothing can be learned from it"]
+    warnings = SSDDDataset(**options).report.warnings
+    assert warnings == ["no labelled object at all: nothing can be learned from it"]
     write(tmp_path / "a.json", coco(names=()))
     with pytest.raises(DataError, match="no image is left"):
         SSDDDataset(**options)
@@ -200,4 +207,41 @@ def test_two_images_of_one_id_stop_or_the_first_stays(tmp_path, draw, write):
         len(SSDDDataset(data_root=str(tmp_path)))
     data = SSDDDataset(data_root=str(tmp_path), on_error="skip")
     assert [data.get_data_info(row)["img_id"] for row in range(len(data))] == ["a"]
-    assert data.left_out.counts == {"images with the id of an earlier one": 1}
+    assert data.report.counts == {"images with the id of an earlier one": 1}
+
+
+@pytest.fixture
+def xml_ships(tmp_path, draw, write):
+    """SSDD's xml layout with ships of 24 x 8 px; ``order`` names the tags of the long and the short side."""
+
+    def make(order, count=20):
+        draw(tmp_path / "JPEGImages_train/a.jpg")
+        cx, cy, long, short, angle = SHIP
+        tags = dict(zip(order, (long, short), strict=True))
+        box = f"<cx>{cx}</cx><cy>{cy}</cy><w>{tags['w']}</w><h>{tags['h']}</h><angle>{angle}</angle>"
+        ship = f"<object><name>ship</name><robndbox>{box}</robndbox></object>"
+        write(tmp_path / "Annotations_train/a.xml", f"<annotation>{ship * count}</annotation>")
+        return str(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize(("order", "dialect"), [("wh", "roLabelImg"), ("hw", "RSDD-SAR")])
+def test_the_angle_of_a_box_is_that_of_the_side_of_its_dialect(xml_ships, order, dialect):
+    data = SSDDDataset(data_root=xml_ships(order), dialect=dialect)
+    np.testing.assert_allclose(
+        quad_to_rbox([data.get_data_info(0)["instances"][0]["bbox"]]), [SHIP], atol=1e-4
+    )
+    assert not data.report.warnings
+
+
+@pytest.mark.parametrize(("count", "doubted"), [(20, True), (5, False)])
+def test_boxes_that_are_all_longer_along_h_cast_doubt_on_the_dialect(xml_ships, count, doubted):
+    (*warnings,) = SSDDDataset(data_root=xml_ships("hw", count)).report.warnings
+    assert (f"{count} of {count} boxes" in "".join(warnings)) == doubted
+    assert not doubted or "dialect='RSDD-SAR'" in warnings[0]
+
+
+def test_an_unknown_dialect_is_refused(xml_ships):
+    with pytest.raises(ConfigError, match="dialect"):
+        SSDDDataset(data_root=xml_ships("wh"), dialect="rsdd")

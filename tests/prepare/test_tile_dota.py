@@ -13,7 +13,8 @@ from rsfoundation.datasets.oriented.patch_index import read_index
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.dota import read_dota_txt
 from rsfoundation.io.loading import PADDING
-from rsfoundation.prepare.dota import cut_dota
+from rsfoundation.prepare.dota import tile_dota
+from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA
 
 SMALL = TilingSettings(window=64, gap=16)
 HEADER = "imagesource:GoogleEarth\ngsd:null\n"
@@ -48,7 +49,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_patches_have_the_names_and_pixels_of_their_windows(source, tmp_path):
-    report = cut_dota([source], tmp_path / "out", cut=SMALL)
+    made = tile_dota([source], tmp_path / "out", tiling=SMALL)
     image = cv2.imread(str(source / "images/P0001.png"))
     names = sorted(path.stem for path in (tmp_path / "out/images").iterdir())
     assert names == [
@@ -58,11 +59,11 @@ def test_patches_have_the_names_and_pixels_of_their_windows(source, tmp_path):
     assert sorted(path.stem for path in (tmp_path / "out/annfiles").iterdir()) == names
     patch = cv2.imread(str(tmp_path / "out/images/P0001__64__36___16.png"))
     assert np.array_equal(patch, image[16:80, 36:100])
-    assert (report.images, report.patches) == (2, 5)
+    assert (made.report.images, made.patches) == (2, 5)
 
 
 def test_what_lies_beyond_the_image_is_padded(source, tmp_path):
-    cut_dota([source], tmp_path / "out", cut=SMALL)
+    tile_dota([source], tmp_path / "out", tiling=SMALL)
     patch = cv2.imread(str(tmp_path / "out/images/P0002__64__0___0.png"))
     assert patch.shape == (64, 64, 3)
     assert (patch[50:] == PADDING).all() and (patch[:, 40:] == PADDING).all()
@@ -70,26 +71,26 @@ def test_what_lies_beyond_the_image_is_padded(source, tmp_path):
 
 
 def test_labels_are_moved_and_cut_ones_marked(source, tmp_path):
-    report = cut_dota([source], tmp_path / "out", cut=SMALL)
+    made = tile_dota([source], tmp_path / "out", tiling=SMALL)
     labels = {path.stem: path.read_text() for path in (tmp_path / "out/annfiles").iterdir()}
     assert labels["P0001__64__0___0"] == "2 2 12 2 12 8 2 8 ship 0\n20 50 30 50 30 65 20 65 ship 2\n"
     assert labels["P0001__64__0___16"] == "20 34 30 34 30 49 20 49 ship 0\n"
     assert labels["P0001__64__36___0"] == "19 10 39 10 39 20 19 20 plane 1\n"
     assert labels["P0002__64__0___0"] == ""
-    assert (report.objects, report.placed, report.cut, report.lost) == (3, 4, 1, 0)
-    assert report.empty_patches == 2
+    assert (made.report.objects, made.placed, made.truncated, made.counts()[LOST]) == (3, 4, 1, 0)
+    assert made.empty_patches == 2
 
 
 def test_objects_that_no_window_holds_are_counted(source, tmp_path):
     label = source / "labelTxt/P0002.txt"
     label.write_text("-30 0 10 0 10 10 -30 10 harbor 0\n5 5 9 9 13 13 17 17 ship 0\n")
-    report = cut_dota([source], tmp_path / "out", cut=SMALL)
-    assert (report.objects, report.lost, report.degenerate) == (5, 1, 1)
+    made = tile_dota([source], tmp_path / "out", tiling=SMALL)
+    assert (made.report.objects, made.counts()[LOST], made.counts()[WITHOUT_AREA]) == (5, 1, 1)
 
 
 def test_files_do_not_depend_on_workers(source, tmp_path):
-    cut_dota([source], tmp_path / "one", cut=SMALL, workers=1)
-    cut_dota([source], tmp_path / "four", cut=SMALL, workers=4)
+    tile_dota([source], tmp_path / "one", tiling=SMALL, workers=1)
+    tile_dota([source], tmp_path / "four", tiling=SMALL, workers=4)
     assert digests(tmp_path / "one") == digests(tmp_path / "four")
 
 
@@ -97,8 +98,8 @@ def test_a_test_split_has_no_labels(source, tmp_path):
     for path in (source / "labelTxt").iterdir():
         path.unlink()
     (source / "labelTxt").rmdir()
-    report = cut_dota([source], tmp_path / "out", cut=SMALL)
-    assert report.patches == 5
+    made = tile_dota([source], tmp_path / "out", tiling=SMALL)
+    assert made.patches == 5
     assert not (tmp_path / "out/annfiles").exists()
     other = tmp_path / "val"
     (other / "images").mkdir(parents=True)
@@ -106,17 +107,17 @@ def test_a_test_split_has_no_labels(source, tmp_path):
     cv2.imwrite(str(other / "images/P0003.png"), np.zeros((9, 9, 3), np.uint8))
     (other / "labelTxt/P0003.txt").write_text("")
     with pytest.raises(DataError, match="some of the folders have labels"):
-        cut_dota([source, other], tmp_path / "mixed", cut=SMALL)
+        tile_dota([source, other], tmp_path / "mixed", tiling=SMALL)
 
 
 def test_equal_input_is_used_again_and_changed_input_is_cut_anew(source, tmp_path):
-    first = cut_dota([source], tmp_path / "out", cut=SMALL)
-    again = cut_dota([source], tmp_path / "out", cut=SMALL)
+    first = tile_dota([source], tmp_path / "out", tiling=SMALL)
+    again = tile_dota([source], tmp_path / "out", tiling=SMALL)
     assert again.reused and not first.reused
     assert (again.patches, again.placed) == (first.patches, first.placed)
     (source / "labelTxt/P0002.txt").write_text("1 1 9 1 9 9 1 9 ship 0\n")
-    assert cut_dota([source], tmp_path / "out", cut=SMALL).placed == first.placed + 1
-    assert cut_dota([source], tmp_path / "out", cut=TilingSettings(window=32, gap=0)).patches > 5
+    assert tile_dota([source], tmp_path / "out", tiling=SMALL).placed == first.placed + 1
+    assert tile_dota([source], tmp_path / "out", tiling=TilingSettings(window=32, gap=0)).patches > 5
 
 
 def test_foreign_folders_and_equal_names_are_refused(source, tmp_path):
@@ -127,13 +128,13 @@ def test_foreign_folders_and_equal_names_are_refused(source, tmp_path):
     ):
         (mine / "notes").mkdir(parents=True)
         with pytest.raises(DataError, match=problem):
-            cut_dota([source], mine, cut=SMALL)
+            tile_dota([source], mine, tiling=SMALL)
         assert (mine / "notes").is_dir()
     assert digests(source) == before
     with pytest.raises(DataError, match="two images are called P0001"):
-        cut_dota([source, source], tmp_path / "out", cut=SMALL)
+        tile_dota([source, source], tmp_path / "out", tiling=SMALL)
     with pytest.raises(ConfigError, match="cannot share"):
-        cut_dota([source], tmp_path / "out", cut=TilingSettings(window=64, gap=64))
+        tile_dota([source], tmp_path / "out", tiling=TilingSettings(window=64, gap=64))
     assert not (tmp_path / "out").exists()
 
 
@@ -143,36 +144,40 @@ def test_foreign_folders_and_equal_names_are_refused(source, tmp_path):
         (
             lambda folder: (folder / "images/P0002.png").write_bytes(b"no image"),
             "cannot be decoded",
-            "broken",
+            "unreadable images",
         ),
-        (lambda folder: (folder / "labelTxt/P0002.txt").unlink(), "no label file", "broken"),
+        (
+            lambda folder: (folder / "labelTxt/P0002.txt").unlink(),
+            "no label file",
+            "images without a label file",
+        ),
         (
             lambda folder: (folder / "labelTxt/P0002.txt").write_text("1 2 3 ship\n"),
             r"P0002.txt:1",
-            "malformed",
+            "malformed label lines",
         ),
     ],
 )
 def test_broken_input_stops_or_is_counted(source, tmp_path, break_it, sentence, counted):
     break_it(source)
     with pytest.raises(DataError, match=sentence):
-        cut_dota([source], tmp_path / "out", cut=SMALL)
+        tile_dota([source], tmp_path / "out", tiling=SMALL)
     assert not (tmp_path / "out").exists()
-    report = cut_dota([source], tmp_path / "out", cut=SMALL, on_error="skip")
-    assert getattr(report, counted) == 1
-    assert report.patches >= 4
+    made = tile_dota([source], tmp_path / "out", tiling=SMALL, on_error="skip")
+    assert made.counts()[counted] == 1
+    assert made.patches >= 4
 
 
 @pytest.mark.skipif(not DOTA_SAMPLES.is_dir(), reason="needs the real samples")
 def test_real_images(tmp_path):
-    report = cut_dota([DOTA_SAMPLES], tmp_path / "ss", cut=DOTA_TILINGS["ss"])
-    assert (report.images, report.objects, report.lost) == (2, 600, 0)
+    made = tile_dota([DOTA_SAMPLES], tmp_path / "ss", tiling=DOTA_TILINGS["ss"])
+    assert (made.report.images, made.report.objects, made.counts()[LOST]) == (2, 600, 0)
     names = {path.stem for path in (tmp_path / "ss/images").iterdir()}
     assert names == {"P1888__1024__0___0"} | {f"P0706__1024__{x}___{y}" for x in (0, 87) for y in (0, 158)}
     labels = read_dota_txt(tmp_path / "ss/annfiles/P1888__1024__0___0.txt").objects
     original = read_dota_txt(DOTA_SAMPLES / "labelTxt/P1888.txt").objects
     assert [item.quad for item in labels] == [item.quad for item in original]
-    several = cut_dota([DOTA_SAMPLES], tmp_path / "ms", cut=DOTA_TILINGS["ms"])
+    several = tile_dota([DOTA_SAMPLES], tmp_path / "ms", tiling=DOTA_TILINGS["ms"])
     assert several.patches == len(list((tmp_path / "ms/annfiles").iterdir())) == 15
 
 
@@ -190,8 +195,8 @@ def test_every_object_is_in_a_window_or_counted(tmp_path, preset):
         w, h = rng.integers(5, [900, 1400][number % 2], 2)
         rows.append(f"{x} {y} {x + w} {y} {x + w} {y + h} {x} {y + h} object-{number} 0")
     (folder / "labelTxt/P1.txt").write_text("\n".join(rows))
-    report = cut_dota([folder], tmp_path / "out", cut=DOTA_TILINGS[preset], virtual=True)
+    made = tile_dota([folder], tmp_path / "out", tiling=DOTA_TILINGS[preset], virtual=True)
     table = read_index(tmp_path / "out").table
-    found = {table.names[kind] for kind in table.kinds}
-    assert len(found) + report.lost + report.outside == report.objects == 200
-    assert report.placed == len(table.kinds) and 0 < report.outside < report.lost < 200
+    found = {table.class_names[label] for label in table.labels}
+    assert len(found) + made.counts()[LOST] + made.counts()[OUTSIDE] == made.report.objects == 200
+    assert made.placed == len(table.labels) and 0 < made.counts()[OUTSIDE] < made.counts()[LOST] < 200

@@ -1,4 +1,4 @@
-"""What cutting leaves out, and that each case is counted, told, or stops the command."""
+"""Everything that tiling leaves out is counted and logged, or stops the command."""
 
 import itertools
 
@@ -7,11 +7,13 @@ import pytest
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import read_manifest
-from rsfoundation.datasets.oriented.dota import DOTADataset
-from rsfoundation.datasets.oriented.fair1m import FAIR1MDataset
+from rsfoundation.core.reports import DatasetReport
+from rsfoundation.datasets.oriented.annotations import ORPHANS
+from rsfoundation.datasets.oriented.dota import DOTADataset, FAIR1MDataset
 from rsfoundation.geometry.tiling import TilingSettings
-from rsfoundation.prepare import patches
-from rsfoundation.prepare.dota import cut_dota, cut_fair1m
+from rsfoundation.prepare import tiling
+from rsfoundation.prepare.dota import tile_dota, tile_fair1m
+from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA
 
 SMALL = TilingSettings(window=64, gap=16)
 SHIP = "10 10 30 10 30 20 10 20 ship 0\n"
@@ -20,8 +22,9 @@ PARTLY = "35 25 55 25 55 35 35 35 harbor 0\n"
 FLAT_BEYOND = "45 5 45 5 45 5 45 5 ship 0\n"
 
 
-def figures(report):
-    return (report.objects, report.placed, report.lost, report.outside, report.degenerate)
+def figures(made):
+    left_out = tuple(made.counts()[kind] for kind in (LOST, OUTSIDE, WITHOUT_AREA))
+    return (made.report.objects, made.placed, *left_out)
 
 
 def names_in(data):
@@ -31,17 +34,18 @@ def names_in(data):
 @pytest.mark.parametrize("virtual", [False, True])
 def test_boxes_in_the_padding_are_left_out_as_data_sets_do(make_split, tmp_path, said, virtual):
     source = make_split(size=(50, 40), P1=SHIP + BEYOND + PARTLY + FLAT_BEYOND)
-    report = cut_dota([source], tmp_path / "cut/train", cut=SMALL, virtual=virtual)
-    assert figures(report) == (4, 2, 0, 1, 1)
+    made = tile_dota([source], tmp_path / "cut/train", tiling=SMALL, virtual=virtual)
+    assert figures(made) == (4, 2, 0, 1, 1)
     assert "1 objects beyond their image (P1.txt)" in said.text
     cut, whole = (DOTADataset(data_root=str(tmp_path), split=split) for split in ("cut/train", "full"))
     assert names_in(cut) == names_in(whole) == ["ship", "harbor"]
-    assert read_manifest(tmp_path / "cut/train").content["outside"] == 1
+    stored = DatasetReport.from_json(read_manifest(tmp_path / "cut/train").content["report"])
+    assert stored.counts[OUTSIDE] == 1
 
 
 def test_boxes_beyond_an_image_larger_than_the_window_are_not_lost(make_split, tmp_path):
     source = make_split(P1=SHIP + "-30 5 -3 5 -3 20 -30 20 plane 0\n-30 5 8 5 8 20 -30 20 harbor 0\n")
-    assert figures(cut_dota([source], tmp_path / "out", cut=SMALL)) == (3, 1, 1, 1, 0)
+    assert figures(tile_dota([source], tmp_path / "out", tiling=SMALL)) == (3, 1, 1, 1, 0)
 
 
 def test_fair1m_leaves_boxes_beyond_the_image_out(make_split, tmp_path):
@@ -54,8 +58,8 @@ def test_fair1m_leaves_boxes_beyond_the_image_out(make_split, tmp_path):
         "</objects></annotation>"
     )
     (source / "labelXml/P1.xml").write_text(label.format(42, 60))
-    assert figures(cut_fair1m([source], tmp_path / "cut/train", cut=SMALL)) == (1, 0, 0, 1, 0)
-    assert FAIR1MDataset(data_root=str(tmp_path)).left_out.counts["boxes beyond the image"] == 1
+    assert figures(tile_fair1m([source], tmp_path / "cut/train", tiling=SMALL)) == (1, 0, 0, 1, 0)
+    assert FAIR1MDataset(data_root=str(tmp_path)).report.counts["boxes beyond the image"] == 1
 
 
 def break_behind_the_head(source, name):
@@ -67,9 +71,9 @@ def break_behind_the_head(source, name):
 def test_broken_images_are_found_under_skip(make_split, tmp_path, said, virtual):
     source = make_split(P1=SHIP, P2=SHIP)
     break_behind_the_head(source, "P2")
-    report = cut_dota([source], tmp_path / "cut", cut=SMALL, virtual=virtual, on_error="skip")
-    assert (report.images, report.patches, report.broken) == (1, 4, 1)
-    assert "1 images that cannot be read or have no label file (P2.png)" in said.text
+    made = tile_dota([source], tmp_path / "cut", tiling=SMALL, virtual=virtual, on_error="skip")
+    assert (made.report.images, made.patches, made.counts()["unreadable images"]) == (1, 4, 1)
+    assert "1 unreadable images (P2.png)" in said.text
     data = DOTADataset(data_root=str(tmp_path), split="cut")
     assert {entry["img_id"].partition("__")[0] for entry in data.data_list} == {"P1"}
 
@@ -77,7 +81,7 @@ def test_broken_images_are_found_under_skip(make_split, tmp_path, said, virtual)
 def test_virtual_folders_decode_nothing_under_fail(make_split, tmp_path):
     source = make_split(P1=SHIP)
     break_behind_the_head(source, "P1")
-    assert cut_dota([source], tmp_path / "out", cut=SMALL, virtual=True).patches == 4
+    assert tile_dota([source], tmp_path / "out", tiling=SMALL, virtual=True).patches == 4
 
 
 @pytest.mark.parametrize("virtual", [False, True])
@@ -96,6 +100,12 @@ def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_pat
         def __del__(self):
             Open.alive -= 1
 
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
         def read(self, window):
             if self.broken and (window.left, window.top) == (36, 16):
                 raise DataError("no such window")
@@ -105,12 +115,12 @@ def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_pat
         def open(self, path, decode_limit):
             return Open(path)
 
-    monkeypatch.setattr(patches, "ImageLoading", Loading)
+    monkeypatch.setattr(tiling, "ImageLoading", Loading)
     source = make_split(P1=SHIP, P2=SHIP, P3=SHIP)
     out = tmp_path / "out"
-    report = cut_dota([source], out, cut=SMALL, virtual=virtual, on_error="skip", workers=4)
-    assert (report.images, report.broken) == (2, 1)
-    assert Open.most <= (1 if virtual else 2), "the one before goes when the next one stands"
+    made = tile_dota([source], out, tiling=SMALL, virtual=virtual, on_error="skip", workers=4)
+    assert (made.report.images, made.counts()["unreadable images"]) == (2, 1)
+    assert Open.most <= (1 if virtual else 2), "an image is released before the next but one is opened"
     if not virtual:
         assert not list(out.glob("*/P2__*")), "no patch of a broken image is left"
 
@@ -119,8 +129,9 @@ def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_pat
 def test_nothing_is_made_where_every_image_is_broken(make_split, tmp_path, virtual):
     source = make_split(P1=SHIP, P2=None)
     break_behind_the_head(source, "P1")
-    with pytest.raises(DataError, match=r"no image is left to cut: left out 2 images .*P1\.png, P2\.png"):
-        cut_dota([source], tmp_path / "made/out", cut=SMALL, virtual=virtual, on_error="skip")
+    left_out = r"left out 1 .*\(P2\.png\); 1 .*\(P1\.png\)"
+    with pytest.raises(DataError, match=f"no image is left to tile: {left_out}"):
+        tile_dota([source], tmp_path / "made/out", tiling=SMALL, virtual=virtual, on_error="skip")
     assert [path.name for path in (tmp_path / "made").iterdir()] == [".lock"]
 
 
@@ -128,13 +139,13 @@ def test_label_files_without_an_image_are_counted(make_split, tmp_path, said):
     source = make_split(P1=SHIP)
     for name in "abcd":
         (source / f"labelTxt/{name}.txt").write_text(SHIP)
-    report = cut_dota([source], tmp_path / "out", cut=SMALL)
-    assert (report.orphans, report.objects) == (4, 1)
+    made = tile_dota([source], tmp_path / "out", tiling=SMALL)
+    assert (made.counts()[ORPHANS], made.report.objects) == (4, 1)
     assert "4 label files without an image (a.txt, b.txt, c.txt and 1 more files)" in said.text
-    again = cut_dota([source], tmp_path / "out", cut=SMALL)
-    assert again.reused and again.orphans == 4
+    again = tile_dota([source], tmp_path / "out", tiling=SMALL)
+    assert again.reused and again.counts()[ORPHANS] == 4
     (source / "labelTxt/a.txt").unlink()
-    assert cut_dota([source], tmp_path / "out", cut=SMALL).orphans == 3
+    assert tile_dota([source], tmp_path / "out", tiling=SMALL).counts()[ORPHANS] == 3
 
 
 def test_fair1m_counts_label_files_of_all_parts(make_split, tmp_path):
@@ -146,24 +157,24 @@ def test_fair1m_counts_label_files_of_all_parts(make_split, tmp_path):
         make_split(f"{part}_images", **{"1": None}).joinpath("images").rename(
             tmp_path / "train" / part / "images"
         )
-    assert cut_fair1m([tmp_path / "train"], tmp_path / "out", cut=SMALL).orphans == 2
+    assert tile_fair1m([tmp_path / "train"], tmp_path / "out", tiling=SMALL).counts()[ORPHANS] == 2
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.5", "2.0"])
-def test_labels_of_another_folder_than_the_version_s_are_told(make_split, tmp_path, said, version):
+def test_a_warning_names_the_label_folder_where_none_names_the_version(make_split, tmp_path, said, version):
     source = make_split(P1=SHIP)
-    assert cut_dota([source], tmp_path / "out", cut=SMALL, version=version).objects == 1
+    assert tile_dota([source], tmp_path / "out", tiling=SMALL, version=version).report.objects == 1
     assert f"no label folder names version {version}" in said.text
     assert f"looked for labelTxt-v{version}/labelTxt, " in said.text
     assert "its labels are taken from labelTxt\n" in said.text
 
 
-def test_nothing_is_told_where_a_folder_names_the_version_or_there_are_no_labels(make_split, tmp_path, said):
+def test_no_warning_where_a_folder_names_the_version_or_there_are_no_labels(make_split, tmp_path, said):
     source = make_split(P1=SHIP)
-    cut_dota([source], tmp_path / "any", cut=SMALL)
+    tile_dota([source], tmp_path / "any", tiling=SMALL)
     (source / "labelTxt").rename(source / "labelTxt-v1.5")
-    cut_dota([source], tmp_path / "named", cut=SMALL, version="1.5")
-    cut_dota([source], tmp_path / "test", cut=SMALL, version="2.0")
+    tile_dota([source], tmp_path / "named", tiling=SMALL, version="1.5")
+    tile_dota([source], tmp_path / "test", tiling=SMALL, version="2.0")
     assert "names version" not in said.text
 
 
@@ -174,21 +185,21 @@ def test_nothing_is_left_of_a_run_that_stops(make_split, tmp_path, monkeypatch, 
     def stop(*_):
         raise error
 
-    monkeypatch.setattr(patches, "write_dota_txt", stop)
+    monkeypatch.setattr(tiling, "write_dota_txt", stop)
     with pytest.raises(type(error)):
-        cut_dota([source], tmp_path / "made/out", cut=SMALL)
+        tile_dota([source], tmp_path / "made/out", tiling=SMALL)
     assert [path.name for path in (tmp_path / "made").iterdir()] == [".lock"]
 
 
 def test_sources_are_not_replaced_by_what_is_made_of_them(make_split, tmp_path):
     source = make_split(P1=SHIP)
-    cut_dota([source], tmp_path / "patches", cut=SMALL)
+    tile_dota([source], tmp_path / "patches", tiling=SMALL)
     for out in (tmp_path / "patches", tmp_path, tmp_path / "patches/images"):
         with pytest.raises(DataError, match="holds files that it is made from"):
-            cut_dota([tmp_path / "patches"], out, cut=TilingSettings(window=32, gap=0))
+            tile_dota([tmp_path / "patches"], out, tiling=TilingSettings(window=32, gap=0))
     assert len(list((tmp_path / "patches/images").iterdir())) == 4
     with pytest.raises(DataError, match="two images are called P1") as caught:
-        cut_dota([source, source], tmp_path / "out", cut=SMALL)
+        tile_dota([source, source], tmp_path / "out", tiling=SMALL)
     assert caught.value.fix == "name each folder once"
 
 
@@ -196,4 +207,4 @@ def test_fair1m_is_not_cut_into_a_part_of_itself(make_split, tmp_path):
     make_split("train/part1", P1=None)
     for source, out in (("train", "train/patches"), ("train/part1", "train/part1/a/b")):
         with pytest.raises(DataError, match="would be read as a part"):
-            cut_fair1m([tmp_path / source], tmp_path / out, cut=SMALL)
+            tile_fair1m([tmp_path / source], tmp_path / out, tiling=SMALL)

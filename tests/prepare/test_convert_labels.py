@@ -46,12 +46,12 @@ def entries(data):
 
 
 def test_dota_files_read_back_the_same(source, tmp_path):
-    report = convert(source, tmp_path / "out/train", "dota")
-    assert (report.images, report.objects, report.difficult) == (3, 4, 1)
+    made = convert(source, tmp_path / "out/train", "dota")
+    assert (made.report.images, made.report.objects, made.difficult) == (3, 4, 1)
     kept = dict(min_side=0.0, ignore_difficulty=1)
     back = DOTADataset(data_root=str(tmp_path / "out"), split="train", **kept)
     assert entries(back) == entries(DOTADataset(data_root=str(source), split="train", **kept))
-    assert back.left_out.counts == {}, "the box without area and the crossed corners were dealt with"
+    assert back.report.counts == {}, "the box without area and the crossed corners were dealt with"
     assert (tmp_path / "out/train/labelTxt/P1.txt").read_text().splitlines()[1] == (
         "40 8 60 12 58 22 38 18 plane 1"
     )
@@ -119,13 +119,13 @@ def test_errors_name_the_cure(source, tmp_path):
     with pytest.raises(DataError, match=r"P1\.txt:1"):
         convert(source, tmp_path / "out", "coco")
     assert not (tmp_path / "out").exists()
-    assert convert(source, tmp_path / "out", "coco", on_error="skip").objects == 2
+    assert convert(source, tmp_path / "out", "coco", on_error="skip").report.objects == 2
 
 
 def test_virtual_patches_are_refused(source, tmp_path):
-    from rsfoundation.prepare.dota import cut_dota
+    from rsfoundation.prepare.dota import tile_dota
 
-    cut_dota([source / "train"], tmp_path / "patches/train", virtual=True)
+    tile_dota([source / "train"], tmp_path / "patches/train", virtual=True)
     with pytest.raises(DataError, match="windows of larger ones"):
         convert_labels("dota", tmp_path / "patches", tmp_path / "out", splits=["train"], form="dota")
 
@@ -141,8 +141,8 @@ def test_difficulties_come_out_as_they_were_labelled(source, tmp_path):
     (source / "train/labelTxt/P1.txt").write_text(
         "".join(f"{x} 10 {x + 8} 10 {x + 8} 20 {x} 20 ship {level}\n" for level, x in enumerate((5, 20, 35)))
     )
-    report = convert(source, tmp_path / "coco", "coco")
-    assert (report.objects, report.difficult) == (5, 2)
+    made = convert(source, tmp_path / "coco", "coco")
+    assert (made.report.objects, made.difficult) == (5, 2)
     record = json.loads((tmp_path / "coco/annotations.json").read_text())
     assert [item["difficult"] for item in record["annotations"] if item["image_id"] == 1] == [0, 1, 2]
     convert(source, tmp_path / "dota", "dota")
@@ -159,7 +159,7 @@ def test_versions_of_dota_have_their_classes(source, tmp_path, said, version, ob
         for x, name in ((5, "container-crane"), (20, "helipad"))
     )
     (source / "train/labelTxt/P1.txt").write_text(text)
-    assert convert(source, tmp_path / "out", "dota", version=version).objects == objects
+    assert convert(source, tmp_path / "out", "dota", version=version).report.objects == objects
     assert left_out is None or f"1 objects of class {left_out}" in said.text
     classes = (tmp_path / "out/classes.txt").read_text().splitlines()
     assert len(classes) == {None: 15, "1.5": 16, "2.0": 18}[version]
@@ -169,7 +169,7 @@ def test_a_version_takes_the_label_folder_that_names_it(source, tmp_path):
     (source / "train/labelTxt-v1.5").mkdir()
     for name in LABELS:
         (source / f"train/labelTxt-v1.5/{name}.txt").write_text("5 5 20 5 20 15 5 15 container-crane 0\n")
-    assert convert(source, tmp_path / "out", "coco", version="1.5").objects == 3
+    assert convert(source, tmp_path / "out", "coco", version="1.5").report.objects == 3
     with pytest.raises(ConfigError, match="there are no versions of dior"):
         convert_labels("dior", source, tmp_path / "out", splits=["train"], form="dota", version="1.5")
 
@@ -182,10 +182,10 @@ def test_classes_of_your_own(source, tmp_path, place):
     (tmp_path / place).mkdir(exist_ok=True)
     (tmp_path / place / "mine.txt").write_text("barge\nship\n")
     classes = Path("mine.txt") if place == "DOTA" else tmp_path / place / "mine.txt"
-    report = convert(source, tmp_path / "out", "coco", classes=classes)
+    made = convert(source, tmp_path / "out", "coco", classes=classes)
     record = json.loads((tmp_path / "out/annotations.json").read_text())
     assert [item["name"] for item in record["categories"]] == ["barge", "ship"]
-    assert report.objects == len(record["annotations"]) == 2
+    assert made.report.objects == len(record["annotations"]) == 2
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["parameters"]["classes"] == ["barge", "ship"]
     with pytest.raises(DataError, match="class list cannot be read"):
