@@ -1,11 +1,15 @@
-"""Layers that backbones and encoders share: fast linear layers on a CPU, multi-head attention, the token MLP.
+"""Layers that backbones and encoders share: fast linear layers on a CPU, attention, MLP, channel norm.
 
 Tokens are ``(N, H, W, C)`` or ``(N, L, C)``, the memory layout of a channels-last map.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from rsfoundation.registry import MODELS
 
 _MAX_IN_FEATURES = 2048  # oneDNN finds no good blocking for wider 1x1 convolutions: a third of the speed
 _MIN_VALUES = 20480  # torch runs smaller 1x1 convolutions by a slow kernel of its own
@@ -67,6 +71,25 @@ def multi_head(qkv: torch.Tensor, heads: int, mask: torch.Tensor | None = None) 
     return mixed.flatten(2)
 
 
+def add_in_chunks(
+    x: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], hidden: int
+) -> torch.Tensor:
+    """Return ``x + branch(x)``; at inference on a CPU in chunks of tokens that stay in its cache.
+
+    Args:
+        x: Tokens ``(..., C)``.
+        branch: Works on each token by itself.
+        hidden: Widest intermediate result of ``branch`` in channels.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+        return x + branch(x)
+    rows = max(1, _CHUNK_BYTES // (hidden * x.element_size()))
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    for chunk, target in zip(x.flatten(0, -2).split(rows), out.flatten(0, -2).split(rows), strict=True):
+        torch.add(chunk, branch(chunk), out=target)
+    return out
+
+
 class TokenMLP(nn.Module):
     """Linear layer, GELU, linear layer, dropout after both.
 
@@ -94,10 +117,32 @@ class TokenMLP(nn.Module):
             norm: Applied to the tokens first.
             drop_path: Applied to what is added; it does nothing at inference.
         """
-        if not is_inference(self) or x.device.type != "cpu":
+        if self.training:
             return x + drop_path(self(norm(x)))
-        rows = max(1, _CHUNK_BYTES // (self.fc1.out_features * x.element_size()))
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for chunk, target in zip(x.flatten(0, -2).split(rows), out.flatten(0, -2).split(rows), strict=True):
-            torch.add(chunk, self(norm(chunk)), out=target)
-        return out
+        return add_in_chunks(x, lambda chunk: self(norm(chunk)), self.fc1.out_features)
+
+
+@MODELS.register_module()
+class LN2d(nn.Module):
+    """LayerNorm over the channels of an NCHW map, at each position by itself.
+
+    Not a subclass of ``nn.LayerNorm``: mmcv names a norm inside a ConvModule after its class, and the
+    published checkpoints call this one ``norm_layer``. ``build_norm_layer`` sets eps to 1e-5 unless the
+    config gives one.
+
+    Args:
+        normalized_shape: Channels C.
+        eps: Added to the (biased) variance.
+    """
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(normalized_shape))
+        self.bias = nn.Parameter(torch.zeros(normalized_shape))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise ``x (B, C, H, W)`` over C."""
+        variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+        x = (x - mean) * torch.rsqrt(variance + self.eps)
+        return x * self.weight[:, None, None] + self.bias[:, None, None]

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from mmengine.model import BaseModule
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from rsfoundation.core.errors import ConfigError, nearest
-from rsfoundation.models.pretrained.loading import LoadReport, load_checkpoint
+from rsfoundation.models.pretrained.loading import PublishedModule
 
 Arch = TypeVar("Arch")
 NormCfg = Mapping[str, Any]
@@ -53,7 +52,7 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     return [[next(rates) for _ in range(depth)] for depth in depths]
 
 
-class Backbone(BaseModule, ABC):
+class Backbone(PublishedModule, ABC):
     """A network that turns ``(N, bands, H, W)`` into one map per stage.
 
     ``forward`` returns the maps of ``out_indices`` as a tuple, in stage order. It runs :meth:`run_stem`, then
@@ -106,8 +105,6 @@ class Backbone(BaseModule, ABC):
         self.out_indices = tuple(sorted(set(out_indices)))
         self.out_channels = tuple(stage_channels[index] for index in self.out_indices)
         self.out_strides = tuple(strides[index] for index in self.out_indices)
-        self.init_cfg: Any
-        self.load_report: LoadReport | None = None
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
 
     @property
@@ -156,18 +153,6 @@ class Backbone(BaseModule, ABC):
     @abstractmethod
     def init_scratch(self) -> None:
         """Initialise as the published network does before any checkpoint."""
-
-    def init_weights(self) -> None:
-        """Initialise from scratch, then by ``init_cfg``; keys missing in a checkpoint stay as they are."""
-        self.init_scratch()
-        given = self.init_cfg or []
-        steps = [given] if isinstance(given, dict) else list(given)
-        self.init_cfg = [step for step in steps if step["type"] != "Pretrained"]
-        super().init_weights()
-        self.init_cfg = given
-        for step in steps:
-            if step["type"] == "Pretrained":
-                self.load_report = load_checkpoint(self, step["checkpoint"], step.get("prefix") or "")
 
     def freeze(self) -> None:
         """Turn off gradients and batch statistics of the frozen modules; subclasses call it once built."""

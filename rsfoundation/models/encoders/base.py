@@ -165,7 +165,7 @@ class PlainEncoder(Backbone):
             return None
         if grid != self.grid:
             log_resize(type(self).__name__, "position table", self.grid, grid, "image")
-        return self.resample(self.pos_embed, self.grid, grid)
+        return self.resample(self.pos_embed.flatten(1, -2), self.grid, grid)
 
     def resample(self, table: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
         """Resample a position table ``(1, L, C)``; subclasses may keep the entries of class tokens.

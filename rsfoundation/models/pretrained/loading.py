@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from torch import nn
 from torch.nn import functional as F
 
@@ -142,7 +143,12 @@ def load_checkpoint(model: nn.Module, checkpoint: str, prefix: str = "") -> Load
     path = resolve(checkpoint)
     state = read_state(path)
     state = strip_prefix(state, prefix) or state
-    report = load_state(model, translate(type(model).__name__, state))
+    own = getattr(model, "translate_checkpoint", None)
+    try:
+        state = translate(type(model).__name__, state) if own is None else own(state)
+    except CheckpointError as error:
+        raise CheckpointError(error.what, where=path, fix=error.fix) from error
+    report = load_state(model, state)
     if not report.loaded and not report.resized:
         raise CheckpointError(
             f"nothing in the checkpoint fits {type(model).__name__}: {report.summary()}",
@@ -151,6 +157,40 @@ def load_checkpoint(model: nn.Module, checkpoint: str, prefix: str = "") -> Load
         )
     print_log(f"{type(model).__name__} from {path.name}: {report.summary()}", logger="current")
     return report
+
+
+class PublishedModule(BaseModule):
+    """A module of MMEngine whose ``Pretrained`` weights are read in their published formats.
+
+    Subclasses may define ``translate_checkpoint(state)``, which brings names to their own, and
+    ``fit_checkpoint(key, value)``, which brings a tensor to their shape or returns None.
+
+    Args:
+        init_cfg: Initialisation as MMEngine reads it, such as ``dict(type='Pretrained', checkpoint=...)``.
+
+    Attributes:
+        load_report: Report of the checkpoint that ``init_cfg`` names, once it is loaded.
+    """
+
+    def __init__(self, init_cfg: Any = None) -> None:
+        super().__init__(init_cfg)
+        self.init_cfg: Any
+        self.load_report: LoadReport | None = None
+
+    def init_scratch(self) -> None:
+        """Initialise before any checkpoint; by default as the constructor did."""
+
+    def init_weights(self) -> None:
+        """Initialise from scratch, then by ``init_cfg``; keys missing in a checkpoint stay as they are."""
+        self.init_scratch()
+        given = self.init_cfg or []
+        steps = [given] if isinstance(given, dict) else list(given)
+        self.init_cfg = [step for step in steps if step["type"] != "Pretrained"]
+        super().init_weights()
+        self.init_cfg = given
+        for step in steps:
+            if step["type"] == "Pretrained":
+                self.load_report = load_checkpoint(self, step["checkpoint"], step.get("prefix") or "")
 
 
 def load_state(model: nn.Module, state: State) -> LoadReport:

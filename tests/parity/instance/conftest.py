@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -64,14 +64,17 @@ def load_recipe_weights() -> Callable[[nn.Module], nn.Module]:
 
 @pytest.fixture
 def assert_outputs() -> Callable[[str, Sequence[torch.Tensor], float], None]:
-    """Compare outputs with a golden file, to ``tolerance`` times the largest golden value."""
+    """Compare outputs, in order or by name, with a golden file, to ``tolerance`` times the largest value."""
 
-    def check(name: str, outputs: Sequence[torch.Tensor], tolerance: float) -> None:
+    def check(
+        name: str, outputs: Sequence[torch.Tensor] | Mapping[str, torch.Tensor], tolerance: float
+    ) -> None:
         golden = np.load(HERE / f"{name}.npz")
         assert len(outputs) == sum(key.endswith(".shape") for key in golden)
-        for index, output in enumerate(outputs):
+        named = outputs if isinstance(outputs, Mapping) else {f"out{i}": x for i, x in enumerate(outputs)}
+        for index, output in named.items():
             found = RECIPE.digest(output.detach().numpy())
-            expected = {field: golden[f"out{index}.{field}"] for field in found}
+            expected = {field: golden[f"{index}.{field}"] for field in found}
             assert found["shape"].tolist() == expected["shape"].tolist()
             for field in ("value", "mean", "std", "absmax"):
                 worst = np.abs(found[field] - expected[field]).max() / expected["absmax"]

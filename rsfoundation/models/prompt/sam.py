@@ -1,0 +1,147 @@
+"""Segment Anything as a whole (arXiv 2304.02643), with the names of Hugging Face's ``SamModel``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from rsfoundation.core.errors import ConfigError, nearest
+from rsfoundation.models.encoders.sam_vit import ARCHS, GENERAL_FIELDS, SAMViT
+from rsfoundation.models.pretrained.loading import PublishedModule
+from rsfoundation.models.pretrained.sam_checkpoints import to_hugging_face
+from rsfoundation.models.prompt.sam_decoder import SAMMaskDecoder
+from rsfoundation.models.prompt.sam_prompt import SAMPositionalEmbedding, SAMPromptEncoder
+from rsfoundation.registry import MODELS
+
+Fields = Mapping[str, Any]
+
+
+class SAMOutput(NamedTuple):
+    """Result of :class:`SAM`.
+
+    Attributes:
+        pred_masks: Mask logits ``(N, P, masks, 4 h, 4 w)``.
+        iou_scores: Estimated IoU of each mask, ``(N, P, masks)``.
+    """
+
+    pred_masks: torch.Tensor
+    iou_scores: torch.Tensor
+
+
+@MODELS.register_module()
+class SAM(PublishedModule):
+    """Image encoder, prompt encoder and mask decoder, with the keys of Hugging Face's ``SamModel``.
+
+    Args:
+        arch: ``'base'``, ``'large'`` or ``'huge'``.
+        vision_config: Fields of :class:`rsfoundation.models.encoders.sam_vit.SAMViT`.
+        prompt_encoder_config: Fields of :class:`SAMPromptEncoder`.
+        mask_decoder_config: Fields of :class:`SAMMaskDecoder`.
+        init_cfg: MMEngine's; ``Pretrained`` takes every format of SAM.
+    """
+
+    def __init__(
+        self,
+        arch: str = "base",
+        vision_config: Fields | None = None,
+        prompt_encoder_config: Fields | None = None,
+        mask_decoder_config: Fields | None = None,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        vision = dict(vision_config or {})
+        self.shared_image_embedding = build_positional_embedding(arch, vision)
+        self.vision_encoder = SAMViT(arch, **vision)
+        self.prompt_encoder = SAMPromptEncoder(
+            **known_fields(SAMPromptEncoder, prompt_encoder_config),
+            shared_embedding=self.shared_image_embedding,
+        )
+        self.mask_decoder = SAMMaskDecoder(**known_fields(SAMMaskDecoder, mask_decoder_config))
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_points: torch.Tensor | None = None,
+        input_labels: torch.Tensor | None = None,
+        input_boxes: torch.Tensor | None = None,
+        input_masks: torch.Tensor | None = None,
+        image_embeddings: torch.Tensor | None = None,
+        multimask_output: bool = True,
+    ) -> SAMOutput:
+        """Predict masks for prompts.
+
+        Args:
+            pixel_values: Normalised images ``(N, bands, H, W)``.
+            input_points: See :class:`SAMPromptEncoder`, like the other prompts.
+            input_labels: Of the points; all foreground when None.
+            input_boxes: ``(N, P, 4)``.
+            input_masks: ``(N, 1, 4 h, 4 w)``.
+            image_embeddings: Result of :meth:`embed_image` in place of ``pixel_values``.
+            multimask_output: Return three masks of an ambiguous prompt instead of one.
+
+        Raises:
+            ConfigError: Neither images nor embeddings, or both.
+        """
+        if (pixel_values is None) == (image_embeddings is None):
+            raise ConfigError("expected one of pixel_values and image_embeddings", where="SAM.forward")
+        if image_embeddings is None:
+            assert pixel_values is not None
+            image_embeddings = self.embed_image(pixel_values)
+        if input_points is not None and input_labels is None:
+            input_labels = torch.ones_like(input_points[..., 0], dtype=torch.long)
+        sparse, dense = self.prompt_encoder(input_points, input_labels, input_boxes, input_masks)
+        rows, columns = image_embeddings.shape[2:]
+        positions = self.shared_image_embedding.image_wide((rows, columns)).to(image_embeddings.dtype)
+        return SAMOutput(*self.mask_decoder(image_embeddings, positions, sparse, dense, multimask_output))
+
+    def embed_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the image embedding ``(N, C, h, w)`` of normalised images ``(N, bands, H, W)``."""
+        return self.vision_encoder(pixel_values)[0]
+
+    def translate_checkpoint(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return a SAM checkpoint of any format under the names of this model."""
+        state = to_hugging_face(state)
+        encoder = self.vision_encoder.translate_checkpoint(state)
+        return {**state, **{f"vision_encoder.{key}": value for key, value in encoder.items()}}
+
+    def fit_checkpoint(self, key: str, value: torch.Tensor) -> torch.Tensor | None:
+        """Resample the tables of the image encoder, see :meth:`SAMViT.fit_checkpoint`."""
+        if not key.startswith("vision_encoder."):
+            return None
+        return self.vision_encoder.fit_checkpoint(key.removeprefix("vision_encoder."), value)
+
+
+def known_fields(kind: type, fields: Fields | None) -> dict[str, Any]:
+    """Return the fields of a config that a class takes, without those of every Hugging Face config.
+
+    Args:
+        kind: The class.
+        fields: Fields of its Hugging Face config.
+
+    Raises:
+        ConfigError: The class does not know a field.
+    """
+    known = inspect.signature(kind).parameters
+    general = {"hidden_act", "image_embedding_size", *GENERAL_FIELDS}
+    unknown = sorted(set(fields or ()) - set(known) - general)
+    if unknown:
+        raise ConfigError(
+            f"{kind.__name__} has no field {unknown[0]!r}",
+            where=kind.__name__,
+            fix=nearest(unknown[0], known),
+        )
+    return {key: value for key, value in (fields or {}).items() if key in known}
+
+
+def build_positional_embedding(arch: str, vision: Fields) -> SAMPositionalEmbedding:
+    """Build the positional embedding of a SAM.
+
+    Args:
+        arch: Size that gives the fields that are not set.
+        vision: Fields of the vision config.
+    """
+    width = vision.get("hidden_size") or ARCHS[arch]["hidden_size"]
+    return SAMPositionalEmbedding(vision.get("num_pos_feats", 128), scale=width // 2)
