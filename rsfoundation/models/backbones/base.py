@@ -52,18 +52,13 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     return [[next(rates) for _ in range(depth)] for depth in depths]
 
 
-class Backbone(PublishedModule, ABC):
-    """A network that turns ``(N, bands, H, W)`` into one map per stage.
-
-    ``forward`` returns the maps of ``out_indices`` as a tuple, in stage order. It runs :meth:`run_stem`, then
-    :meth:`run_stage` of every stage up to the last one returned, and takes :meth:`stage_output` of each:
-    subclasses give these three, so that a network can work between two stages.
+class BaseNetwork(PublishedModule, ABC):
+    """A network with several outputs, whose first part can be frozen: pyramid backbones and plain encoders.
 
     Args:
         stage_channels: Channels of every stage's map.
         out_indices: Stages to return, counted from 0.
-        frozen_stages: Freeze the stem and this many stages (no gradients, evaluation mode): 0 freezes
-            the stem alone, -1 nothing.
+        frozen_stages: Number of stages to freeze (no gradients, evaluation mode).
         norm_eval: Keep batch norms in evaluation mode while training.
         with_cp: Recompute blocks in the backward pass instead of keeping their activations.
         init_cfg: Initialisation as MMEngine reads it, such as
@@ -107,6 +102,58 @@ class Backbone(PublishedModule, ABC):
         self.out_strides = tuple(strides[index] for index in self.out_indices)
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
 
+    @abstractmethod
+    def frozen_modules(self) -> Iterable[nn.Module]:
+        """Return the modules that ``frozen_stages`` covers."""
+
+    @abstractmethod
+    def init_scratch(self) -> None:
+        """Initialise as the published network does before any checkpoint."""
+
+    def freeze(self) -> None:
+        """Turn off gradients and batch statistics of the frozen modules; subclasses call it once built."""
+        for module in self.frozen_modules():
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "BaseNetwork":
+        """Set the mode; frozen modules stay in evaluation mode."""
+        super().train(mode)
+        if mode:
+            self.freeze()
+            for module in self.modules() if self.norm_eval else ():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def run_block(self, block: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+        """Call ``block``; with ``with_cp`` it is recomputed in the backward pass.
+
+        Args:
+            block: A module or function.
+            *inputs: Its arguments.
+        """
+        if not (self.with_cp and self.training and torch.is_grad_enabled()):
+            return block(*inputs)
+        return checkpoint(
+            block,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), _keep_statistics(block)),
+        )
+
+
+class Backbone(BaseNetwork):
+    """A network that turns ``(N, bands, H, W)`` into one map per stage, at strides 4, 8, 16 and 32.
+
+    ``forward`` returns the maps of ``out_indices`` as a tuple, in stage order. It runs :meth:`run_stem`, then
+    :meth:`run_stage` of every stage up to the last one returned, and takes :meth:`stage_output` of each:
+    subclasses define these three, so that a network can work between two stages.
+
+    Arguments are those of :class:`BaseNetwork`. ``frozen_stages`` freezes the stem and this many stages: 0
+    freezes the stem alone, -1 nothing.
+    """
+
     @property
     def num_stages(self) -> int:
         """How many stages there are, returned or not."""
@@ -145,46 +192,6 @@ class Backbone(PublishedModule, ABC):
             if stage in self.out_indices:
                 maps.append(self.stage_output(stage, x, size))
         return tuple(maps)
-
-    @abstractmethod
-    def frozen_modules(self) -> Iterable[nn.Module]:
-        """Return the modules that ``frozen_stages`` covers."""
-
-    @abstractmethod
-    def init_scratch(self) -> None:
-        """Initialise as the published network does before any checkpoint."""
-
-    def freeze(self) -> None:
-        """Turn off gradients and batch statistics of the frozen modules; subclasses call it once built."""
-        for module in self.frozen_modules():
-            module.eval()
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "Backbone":
-        """Set the mode; frozen modules stay in evaluation mode."""
-        super().train(mode)
-        if mode:
-            self.freeze()
-            for module in self.modules() if self.norm_eval else ():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def run_block(self, block: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
-        """Call ``block``; with ``with_cp`` it is recomputed in the backward pass.
-
-        Args:
-            block: A module or function.
-            *inputs: Its arguments.
-        """
-        if not (self.with_cp and self.training and torch.is_grad_enabled()):
-            return block(*inputs)
-        return checkpoint(
-            block,
-            *inputs,
-            use_reentrant=False,
-            context_fn=lambda: (contextlib.nullcontext(), _keep_statistics(block)),
-        )
 
 
 @contextlib.contextmanager

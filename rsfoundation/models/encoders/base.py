@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.backbones.base import Backbone
+from rsfoundation.models.backbones.base import BaseNetwork
 
 Grid = tuple[int, int]
 EMBEDDED = -1  # index of the tokens before the first block
@@ -35,7 +35,7 @@ class EncoderOutput(NamedTuple):
     position: torch.Tensor | None
 
 
-class PlainEncoder(Backbone):
+class PlainEncoder(BaseNetwork):
     """A stack of equal blocks on one grid of patch tokens, with a learned position table.
 
     Subclasses build ``patch_embed``, ``layers`` and ``pos_embed`` (or set it to None), and implement
@@ -52,7 +52,7 @@ class PlainEncoder(Backbone):
         frozen_stages: Number of blocks to freeze, from the first one on; subclasses say what comes with them.
         with_cp: Recompute blocks in the backward pass instead of keeping their activations.
         interpolate_mode: Interpolation of position tables, of :func:`torch.nn.functional.interpolate`.
-        init_cfg: See :class:`rsfoundation.models.backbones.base.Backbone`.
+        init_cfg: See :class:`rsfoundation.models.backbones.base.BaseNetwork`.
 
     Attributes:
         grid: Native token grid, (rows, columns).

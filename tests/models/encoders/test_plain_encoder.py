@@ -66,7 +66,9 @@ def test_a_checkpoint_of_another_size_is_resampled_and_reported(name, tmp_path):
     torch.save(build(name, img_size=96).state_dict(), tmp_path / "large.pth")
     encoder = build(name, init_cfg=dict(type="Pretrained", checkpoint=str(tmp_path / "large.pth")))
     encoder.init_weights()
-    tables = {"pos_embed"} | ({"layers.1.attn.rel_pos_h", "layers.1.attn.rel_pos_w"} if name == "sam" else set())
+    tables = {"pos_embed"} | (
+        {"layers.1.attn.rel_pos_h", "layers.1.attn.rel_pos_w"} if name == "sam" else set()
+    )
     assert set(encoder.load_report.resized) == tables
     assert not encoder.load_report.missing and not encoder.load_report.skipped
     plain = build(name)
