@@ -1,22 +1,8 @@
-# LEVIR-CD as distributed: data/levir_cd/{train,val,test}/{A,B,label}, tiles of 1024 px. Open-CD's canonical pipeline:
-# random crops of 512 px in training, whole tiles at test. Tiles that were cut or resized give other figures.
+# LEVIR-CD as distributed: data/levir_cd/{train,val,test}/{A,B,label}, tiles of 1024 px, 445 / 64 / 128 pairs. Training
+# crops from the tiles, tests are on whole tiles: tiles that were resized give other numbers.
+# The config places a train_pipeline of ../pipelines: train_dataloader = dict(dataset=dict(pipeline=...)).
 data_root = 'data/levir_cd/'
 
-train_pipeline = [
-    dict(type='rsfoundation.MultiImgLoadImageFromFile'),
-    dict(type='rsfoundation.MultiImgLoadAnnotations'),
-    dict(type='rsfoundation.MultiImgRandomRotate', prob=0.5, degree=180),
-    dict(type='rsfoundation.MultiImgRandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
-    dict(type='rsfoundation.MultiImgRandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='rsfoundation.MultiImgRandomFlip', prob=0.5, direction='vertical'),
-    dict(
-        type='rsfoundation.MultiImgPhotoMetricDistortion',
-        brightness_delta=10,
-        contrast_range=(0.8, 1.2),
-        saturation_range=(0.8, 1.2),
-        hue_delta=10),
-    dict(type='rsfoundation.MultiImgPackSegInputs'),
-]
 test_pipeline = [
     dict(type='rsfoundation.MultiImgLoadImageFromFile'),
     dict(type='rsfoundation.MultiImgLoadAnnotations'),
@@ -31,8 +17,11 @@ train_dataloader = dict(
     dataset=dict(
         type='rsfoundation.LEVIR_CD_Dataset',
         data_root=data_root,
-        data_prefix=dict(img_path_from='train/A', img_path_to='train/B', seg_map_path='train/label'),
-        pipeline=train_pipeline))
+        data_prefix=dict(
+            img_path_from='train/A',
+            img_path_to='train/B',
+            seg_map_path='train/label')))
+
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -41,9 +30,13 @@ val_dataloader = dict(
     dataset=dict(
         type='rsfoundation.LEVIR_CD_Dataset',
         data_root=data_root,
-        data_prefix=dict(img_path_from='val/A', img_path_to='val/B', seg_map_path='val/label'),
+        data_prefix=dict(
+            img_path_from='val/A',
+            img_path_to='val/B',
+            seg_map_path='val/label'),
         test_mode=True,
         pipeline=test_pipeline))
+
 test_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -52,7 +45,10 @@ test_dataloader = dict(
     dataset=dict(
         type='rsfoundation.LEVIR_CD_Dataset',
         data_root=data_root,
-        data_prefix=dict(img_path_from='test/A', img_path_to='test/B', seg_map_path='test/label'),
+        data_prefix=dict(
+            img_path_from='test/A',
+            img_path_to='test/B',
+            seg_map_path='test/label'),
         test_mode=True,
         pipeline=test_pipeline))
 

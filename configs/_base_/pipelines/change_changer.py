@@ -1,0 +1,17 @@
+# Changer's training steps: a small rotation or quarter turns and a flip, crops of 512 px, exchange of the dates,
+# colours of each date by itself.
+# A config places it: train_dataloader = dict(dataset=dict(pipeline={{_base_.train_pipeline}}))
+train_pipeline = [
+    dict(type='rsfoundation.MultiImgLoadImageFromFile'),
+    dict(type='rsfoundation.MultiImgLoadAnnotations'),
+    dict(type='rsfoundation.MultiImgRandomRotFlip', rotate_prob=0.5, flip_prob=0.5, degree=(-20, 20)),
+    dict(type='rsfoundation.MultiImgRandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
+    dict(type='rsfoundation.MultiImgExchangeTime', prob=0.5),
+    dict(
+        type='rsfoundation.MultiImgPhotoMetricDistortion',
+        brightness_delta=10,
+        contrast_range=(0.8, 1.2),
+        saturation_range=(0.8, 1.2),
+        hue_delta=10),
+    dict(type='rsfoundation.MultiImgPackSegInputs'),
+]

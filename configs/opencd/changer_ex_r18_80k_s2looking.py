@@ -1,0 +1,31 @@
+# ChangerEx on ResNet-18 (Fang et al., TGRS 2023) on S2Looking.
+# Reported: 75.04 precision, 59.35 recall, 66.28 F1, 49.57 IoU of the changed class, in per cent, on the S2Looking test
+# set (Open-CD's configs).
+# Protocol: one confusion matrix over all test pixels, whole tiles of 1024 px at a single scale; crops of 512 px, 1 GPU
+# x 8 pairs, AdamW 1e-3, 80 000 iterations.
+_base_ = [
+    '../_base_/heads/changer_ex.py',
+    '../_base_/datasets/s2looking.py',
+    '../_base_/pipelines/change_changer.py',
+    '../_base_/schedules/change_80k.py',
+    '../_base_/runtime/iterations.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='rsfoundation.IA_ResNetV1c',
+        depth=18,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        dilations=(1, 1, 1, 1),
+        strides=(1, 2, 2, 2),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        norm_eval=False,
+        style='pytorch',
+        contract_dilation=True,
+        interaction_cfg=_base_.model.backbone.interaction_cfg,
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet18_v1c')),
+    decode_head=dict(in_channels=[64, 128, 256, 512]))
+train_dataloader = dict(dataset=dict(pipeline={{_base_.train_pipeline}}))
+default_hooks = dict(checkpoint=dict(interval=8000))

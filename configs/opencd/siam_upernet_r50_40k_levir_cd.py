@@ -1,0 +1,28 @@
+# Siamese UPerNet on ResNet-50, the baseline, on LEVIR-CD.
+# Reported: nothing (Open-CD's configs).
+# Protocol: one confusion matrix over all test pixels, whole tiles of 1024 px at a single scale; crops of 256 px, 1 GPU
+# x 8 pairs, AdamW 1e-3, 40 000 iterations.
+_base_ = [
+    '../_base_/heads/siam_upernet.py',
+    '../_base_/datasets/levir_cd.py',
+    '../_base_/pipelines/change_standard_256.py',
+    '../_base_/schedules/change_40k.py',
+    '../_base_/runtime/iterations.py',
+]
+
+model = dict(
+    backbone=dict(
+        type='ResNetV1c',
+        depth=50,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        dilations=(1, 1, 1, 1),
+        strides=(1, 2, 2, 2),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        norm_eval=False,
+        style='pytorch',
+        contract_dilation=True,
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet50_v1c')),
+    decode_head=dict(in_channels=[512, 1024, 2048, 4096], channels=512),
+    auxiliary_head=dict(in_channels=2048, channels=256))
+train_dataloader = dict(dataset=dict(pipeline={{_base_.train_pipeline}}))

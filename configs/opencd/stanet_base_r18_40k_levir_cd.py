@@ -1,0 +1,29 @@
+# STANet (base) on ResNet-18 (Chen and Shi, Remote Sensing 2020) on LEVIR-CD.
+# Reported: 69.20 precision, 96.41 recall, 80.57 F1, 67.46 IoU of the changed class, in per cent, on the LEVIR-CD test
+# set (Open-CD's configs).
+# Protocol: one confusion matrix over all test pixels, whole tiles of 1024 px at a single scale; crops of 256 px, 1 GPU
+# x 8 pairs, AdamW 1e-3, 40 000 iterations. Open-CD trains with an epsilon of 255 in the loss (BCLLoss(eps=255)), here
+# it is 1e-4.
+_base_ = [
+    '../_base_/heads/stanet.py',
+    '../_base_/datasets/levir_cd.py',
+    '../_base_/pipelines/change_standard_256.py',
+    '../_base_/schedules/change_40k.py',
+    '../_base_/runtime/iterations.py',
+]
+
+model = dict(
+    backbone=dict(
+        type='ResNetV1c',
+        depth=18,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        dilations=(1, 1, 1, 1),
+        strides=(1, 2, 2, 2),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        norm_eval=False,
+        style='pytorch',
+        contract_dilation=True,
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet18_v1c')),
+    decode_head=dict(in_channels=[64, 128, 256, 512], sa_mode='None'))
+train_dataloader = dict(dataset=dict(pipeline={{_base_.train_pipeline}}))

@@ -1,0 +1,24 @@
+# RSP-ResNet-50-E300, BIT, on CDD (Wang et al., TGRS 2022).
+# Reported: 96.00 F1 of the changed class, in per cent, on the CDD test set.
+# Protocol: the published number is the mean over test batches of 8 patches of each batch's F1, which is not comparable
+# with one confusion matrix over the whole test set (the authors note that this gives higher values). Patches of 256 px
+# as distributed, raw RGB values from 0 to 255, flips and quarter turns, 1 GPU x 8 pairs, SGD 1e-3 with momentum 0.99,
+# 200 epochs, backbone from MillionAID.
+_base_ = [
+    '../_base_/backbones/rsp_resnet50.py',
+    '../_base_/heads/rsp_bit.py',
+    '../_base_/datasets/cdd.py',
+    '../_base_/pipelines/change_flips.py',
+    '../_base_/schedules/rsp_change_200e.py',
+    '../_base_/runtime/default.py',
+]
+
+model = dict(
+    backbone={**_base_.backbone, 'out_indices': (0, 1, 2)},
+    decode_head=dict(in_channels=_base_.backbone_channels[2]))
+train_dataloader = dict(
+    sampler=dict(type='DefaultSampler', shuffle=True), dataset=dict(pipeline={{_base_.train_pipeline}}))
+val_dataloader = dict(batch_size=8)
+test_dataloader = dict(batch_size=8)
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='SGD', lr=1e-3, momentum=0.99, weight_decay=5e-4))
