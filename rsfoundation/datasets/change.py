@@ -5,13 +5,16 @@ Folders are set by ``data_prefix``; the docstrings name them. Facts from the dat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 
-from rsfoundation.core.errors import DataError
+from rsfoundation.core.errors import DataError, check_choice
+from rsfoundation.core.reports import DatasetReport, Policy
+from rsfoundation.datasets.label_check import LabelChecks, check_samples
 from rsfoundation.registry import DATASETS
 
 _FORMATS = (None, "to_binary")
@@ -25,9 +28,20 @@ class BaseChangeDataset(BaseSegDataset):
     the folders are listed, and must hold the same names.
 
     Args:
-        format_seg_map: ``to_binary`` for labels of 0 and 255; ``None`` for labels of class indices.
+        format_seg_map: ``to_binary`` for labels of two values: 0 and 255, 0 and 1, colours on black;
+            ``None`` for labels of class indices, where 255 is ignored.
         data_prefix: Folders ``img_path_from``, ``img_path_to`` and ``seg_map_path``.
+        label_map: What numbers of labels of class indices mean, number -> class index.
+        on_error: ``fail`` stops at missing and broken files and at labels of no class; ``skip`` looks at
+            every file before the start and leaves such pairs out.
         **kwargs: As for mmseg's ``BaseSegDataset``.
+
+    Attributes:
+        report: What was found.
+
+    Raises:
+        ConfigError: An option has a value that it does not know.
+        DataError: What :func:`~rsfoundation.datasets.label_check.check_samples` finds under ``fail``.
     """
 
     METAINFO: ClassVar[dict] = dict(classes=("unchanged", "changed"), palette=[[0, 0, 0], [255, 255, 255]])
@@ -36,8 +50,14 @@ class BaseChangeDataset(BaseSegDataset):
         self,
         format_seg_map: str | None = None,
         data_prefix: dict[str, str] = dict(img_path_from="A", img_path_to="B", seg_map_path="label"),  # noqa: B006
+        label_map: Mapping[int, int] | None = None,
+        on_error: Policy = "fail",
         **kwargs: Any,
     ) -> None:
+        check_choice("on_error", on_error, get_args(Policy), type(self).__name__)
+        self.number_map = {int(number): int(index) for number, index in (label_map or {}).items()}
+        self.on_error = on_error
+        self.report = DatasetReport()
         if format_seg_map not in _FORMATS:
             raise DataError(
                 f"format_seg_map is '{format_seg_map}'", fix="set it to 'to_binary', or leave it out"
@@ -52,7 +72,18 @@ class BaseChangeDataset(BaseSegDataset):
             DataError: A folder is missing or empty, or an image has no partner.
         """
         stems = self._listed_stems() if self.ann_file else self._paired_stems()
-        return [self._entry(stem) for stem in stems]
+        checks = LabelChecks(
+            self.metainfo["classes"],
+            "if 255 marks change: format_seg_map='to_binary' in the data set",
+            self.on_error,
+            not self.test_mode,
+        )
+        self.report = DatasetReport()
+        pairs = check_samples(
+            [self._entry(stem) for stem in stems], self.pipeline.transforms, checks, self.report
+        )
+        self.report.log(str(self.ann_file or self.data_prefix["img_path_from"]))
+        return pairs
 
     def _entry(self, stem: str) -> dict[str, Any]:
         prefix = self.data_prefix
@@ -63,6 +94,8 @@ class BaseChangeDataset(BaseSegDataset):
             ],
             label_map=self.label_map,
             format_seg_map=self.format_seg_map,
+            palette=(self.METAINFO if self.label_map else self.metainfo)["palette"],
+            number_map=self.number_map,
             reduce_zero_label=self.reduce_zero_label,
             seg_fields=[],
         )

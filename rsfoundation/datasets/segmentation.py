@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args
 
 from mmseg.datasets import BaseSegDataset
 
-from rsfoundation.core.errors import DataError
+from rsfoundation.core.errors import DataError, check_choice
+from rsfoundation.core.reports import DatasetReport, Policy
+from rsfoundation.datasets.label_check import LabelChecks, check_samples
 from rsfoundation.registry import DATASETS
 
 
@@ -18,11 +21,29 @@ class MaskDataset(BaseSegDataset):
     palette where the class has none of its own.
 
     Args:
+        label_map: What numbers of the mask files mean, number -> class index: ``{255: 1}`` for masks of 0 and
+            255. Numbers it does not name stay as they are.
+        on_error: ``fail`` stops at missing and broken files and at labels of no class; ``skip`` looks at
+            every file before the start and leaves such images out.
         **kwargs: As for mmseg's ``BaseSegDataset``.
 
+    Attributes:
+        report: What was found.
+
     Raises:
-        DataError: The image folder or the list of images is missing, or holds nothing.
+        ConfigError: An option has a value that it does not know.
+        DataError: The image folder or the list of images is missing, or holds nothing; or, under ``fail``,
+            what :func:`~rsfoundation.datasets.label_check.check_samples` finds.
     """
+
+    def __init__(
+        self, label_map: Mapping[int, int] | None = None, on_error: Policy = "fail", **kwargs: Any
+    ) -> None:
+        check_choice("on_error", on_error, get_args(Policy), type(self).__name__)
+        self.number_map = {int(number): int(index) for number, index in (label_map or {}).items()}
+        self.on_error = on_error
+        self.report = DatasetReport()
+        super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List images and masks, sorted by path."""
@@ -38,7 +59,17 @@ class MaskDataset(BaseSegDataset):
             raise DataError(
                 f"no image ends in '{self.img_suffix}'", where=where, fix="check data_prefix and img_suffix"
             )
-        return [{**sample, "palette": palette} for sample in samples]
+        samples = [{**sample, "palette": palette, "number_map": self.number_map} for sample in samples]
+        checks = LabelChecks(
+            self.metainfo["classes"],
+            "if 255 marks '{name}': label_map={{255: {index}}} in the data set",
+            self.on_error,
+            not self.test_mode,
+        )
+        self.report = DatasetReport()
+        samples = check_samples(samples, self.pipeline.transforms, checks, self.report)
+        self.report.log(str(where))
+        return samples
 
 
 @DATASETS.register_module()

@@ -128,7 +128,7 @@ class RasterioFormat(RasterFormat):
         self.width, self.height, self.count = int(raster.width), int(raster.height), int(raster.count)
         self.dtype = np.result_type(*(np.dtype(name) for name in raster.dtypes))
         colours = [colour.name for colour in raster.colorinterp]
-        self.alpha = colours.index("alpha") + 1 if "alpha" in colours else None
+        self.alpha = alpha_band(colours)
         self.band_names = tuple(
             description or (colour if colour in COLOUR_NAMES else "")
             for description, colour in zip(raster.descriptions, colours, strict=True)
@@ -208,6 +208,16 @@ def _georeference_of(raster: Any) -> GeoReference:
             transform, (raster.width, raster.height), metres_per_unit=metres, degrees=crs.is_geographic
         )
     return GeoReference(name, transform, distance, len(points), raster.rpcs is not None)
+
+
+def alpha_band(colours: Sequence[str]) -> int | None:
+    """Return the band that holds transparency. One of the first three of four bands and more never does.
+
+    Args:
+        colours: What each band shows, by the tags of the file.
+    """
+    marked = [band for band, colour in enumerate(colours, 1) if colour == "alpha"]
+    return next((band for band in marked if band > 3 or band == len(colours)), None)
 
 
 def world_file(path: Path) -> GeoReference:

@@ -23,6 +23,7 @@ from rsfoundation.io.raster_formats import (
     INSTALL_RASTERIO,
     RasterFormat,
     Size,
+    alpha_band,
     no_image,
     not_decoded,
     require_memory,
@@ -83,7 +84,7 @@ class TiffFormat(RasterFormat):
             )
         self.dtype = np.dtype(page.dtype).newbyteorder("=")
         colours = _colours(page)
-        self.alpha = colours.index("alpha") + 1 if "alpha" in colours else None
+        self.alpha = alpha_band(colours)
         described = _descriptions(page)
         self.band_names = tuple(described.get(index) or colour for index, colour in enumerate(colours))
         tag = page.tags.get(_GDAL_NODATA)

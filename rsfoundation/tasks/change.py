@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
-from PIL import Image
 
 from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
-from rsfoundation.datasets.transforms.pair_loading import CHANGED_FROM
 from rsfoundation.inference.label_maps import ChangeMap, LabelMapAccumulator, plane
 from rsfoundation.inference.label_maps import write_change_json as write_json
 from rsfoundation.inference.label_maps import write_change_png as write_png
+from rsfoundation.io.label_images import decode_change, read_label_image
 from rsfoundation.io.label_maps import IGNORED
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
@@ -97,7 +96,7 @@ def find_label(first_date: Path) -> SegDataSample | None:
     label = first_date.parent.parent / "label" / first_date.name
     if first_date.parent.name != "A" or not label.is_file():
         return None
-    changed = np.asarray(Image.open(label).convert("L")) >= CHANGED_FROM
+    changed = decode_change(read_label_image(label))
     return SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(changed.astype(np.int64))[None]))
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
-from PIL import Image
 
 from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
 from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane
 from rsfoundation.inference.label_maps import write_class_json as write_json
 from rsfoundation.inference.label_maps import write_class_png as write_png
-from rsfoundation.io.label_maps import IGNORED, decode_colours
+from rsfoundation.io.label_images import decode_mask, read_label_image
+from rsfoundation.io.label_maps import IGNORED
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import add_legend, magnification, magnify, overlay_classes, side_by_side
 
@@ -77,7 +77,7 @@ def find_mask(image: Path, classes: Classes) -> SegDataSample | None:
     mask = image.parents[2] / "label_dir" / image.parent.name / f"{image.stem}.png"
     if not mask.is_file():
         return None
-    labels = decode_colours(np.asarray(Image.open(mask).convert("RGB")), classes.palette)
+    labels, _ = decode_mask(read_label_image(mask), classes.palette)
     return SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(labels.astype(np.int64))[None]))
 
 

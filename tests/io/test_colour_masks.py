@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from rsfoundation.io.label_maps import as_palette, decode_colours, off_palette_error
+from rsfoundation.io.label_images import LabelImage, as_palette, decode_colours, unknown_label_error
 
 PALETTE = as_palette([[255, 255, 255], [0, 0, 255], [255, 0, 0]])
 
@@ -20,6 +22,7 @@ def test_a_colour_one_step_off_is_unknown(near):
 def test_error_names_value_place_and_count():
     mask = np.full((4, 5, 3), 255, np.uint8)
     mask[2, 3] = mask[3, 0] = (9, 8, 7)
-    error = off_palette_error(mask, decode_colours(mask, PALETTE) == 255, PALETTE, "tile.tif")
+    image = LabelImage(mask, Path("tile.tif"), "RGB")
+    error = unknown_label_error(image, decode_colours(mask, PALETTE) == 255, PALETTE)
     assert "2 pixels" in error.what and "(9, 8, 7) at column 3, row 2" in error.what
     assert error.where == "tile.tif" and "ignore" in error.fix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +49,18 @@ def image_loading(
         return ImageLoading("all", "native", to_float32, blue_first=blue_first)
     scale = pixel_range if pixel_range in (None, "native") else PixelRange.parse(pixel_range)
     return ImageLoading(chosen, scale, to_float32, grey=color_type == "grayscale")
+
+
+def local_file(path: str, backend_args: dict | None) -> AbstractContextManager[str]:
+    """Lend a file of any file backend as a local one.
+
+    Args:
+        path: The file; its prefix chooses the backend where there are no arguments.
+        backend_args: As for mmengine's ``fileio``.
+    """
+    if backend_args is None and "://" not in path:
+        return nullcontext(path)
+    return fileio.get_local_path(path, backend_args=backend_args)
 
 
 class ImageLoader(BaseTransform):
@@ -101,7 +113,7 @@ class ImageLoader(BaseTransform):
             DataError: The file is missing or cannot be decoded, lacks a band, or has values without a range.
         """
         try:
-            with self._local(path) as file:
+            with local_file(path, self.backend_args) as file:
                 if window is None:
                     return self.loading.read(file)
                 # a window is copied: what follows may write to the image
@@ -110,10 +122,6 @@ class ImageLoader(BaseTransform):
             if self.ignore_empty:
                 return None
             raise
-
-    def _local(self, path: str) -> Any:
-        remote = self.backend_args is not None or "://" in path
-        return fileio.get_local_path(path, backend_args=self.backend_args) if remote else nullcontext(path)
 
 
 @TRANSFORMS.register_module()

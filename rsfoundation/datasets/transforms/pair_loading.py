@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import cv2
-import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from PIL import UnidentifiedImageError
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.datasets.transforms.loading import ImageLoader
+from rsfoundation.datasets.transforms.loading import ImageLoader, local_file
 from rsfoundation.datasets.transforms.pairs import Results
-from rsfoundation.io.label_maps import reduce_zero, remap
+from rsfoundation.datasets.transforms.segmentation import require_size
+from rsfoundation.io.label_images import (
+    CHANGED_FROM,
+    LabelImage,
+    as_palette,
+    decode_change,
+    decode_mask,
+    read_label_image,
+    unknown_label_error,
+)
+from rsfoundation.io.label_maps import IGNORED, remap
 from rsfoundation.registry import TRANSFORMS
-
-_UNREADABLE = (OSError, AssertionError, cv2.error, UnidentifiedImageError)  # what mmcv's decoders raise
-CHANGED_FROM = 128  # grey value from which a 0/255 label counts as changed; JPEG labels need the middle
 
 
 @TRANSFORMS.register_module()
@@ -85,13 +89,14 @@ class MultiImgLoadInferencerLoader(BaseTransform):
 class MultiImgLoadAnnotations(BaseTransform):
     """Read the change label into ``gt_seg_map``.
 
-    The order is: reduce the zero label, then ``to_binary`` (grey below 128 is 0, else 1; 255 becomes
-    1, so nothing is ignored any more), then ``label_map``.
+    With the data set's ``format_seg_map='to_binary'`` every usual spelling of change becomes 0 and 1, see
+    :func:`~rsfoundation.io.label_images.decode_change`; nothing is ignored then. Without it labels are class
+    indices, and 255 is ignored. ``reduce_zero_label`` comes first, ``label_map`` last.
 
     Args:
         reduce_zero_label: Overrides the data set's own setting.
         backend_args: File backend.
-        imdecode_backend: Decoder.
+        imdecode_backend: Accepted for Open-CD's configs: all labels are decoded alike.
     """
 
     def __init__(
@@ -108,36 +113,66 @@ class MultiImgLoadAnnotations(BaseTransform):
         """Read the label.
 
         Raises:
-            DataError: The file is missing or unreadable, or its size differs from the images'.
+            DataError: The file is missing or unreadable, its size differs from the images', or it has values
+                that the data set's setting does not know.
         """
-        label = self.read(results, "seg_map_path")
-        if self.reduce_zero_label if self.reduce_zero_label is not None else results["reduce_zero_label"]:
-            label = reduce_zero(label)
-        if results.get("format_seg_map") == "to_binary":
-            label = (label >= CHANGED_FROM).astype(np.uint8)
-        return self.put(results, "gt_seg_map", remap(label, results.get("label_map")))
+        return self.put(results, "gt_seg_map", self.labels(results)[0])
 
-    def read(self, results: Results, path_key: str) -> np.ndarray:
-        """Decode the grey label file under ``path_key``: uint8 ``(H, W)``."""
-        path = results[path_key]
-        try:
-            content = fileio.get(path, backend_args=self.backend_args)
-            label = mmcv.imfrombytes(content, flag="grayscale", backend=self.imdecode_backend)
-        except _UNREADABLE as error:
-            raise DataError("the change label cannot be read", where=path) from error
-        label = label.reshape(label.shape[:2]).astype(np.uint8)
-        expected = tuple(results.get("ori_shape", label.shape))
-        if label.shape != expected:
-            raise DataError(
-                f"the label is {label.shape[1]}x{label.shape[0]}, "
-                f"its images are {expected[1]}x{expected[0]} pixels",
-                where=path,
-            )
+    def labels(self, results: Results) -> tuple[np.ndarray, LabelImage]:
+        """Return the labels ``(H, W)`` of an entry, and the file that they were read from.
+
+        Raises:
+            DataError: As for :meth:`transform`.
+        """
+        image = self.read(results, "seg_map_path")
+        own = self.reduce_zero_label
+        reduce = results["reduce_zero_label"] if own is None else own
+        binary = results.get("format_seg_map") == "to_binary"
+        if binary and not reduce:
+            label = decode_change(image)
+        else:
+            label = self._indices(image, results, reduce)
+            label = (label >= CHANGED_FROM).astype(np.uint8) if binary else label
+        return remap(label, results.get("label_map")), image
+
+    def _indices(self, image: LabelImage, results: Results, reduce: bool) -> np.ndarray:
+        """Decode class indices, which may have any value where the entry knows no classes."""
+        if "palette" not in results:
+            image = replace(image, palette=None)
+        palette = as_palette(results.get("palette") or [(number,) * 3 for number in range(IGNORED)])
+        numbers = results.get("number_map")
+        label, bad = decode_mask(image, palette, reduce_zero_label=reduce, label_map=numbers)
+        if bad.any():
+            error = unknown_label_error(image, bad, palette, reduce)
+            two = len(palette) == 2 and not numbers
+            fix = "format_seg_map='to_binary' in the data set reads 0 and 255, and colours on black"
+            raise DataError(error.what, where=error.where, fix=fix if two else error.fix)
+        return label
+
+    def read(self, results: Results, path_key: str) -> LabelImage:
+        """Read the label file under ``path_key``.
+
+        Args:
+            results: The entry.
+            path_key: Such as ``seg_map_path``.
+
+        Raises:
+            DataError: It is missing or unreadable, or its size differs from the images'.
+        """
+        with local_file(results[path_key], self.backend_args) as file:
+            label = read_label_image(file)
+        require_size(label, {**results, "seg_map_path": results[path_key]}, "label")
         return label
 
     @staticmethod
     def put(results: Results, key: str, label: np.ndarray) -> Results:
-        """Return results with the label under ``key``, listed in ``seg_fields``."""
+        """Return results with one more label.
+
+        Args:
+            results: The entry.
+            key: Where the label goes; listed in ``seg_fields``.
+            label: ``(H, W)``.
+        """
         return {**results, key: label, "seg_fields": [*results.get("seg_fields", []), key]}
 
 
@@ -160,8 +195,9 @@ class MultiImgMultiAnnLoadAnnotations(MultiImgLoadAnnotations):
         override = self.reduce_semantic_zero_label
         reduce = override if override is not None else results.get("reduce_semantic_zero_label", False)
         for date in ("from", "to"):
-            label = self.read(results, f"seg_map_path_{date}")
-            label = remap(reduce_zero(label) if reduce else label, results.get("semantic_label_map"))
+            image = self.read(results, f"seg_map_path_{date}")
+            label = self._indices(image, {}, reduce)
+            label = remap(label, results.get("semantic_label_map"))
             results = self.put(results, f"gt_seg_map_{date}", label)
         return results
 

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 from mmengine.logging import MMLogger
-from PIL import Image, UnidentifiedImageError
 
-from rsfoundation.core.errors import ConfigError, DataError
-from rsfoundation.io.label_maps import (
-    IGNORED,
+from rsfoundation.core.errors import DataError, check_choice
+from rsfoundation.datasets.transforms.loading import local_file
+from rsfoundation.io.label_images import (
+    LabelImage,
     as_palette,
-    decode_colours,
-    off_palette_error,
-    reduce_zero,
-    remap,
+    decode_mask,
+    read_label_image,
+    unknown_label_error,
 )
+from rsfoundation.io.label_maps import remap
 from rsfoundation.registry import TRANSFORMS
 
 _POLICIES = ("fail", "ignore")
-_MODES = ("1", "L", "P", "RGB", "RGBA")  # Pillow's names; a palette picture (P) reads as its indices
 
 
 @TRANSFORMS.register_module()
 class LoadSegmentationMask(BaseTransform):
     """Read ``seg_map_path`` into ``gt_seg_map``: colours by the data set's palette, or indices as they are.
 
-    A mask with three or more channels is colour-coded, one with a single channel holds indices. After
-    that ``reduce_zero_label`` (index masks only) and ``label_map`` apply as in mmseg.
+    What a mask's values mean is decided by :func:`~rsfoundation.io.label_images.decode_mask`. After that the
+    classes that a config leaves out are ignored, as in mmseg.
 
     Args:
         off_palette: What to do with pixels that carry no known label: ``fail``, or ``ignore`` them in
@@ -42,12 +38,7 @@ class LoadSegmentationMask(BaseTransform):
     """
 
     def __init__(self, off_palette: str = "fail", backend_args: dict | None = None) -> None:
-        if off_palette not in _POLICIES:
-            raise ConfigError(
-                f"off_palette is '{off_palette}'",
-                where="LoadSegmentationMask",
-                fix=f"choose among {', '.join(_POLICIES)}",
-            )
+        check_choice("off_palette", off_palette, _POLICIES, "LoadSegmentationMask")
         self.off_palette = off_palette
         self.backend_args = backend_args
 
@@ -58,44 +49,50 @@ class LoadSegmentationMask(BaseTransform):
             DataError: The file is missing or unreadable, its size differs from the image's, or a pixel
                 carries no known label.
         """
-        mask = self._read(results)
-        palette = as_palette(results["palette"])
-        if mask.ndim == 3:
-            label = decode_colours(mask[..., :3], palette)
-            bad = label == IGNORED
-        else:
-            label = reduce_zero(mask) if results["reduce_zero_label"] else mask.copy()
-            bad = (label >= len(palette)) & (label != IGNORED)
-        if bad.any():
-            self._handle(mask, bad, results)
-            label[bad] = IGNORED
-        results["gt_seg_map"] = remap(label, results.get("label_map"))
+        results["gt_seg_map"] = self.labels(results)[0]
         results["seg_fields"].append("gt_seg_map")
         return results
 
-    def _read(self, results: dict) -> np.ndarray:
-        """Decode the mask: RGB ``(H, W, 3)`` or indices ``(H, W)``."""
-        path = results["seg_map_path"]
-        try:
-            content = fileio.get(path, backend_args=self.backend_args)
-            picture = Image.open(io.BytesIO(content))
-            mask = np.asarray(picture, dtype=np.uint8)
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError("the mask cannot be read", where=path) from error
-        if picture.mode not in _MODES:
-            raise DataError(
-                f"the mask has pixels of kind {picture.mode}; known are {', '.join(_MODES)}", where=path
-            )
-        if mask.shape[:2] != tuple(results.get("ori_shape", mask.shape[:2])):
-            height, width = results["ori_shape"]
-            raise DataError(
-                f"the mask is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height} pixels", where=path
-            )
-        return mask
+    def labels(self, results: dict) -> tuple[np.ndarray, LabelImage]:
+        """Return the labels ``(H, W)`` of an entry, and the mask that they were read from.
 
-    def _handle(self, mask: np.ndarray, bad: np.ndarray, results: dict) -> None:
-        if self.off_palette == "fail":
-            raise off_palette_error(mask, bad, as_palette(results["palette"]), results["seg_map_path"])
-        MMLogger.get_current_instance().warning(
-            "%d pixels of %s carry no known label and are ignored", int(bad.sum()), results["seg_map_path"]
+        Raises:
+            DataError: As for :meth:`transform`.
+        """
+        path = results["seg_map_path"]
+        with local_file(path, self.backend_args) as file:
+            mask = read_label_image(file)
+        require_size(mask, results, "mask")
+        palette, reduce = as_palette(results["palette"]), results["reduce_zero_label"]
+        labels, bad = decode_mask(
+            mask, palette, reduce_zero_label=reduce, label_map=results.get("number_map")
+        )
+        if bad.any():
+            if self.off_palette == "fail":
+                raise unknown_label_error(mask, bad, palette, reduce)
+            MMLogger.get_current_instance().warning(
+                "%d pixels of %s carry no known label and are ignored", int(bad.sum()), path
+            )
+        return remap(labels, results.get("label_map")), mask
+
+
+def require_size(mask: LabelImage, results: dict, what: str) -> None:
+    """Check that a mask has the size of its image, where that has been loaded.
+
+    Args:
+        mask: As read.
+        results: Has ``ori_shape`` once the image is loaded.
+        what: The mask's name in the error.
+
+    Raises:
+        DataError: They differ.
+    """
+    height, width = mask.values.shape[:2]
+    expected = tuple(results.get("ori_shape", (height, width)))
+    if (height, width) != expected:
+        kind = "its image" if what == "mask" else "its images are"
+        raise DataError(
+            f"the {what} is {width}x{height}, {kind} {expected[1]}x{expected[0]} pixels",
+            where=results["seg_map_path"],
+            fix="replace the file by one of the same size",
         )

@@ -1,0 +1,193 @@
+"""What the images and label maps of a data set hold, looked at before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsfoundation.core.errors import DataError
+from rsfoundation.core.reports import DatasetReport, Policy
+from rsfoundation.datasets.transforms.loading import ImageLoader
+from rsfoundation.datasets.transforms.pair_loading import MultiImgLoadAnnotations
+from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
+from rsfoundation.io.label_images import LabelImage
+from rsfoundation.io.label_maps import IGNORED
+from rsfoundation.io.rasters import image_size
+
+Sample = dict[str, Any]
+_PIXELS = 64e6  # that are decoded at the start, spread over the data set: a second or two
+_LEAST = 2  # label maps that are read whatever their size
+_THREADS = 4
+_READERS = (LoadSegmentationMask, MultiImgLoadAnnotations)
+
+
+@dataclass(frozen=True)
+class LabelChecks:
+    """What is checked, and how a data set calls it.
+
+    Attributes:
+        classes: Names of the classes.
+        ignored_fix: The setting that gives the number 255 a class; may have ``{name}`` and ``{index}``.
+        policy: ``fail`` stops at broken files; ``skip`` looks at every file and leaves broken ones out.
+        training: Whether classes that do not occur are worth a warning.
+    """
+
+    classes: Sequence[str]
+    ignored_fix: str
+    policy: Policy
+    training: bool
+
+
+def check_samples(
+    samples: list[Sample], steps: Sequence[Any], checks: LabelChecks, report: DatasetReport
+) -> list[Sample]:
+    """Look at the files of a data set, and at the numbers in its label maps.
+
+    Only what the pipeline reads is looked at. Label maps are read from all over the data set until
+    their pixels reach a limit; under ``skip`` all of them are.
+
+    Args:
+        samples: Entries with ``img_path`` and, where there are labels, ``seg_map_path``.
+        steps: The data set's pipeline.
+        checks: What is checked.
+        report: Takes what is found.
+
+    Returns:
+        The entries; under ``skip`` less those that are broken.
+
+    Raises:
+        DataError: Under ``fail``, files are missing or broken, labels are of no class, or all labels but
+            one class are the ignored number.
+    """
+    loader = next((step for step in steps if isinstance(step, ImageLoader)), None)
+    reader = next((step for step in steps if isinstance(step, _READERS)), None)
+    broken = _missing(samples, loader, reader, report)
+    found: list[tuple[Sample, np.ndarray | DataError, LabelImage | None]] = []
+    if reader is not None:
+        labelled = [s for s in samples if "seg_map_path" in s and id(s) not in broken]
+        labelled = labelled if checks.policy == "skip" else _spread(labelled)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(lambda sample: _read(reader, sample), labelled))
+    for sample, labels, _ in found:
+        if isinstance(labels, DataError):
+            report.error("label maps that cannot be used", labels, sample["seg_map_path"])
+            broken.add(id(sample))
+    if loader is not None:
+        broken |= _unreadable(samples, loader, checks.policy, broken, report)
+    report.enforce(checks.policy)
+    _check_classes(
+        [(labels, image) for _, labels, image in found if isinstance(labels, np.ndarray)], checks, report
+    )
+    report.enforce(checks.policy)
+    kept = [sample for sample in samples if id(sample) not in broken]
+    report.images = len(kept)
+    if not kept:
+        raise DataError(
+            f"no image is left: left out {report.describe()}", fix="check data_root and data_prefix"
+        )
+    return kept
+
+
+def _missing(samples: list[Sample], loader: Any, reader: Any, report: DatasetReport) -> set[int]:
+    """Count files that do not exist; return the entries they belong to."""
+    gone = set()
+    for sample in samples:
+        wanted: dict[str, list[str]] = {"images": _images(sample) if loader is not None else []}
+        if reader is not None and "seg_map_path" in sample:
+            wanted["label maps"] = [sample["seg_map_path"]]
+        for kind, paths in wanted.items():
+            for path in paths:
+                if "://" not in path and not Path(path).is_file():
+                    error = DataError(
+                        f"the {kind.removesuffix('s')} does not exist",
+                        where=path,
+                        fix="check data_root, data_prefix and the suffixes of images and label maps",
+                    )
+                    report.error(f"missing {kind}", error, path)
+                    gone.add(id(sample))
+    return gone
+
+
+def _images(sample: Sample) -> list[str]:
+    paths = sample["img_path"]
+    return list(paths) if isinstance(paths, (list, tuple)) else [paths]
+
+
+def _spread(samples: list[Sample]) -> list[Sample]:
+    """Return entries from all over the list whose label maps have so many pixels together."""
+    if not samples:
+        return samples
+    try:
+        width, height = image_size(samples[0]["seg_map_path"])
+    except DataError:
+        return samples[:1]  # read, and reported
+    count = max(_LEAST, int(_PIXELS / (width * height)))
+    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples)), dtype=int))
+    return [samples[place] for place in places]
+
+
+def _read(reader: Any, sample: Sample) -> tuple[Sample, np.ndarray | DataError, LabelImage | None]:
+    try:
+        labels, image = reader.labels({**sample, "seg_fields": []})
+    except DataError as error:
+        return sample, error, None
+    counts = np.bincount(labels.reshape(-1), minlength=IGNORED + 1)
+    has_ignored_number = not image.coloured and IGNORED in image.used()
+    return sample, counts, image if has_ignored_number else None
+
+
+def _unreadable(
+    samples: list[Sample], loader: ImageLoader, policy: Policy, broken: set[int], report: DatasetReport
+) -> set[int]:
+    """Open the first image, or under ``skip`` decode all; return the entries of those that are broken."""
+    found = set()
+    chosen = [sample for sample in samples if id(sample) not in broken]
+    work: Callable[[str], Any] = loader.loading.read
+    if policy == "fail":
+        chosen, work = chosen[:1], lambda path: loader.loading.open(path).close()
+
+    def problem(sample: Sample) -> DataError | None:
+        try:
+            for path in _images(sample):
+                if "://" not in path:
+                    work(path)
+        except DataError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for sample, error in zip(chosen, pool.map(problem, chosen), strict=True):
+            if error is not None:
+                report.error("unreadable images", error, error.where or _images(sample)[0])
+                found.add(id(sample))
+    return found
+
+
+def _check_classes(
+    found: Sequence[tuple[np.ndarray, LabelImage | None]], checks: LabelChecks, report: DatasetReport
+) -> None:
+    """Report classes that occur in no label map, and 255 where it takes the place of one."""
+    if not found:
+        return
+    counts = np.sum([labels for labels, _ in found], axis=0)
+    absent = [name for name, count in zip(checks.classes, counts, strict=False) if not count]
+    if not absent:
+        return
+    named, maps = ", ".join(f"'{name}'" for name in absent), len(found)
+    with_255 = [image for _, image in found if image is not None]
+    if with_255 and len(absent) >= len(checks.classes) - 1 >= 1:
+        seen = [name for name in checks.classes if name not in absent]
+        error = DataError(
+            f"{named} {'occurs' if len(absent) == 1 else 'occur'} in none of {maps} label maps: they hold "
+            f"{f'{seen[0]!r} and ' if seen else 'only '}the number 255, which is ignored",
+            where=with_255[0].path.parent,
+            fix=checks.ignored_fix.format(name=absent[0], index=list(checks.classes).index(absent[0])),
+        )
+        report.error("label maps of one class and ignored pixels", error, with_255[0].path)
+    elif checks.training:
+        report.warn(f"{named} in none of {maps} label maps that were read")
