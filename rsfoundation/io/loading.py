@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.task import Window
+from rsfoundation.io.raster_formats import reordered
 from rsfoundation.io.rasters import DECODE_LIMIT, RasterReader, Size
 
 Bands = tuple[int | str, ...]
@@ -157,8 +158,7 @@ class ImageLoading:
             )
         if count == 1 and self.bands is None:
             return np.repeat(pixels, 3, axis=2)
-        order = [2, 1, 0, *range(3, count)] if count in self.blue_first else list(range(count))
-        return np.ascontiguousarray(pixels[..., order])
+        return reordered(pixels, (2, 1, 0, *range(3, count)) if count in self.blue_first else range(count))
 
 
 class LoadedImage:

@@ -25,6 +25,7 @@ from rsfoundation.io.raster_formats import (
     Size,
     no_image,
     rasterio_module,
+    reordered,
     require_memory,
     window_of,
     world_file,
@@ -116,8 +117,8 @@ class PlainImage(RasterFormat):
             return None
         image = np.atleast_3d(image)
         if self._grey:
-            return image[..., [0, image.shape[2] - 1]] if self._alpha else image[..., :1]
-        return image[..., [2, 1, 0, 3] if self._alpha else [2, 1, 0]]
+            return image[..., :: image.shape[2] - 1] if self._alpha else image[..., :1]
+        return reordered(image, (2, 1, 0, 3) if self._alpha else (2, 1, 0))
 
     def _by_pillow(self) -> NDArray[Any] | None:
         try:
@@ -171,4 +172,4 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return pixels
