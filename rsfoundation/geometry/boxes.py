@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from rsfoundation.ops.nms import nms_rotated
+from rsfoundation.ops import nms_rotated
 
 Mask = NDArray[np.bool_]
 

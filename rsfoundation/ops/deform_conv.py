@@ -3,124 +3,55 @@
 On the CPU samples are gathered into a matrix by compiled kernels and multiplied by torch, a few images at
 a time. On other devices it is torchvision's operator, whose offsets (y before x) and zero border are the
 same.
+
+Arrays that all kernels share: ``pixels`` has a row for each pixel of the batch, ``columns`` one for each
+pixel of the output and point of the convolution kernel; rows are ``(parts, channels of a part)`` or
+``(channels,)``. ``offset`` ``(batch * parts * points, 2, places)`` moves a point along y and x for each
+pixel of the output; ``mask`` ``(batch * parts * points, 1, places)`` is read where ``masked``. ``window``
+holds height and width of the maps, the width of the output, that of the convolution kernel, its number of
+points, and stride, padding and dilation along y and x.
 """
 
+import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import types
 from torch import Tensor
 
-from rsfoundation.ops.kernels.runtime import (
-    call,
-    convert,
-    kernel,
-    larger,
-    least,
-    most,
-    smaller,
-    straight,
-    summing_kernel,
-    where,
-)
+from rsfoundation.ops.kernels.runtime import inlined, kernel, summing_kernel
 from rsfoundation.ops.kernels.threads import run_chunks
 
 
+@inlined
 def _taps(
-    offset: Any, window: tuple[Any, ...], image: Any, row: Any, point: Any, place: Any
-) -> tuple[Any, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
-    """Locate a sample.
+    offset: np.ndarray, window: tuple[int, ...], image: int, row: int, point: int, place: int
+) -> tuple[bool, tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
+    """Locate a sample, in the type of the features, as mmcv does it: both then pick the same pixels.
 
     Returns:
-        Whether it lies within the border; its pixels upper left, upper right, lower left and lower right;
-        the weights of the upper and lower row and of the left and right column; 1 for each of these four
-        that lies on the map, else 0 (its weight then is 0 too).
+        Whether it is within the border; its pixels upper left, upper right, lower left and lower right; the
+        weights of the upper and lower row and of the left and right column; 1 for each of these four that is
+        on the map, else 0 (its weight then is 0 too).
     """
     height, width, out_w, kernel_w, _, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w = window
-    down, right = offset[row, 0, place], offset[row, 1, place]
-
-    def real(value: Any) -> Any:
-        return convert(value, down.kind)
-
-    def part(at: Any, size: Any) -> tuple[Any, ...]:
-        """Return the two pixels along an axis, their weights, and 1 for each that lies on the map."""
-        first = convert(call("llvm.floor", at), types.int64)
-        beyond = at - real(first)
-        here, there = real(first >= 0), real(first < size - 1)
-        return (
-            larger(first, 0),
-            smaller(first + 1, size - 1),
-            here * (1.0 - beyond),
-            there * beyond,
-            here,
-            there,
-        )
-
-    y = real(place // out_w * stride_h - pad_h + point // kernel_w * dilation_h) + down
-    x = real(place % out_w * stride_w - pad_w + point % kernel_w * dilation_w) + right
-    inside = (y > -1.0) & (x > -1.0) & (y < real(height)) & (x < real(width))
-    top, bottom, y0, y1, above, below = part(where(inside, y, 0.0), height)
-    left, right, x0, x1, before, beyond = part(where(inside, x, 0.0), width)
-    upper, lower = (image * height + top) * width, (image * height + bottom) * width
-    corners = (upper + left, upper + right, lower + left, lower + right)
-    return inside, corners, (y0, y1, x0, x1), (above, below, before, beyond)
-
-
-_plain_taps = straight(_taps)
-
-
-@straight
-def _weighted_taps(
-    offset: Any, mask: Any, masked: Any, window: tuple[Any, ...], image: Any, row: Any, point: Any, place: Any
-) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
-    """Return whether a sample lies within the border, its pixels, and their weights."""
-    inside, corners, (y0, y1, x0, x1), _ = _taps(offset, window, image, row, point, place)
-    factor = where(masked, mask[row, 0, place], 1.0)
-    y0, y1 = y0 * factor, y1 * factor
-    return inside, corners, (y0 * x0, y0 * x1, y1 * x0, y1 * x1)
-
-
-@straight
-def _blend(columns: Any, target: Any, part: Any, c: Any, pixels: Any, corners: Any, weights: Any) -> None:
-    w0, w1, w2, w3 = weights
-    p0, p1, p2, p3 = (pixels[corner, part, c] for corner in corners)
-    columns[target, part, c] = w0 * p0 + w1 * p1 + w2 * p2 + w3 * p3
-
-
-@straight
-def _add_back(columns: Any, source: Any, c: Any, pixels: Any, corners: Any, weights: Any) -> None:
-    for corner, weight in zip(corners, weights, strict=True):
-        pixels[corner, c] += weight * columns[source, c]
-
-
-@straight
-def _products(columns: Any, source: Any, part: Any, c: Any, pixels: Any, corners: Any) -> tuple[Any, ...]:
-    """Return what the gradient of a channel of a sample makes of its four pixels."""
-    flow = columns[source, part, c]
-    return tuple(flow * pixels[corner, part, c] for corner in corners)
-
-
-@straight
-def _write_slopes(
-    sums: tuple[Any, ...],
-    taps: tuple[Any, ...],
-    mask: Any,
-    masked: Any,
-    row: Any,
-    place: Any,
-    grad_offset: Any,
-    grad_mask: Any,
-) -> None:
-    """Write the gradients of a sample from sums of ``_products`` over its channels."""
-    d0, d1, d2, d3 = sums
-    _, _, (y0, y1, x0, x1), (above, below, before, beyond) = taps
-    upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
-    factor = where(masked, mask[row, 0, place], 1.0)
-    grad_mask[row, 0, place] = y0 * upper + y1 * lower
-    grad_offset[row, 0, place] = (below * lower - above * upper) * factor
-    grad_offset[row, 1, place] = (beyond * (y0 * d1 + y1 * d3) - before * (y0 * d0 + y1 * d2)) * factor
+    kind = offset.dtype.type
+    zero, one = kind(0.0), kind(1.0)
+    y = kind(place // out_w * stride_h - pad_h + point // kernel_w * dilation_h) + offset[row, 0, place]
+    x = kind(place % out_w * stride_w - pad_w + point % kernel_w * dilation_w) + offset[row, 1, place]
+    inside = y > -one and x > -one and y < kind(height) and x < kind(width)
+    y, x = y if inside else zero, x if inside else zero
+    top, left = math.floor(y), math.floor(x)
+    down, right = y - kind(top), x - kind(left)
+    above, below = one if top >= 0 else zero, one if top < height - 1 else zero
+    before, beyond = one if left >= 0 else zero, one if left < width - 1 else zero
+    upper = (image * height + max(top, 0)) * width
+    lower = (image * height + min(top + 1, height - 1)) * width
+    near, far = max(left, 0), min(left + 1, width - 1)
+    corners = (upper + near, upper + far, lower + near, lower + far)
+    weights = (above * (one - down), below * down, before * (one - right), beyond * right)
+    return inside, corners, weights, (above, below, before, beyond)
 
 
 @kernel
@@ -142,15 +73,23 @@ def sample(
             target = item * points + point
             for part in range(parts):
                 row = (image * parts + part) * points + point
-                inside, corners, weights = _weighted_taps(
-                    offset, mask, masked, window, image, row, point, place
+                inside, (p0, p1, p2, p3), (y0, y1, x0, x1), _ = _taps(
+                    offset, window, image, row, point, place
                 )
-                if inside:
-                    for c in range(channels):
-                        _blend(columns, target, part, c, pixels, corners, weights)
-                else:
+                if not inside:
                     for c in range(channels):
                         columns[target, part, c] = 0
+                    continue
+                if masked:
+                    y0, y1 = y0 * mask[row, 0, place], y1 * mask[row, 0, place]
+                w0, w1, w2, w3 = y0 * x0, y0 * x1, y1 * x0, y1 * x1
+                for c in range(channels):
+                    columns[target, part, c] = (
+                        w0 * pixels[p0, part, c]
+                        + w1 * pixels[p1, part, c]
+                        + w2 * pixels[p2, part, c]
+                        + w3 * pixels[p3, part, c]
+                    )
 
 
 @summing_kernel
@@ -168,7 +107,7 @@ def slopes(
 ) -> None:
     """Write the gradients of offsets and mask for pixels ``start..stop`` of the output.
 
-    ``columns`` holds the gradient of what ``sample`` writes there. ``grad_mask`` is written in any case.
+    ``columns`` holds the gradient of what ``sample`` writes there.
     """
     places, (_, parts, channels), points = offset.shape[2], columns.shape, window[4]
     for item in range(start, stop):
@@ -177,14 +116,24 @@ def slopes(
             source = item * points + point
             for part in range(parts):
                 row = (image * parts + part) * points + point
-                taps = _plain_taps(offset, window, image, row, point, place)
-                inside, corners, weights, _ = taps
-                d0 = d1 = d2 = d3 = weights[0] - weights[0]
+                inside, (p0, p1, p2, p3), (y0, y1, x0, x1), (above, below, before, beyond) = _taps(
+                    offset, window, image, row, point, place
+                )
+                d0 = d1 = d2 = d3 = y0 - y0
                 if inside:
                     for c in range(channels):
-                        of0, of1, of2, of3 = _products(columns, source, part, c, pixels, corners)
-                        d0, d1, d2, d3 = d0 + of0, d1 + of1, d2 + of2, d3 + of3
-                _write_slopes((d0, d1, d2, d3), taps, mask, masked, row, place, grad_offset, grad_mask)
+                        flow = columns[source, part, c]
+                        d0 += flow * pixels[p0, part, c]
+                        d1 += flow * pixels[p1, part, c]
+                        d2 += flow * pixels[p2, part, c]
+                        d3 += flow * pixels[p3, part, c]
+                upper, lower = x0 * d0 + x1 * d1, x0 * d2 + x1 * d3
+                along_y = below * lower - above * upper
+                along_x = beyond * (y0 * d1 + y1 * d3) - before * (y0 * d0 + y1 * d2)
+                if masked:
+                    grad_mask[row, 0, place] = y0 * upper + y1 * lower
+                    along_y, along_x = along_y * mask[row, 0, place], along_x * mask[row, 0, place]
+                grad_offset[row, 0, place], grad_offset[row, 1, place] = along_y, along_x
 
 
 @kernel
@@ -207,18 +156,26 @@ def spread(
     places, channels, points = offset.shape[2], columns.shape[1], window[4]
     share = channels // parts
     for image in range(start // channels, (stop - 1) // channels + 1):
-        low, high = most(start - image * channels, 0), least(stop - image * channels, channels)
+        low, high = max(start - image * channels, 0), min(stop - image * channels, channels)
         for place in range(places):
             for point in range(points):
                 source = (image * places + place) * points + point
                 for part in range(low // share, (high - 1) // share + 1):
                     row = (image * parts + part) * points + point
-                    inside, corners, weights = _weighted_taps(
-                        offset, mask, masked, window, image, row, point, place
+                    inside, (p0, p1, p2, p3), (y0, y1, x0, x1), _ = _taps(
+                        offset, window, image, row, point, place
                     )
-                    if inside:
-                        for c in range(most(low, part * share), least(high, (part + 1) * share)):
-                            _add_back(columns, source, c, pixels, corners, weights)
+                    if not inside:
+                        continue
+                    if masked:
+                        y0, y1 = y0 * mask[row, 0, place], y1 * mask[row, 0, place]
+                    w0, w1, w2, w3 = y0 * x0, y0 * x1, y1 * x0, y1 * x1
+                    for c in range(max(low, part * share), min(high, (part + 1) * share)):
+                        flow = columns[source, c]
+                        pixels[p0, c] += w0 * flow
+                        pixels[p1, c] += w1 * flow
+                        pixels[p2, c] += w2 * flow
+                        pixels[p3, c] += w3 * flow
 
 
 _VALUES_AT_ONCE = 1 << 24  # bounds the memory of samples (64 MiB in float32), unless one image has more
@@ -277,7 +234,7 @@ class _Block(NamedTuple):
 
 def fill_output(conv: DeformedConv, bias: Tensor | None, output: Tensor) -> None:
     """Write the convolution into ``output`` ``(batch, out_channels, rows, columns)``."""
-    if conv.image.device.type != "cpu":
+    if _by_torchvision(conv):
         shift = conv.weight.new_zeros(len(conv.weight)) if bias is None else bias
         output.copy_(torch.ops.torchvision.deform_conv2d(*_operands(conv), shift, *_options(conv)))
         return
@@ -292,7 +249,7 @@ def fill_input_grads(
     conv: DeformedConv, grad: Tensor, grad_image: Tensor, grad_offset: Tensor, grad_mask: Tensor | None
 ) -> None:
     """Write the gradients of image, offset and mask, from that of the output."""
-    if conv.image.device.type != "cpu":
+    if _by_torchvision(conv):
         sources = _torchvision_backward(conv, grad)
         grad_image.copy_(sources[0])
         grad_offset.copy_(sources[2])
@@ -311,7 +268,7 @@ def fill_input_grads(
 
 def weight_grad(conv: DeformedConv, grad: Tensor) -> Tensor:
     """Return the gradient of the weight, from that of the output."""
-    if conv.image.device.type != "cpu":
+    if _by_torchvision(conv):
         return _torchvision_backward(conv, grad)[1]
     total = torch.zeros_like(_matrix(conv))
     for block in _blocks(conv):
@@ -319,6 +276,11 @@ def weight_grad(conv: DeformedConv, grad: Tensor) -> Tensor:
             total.baddbmm_(flow, samples)
     out, channels, kernel_h, kernel_w = conv.weight.shape
     return total.view(out, kernel_h, kernel_w, channels).permute(0, 3, 1, 2).to(conv.weight.dtype)
+
+
+def _by_torchvision(conv: DeformedConv) -> bool:
+    """Return whether torchvision's operator computes it: on other devices, and where a graph is traced."""
+    return conv.image.device.type != "cpu" or torch.jit.is_tracing()
 
 
 def _torchvision_backward(conv: DeformedConv, grad: Tensor) -> tuple[Tensor, ...]:
@@ -416,3 +378,117 @@ def _movement(conv: DeformedConv, block: _Block) -> tuple[np.ndarray, np.ndarray
     (height, width), (kernel_h, kernel_w) = conv.image.shape[2:], conv.weight.shape[2:]
     window = (height, width, conv.offset.shape[3], kernel_w, kernel_h * kernel_w, *conv.how[:6])
     return block.offset.numpy(), block.mask.numpy(), conv.mask is not None, window
+
+
+# Under the names and signatures of `mmcv._ext`, which passes sizes by name, and scratch tensors that stay as
+# they are; see `rsfoundation.ops.mmcv_ext`.
+
+_GEOMETRY = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
+_MODULATED_GEOMETRY = (
+    "stride_h",
+    "stride_w",
+    "pad_h",
+    "pad_w",
+    "dilation_h",
+    "dilation_w",
+    "group",
+    "deformable_group",
+)
+
+
+def _geometry(sizes: dict[str, int], names: tuple[str, ...]) -> Geometry:
+    return Geometry(*(sizes[name] for name in names))
+
+
+def mmcv_deform_conv_forward(
+    image: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    *,
+    im2col_step: int,
+    **sizes: int,
+) -> None:
+    """Fill ``output``."""
+    conv = DeformedConv(image, weight, offset, None, _geometry(sizes, _GEOMETRY), im2col_step)
+    fill_output(conv, None, output)
+
+
+def mmcv_deform_conv_backward_input(
+    image: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    weight: Tensor,
+    columns: Tensor,
+    *,
+    im2col_step: int,
+    **sizes: int,
+) -> None:
+    """Fill ``grad_input`` and ``grad_offset``."""
+    conv = DeformedConv(image, weight, offset, None, _geometry(sizes, _GEOMETRY), im2col_step)
+    fill_input_grads(conv, grad_output, grad_input, grad_offset, None)
+
+
+def mmcv_deform_conv_backward_parameters(
+    image: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_weight: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    *,
+    scale: float,
+    im2col_step: int,
+    **sizes: int,
+) -> None:
+    """Add ``scale`` times the gradient to ``grad_weight``."""
+    conv = DeformedConv(image, grad_weight, offset, None, _geometry(sizes, _GEOMETRY), im2col_step)
+    grad_weight.add_(weight_grad(conv, grad_output), alpha=scale)
+
+
+def mmcv_modulated_deform_conv_forward(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    *,
+    with_bias: bool,
+    **sizes: int,
+) -> None:
+    """Fill ``output``."""
+    conv = DeformedConv(image, weight, offset, mask, _geometry(sizes, _MODULATED_GEOMETRY))
+    fill_output(conv, bias if with_bias else None, output)
+
+
+def mmcv_modulated_deform_conv_backward(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    *,
+    with_bias: bool,
+    **sizes: int,
+) -> None:
+    """Fill the five gradients."""
+    conv = DeformedConv(image, weight, offset, mask, _geometry(sizes, _MODULATED_GEOMETRY))
+    fill_input_grads(conv, grad_output, grad_input, grad_offset, grad_mask)
+    grad_weight.copy_(weight_grad(conv, grad_output))
+    if with_bias:
+        grad_bias.copy_(grad_output.sum((0, 2, 3)))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from rsfoundation.ops.kernels import DEPTHWISE_LANES
+from rsfoundation.ops.kernels import DEPTHWISE_LANES as LANES
 from rsfoundation.ops.kernels.threads import run_chunks
 
 _GRAIN = 1 << 18  # fewest multiplications worth a thread
@@ -40,7 +40,7 @@ def _ours(x: Tensor, weight: Tensor) -> bool:
         and weight.requires_grad
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and x.shape[1] % DEPTHWISE_LANES == 0
+        and x.shape[1] % LANES == 0
         and x.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -70,24 +70,23 @@ class _DepthwiseConv2d(torch.autograd.Function):
 
 
 def _weight_gradient(x: Tensor, slopes: Tensor, weight: Tensor) -> Tensor:
-    from rsfoundation.ops.kernels.depthwise import weight_gradient
+    from rsfoundation.ops.kernels.backbones import DEPTHWISE_TAPS, depthwise_weight_gradient
 
     images, channels, height, width = x.shape
     rows, columns = weight.shape[2:]
-    taps = rows * columns
-    out = x.new_zeros(taps, channels)
-
-    def scratch() -> tuple[np.ndarray, ...]:
-        lengths = taps, height * (width + columns - 1), height * width
-        return tuple(np.zeros((length, DEPTHWISE_LANES), np.float32) for length in lengths)
-
+    out = x.new_zeros(rows * columns, channels)
+    shapes = (
+        (rows, columns * LANES),
+        (height * (width + columns - 1) * LANES,),
+        (width, min(columns, DEPTHWISE_TAPS) * LANES),
+    )
     run_chunks(
-        weight_gradient,
-        channels // DEPTHWISE_LANES,
-        *(part.permute(0, 2, 3, 1).reshape(-1, channels).numpy() for part in (x, slopes)),
-        (images, height, width, rows, columns),
+        depthwise_weight_gradient,
+        channels // LANES,
+        x.permute(0, 2, 3, 1).numpy(),
+        slopes.permute(0, 2, 3, 1).numpy(),
         out.numpy(),
-        grain=_GRAIN // max(1, images * height * width * DEPTHWISE_LANES * taps) + 1,
-        scratch=scratch,
+        grain=_GRAIN // max(1, images * height * width * LANES * rows * columns) + 1,
+        scratch=lambda: tuple(np.zeros(shape, np.float32) for shape in shapes),
     )
     return out.t().reshape(weight.shape)

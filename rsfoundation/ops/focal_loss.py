@@ -1,27 +1,12 @@
 """Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients."""
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rsfoundation.ops.kernels.runtime import convert, exp, fused_kernel, larger, log1p, straight, where
+from rsfoundation.ops.kernels.runtime import exp, fused_kernel, log1p
 from rsfoundation.ops.kernels.threads import run_chunks
-
-
-@straight
-def _write(i: Any, values: Any, sigmoid: Any, rate: Any, loss: Any, slope: Any, gamma: Any) -> None:
-    x = values[i]
-    plain, own, spread = (convert(factor, x.kind) for factor in (loss, slope, slope * gamma))
-    small = exp(-abs(x))
-    share = 1.0 / (small + 1.0)
-    rest = small * share
-    q, rest = where(x > 0.0, share, rest), where(x > 0.0, rest, share)
-    softplus = larger(x, 0.0) + log1p(small)
-    sigmoid[i] = where(x == x, q, x)
-    rate[i] = softplus * (plain + spread * rest) + own * q
 
 
 @fused_kernel
@@ -40,8 +25,18 @@ def sigmoid_and_rate(
     Arrays are flat; items ``start..stop`` are done. ``loss`` and ``slope`` are 1 and 0, or 0 and 1: a sum
     with zeros costs less than a branch, or a second kernel to compile.
     """
-    for i in range(start, stop):
-        _write(i, values, sigmoid, rate, loss, slope, gamma)
+    kind = values.dtype.type
+    zero, one = kind(0.0), kind(1.0)
+    plain, own, spread = kind(loss), kind(slope), kind(slope * gamma)
+    for i in range(np.uint64(start), np.uint64(stop)):  # a signed index would not vectorise
+        x = values[i]
+        small = exp(-abs(x))
+        share = one / (small + one)
+        rest = small * share
+        q, rest = (share, rest) if x > zero else (rest, share)
+        softplus = max(x, zero) + log1p(small)
+        sigmoid[i] = q if x == x else x
+        rate[i] = softplus * (plain + spread * rest) + own * q
 
 
 _GRAIN = 131072  # fewest elements worth a thread
@@ -142,3 +137,40 @@ def _weighted(rows: Tensor, weight: Tensor | None, target: Tensor) -> Tensor:
     known = (target >= 0) & (target < len(weight))
     factor = torch.where(known, weight[target.clamp(0, len(weight) - 1)], 1.0)
     return rows * factor.view(-1, *[1] * (rows.dim() - 1))
+
+
+# Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
+
+
+def mmcv_sigmoid_focal_loss_forward(
+    logits: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Fill ``output`` with the loss of each element."""
+    output.copy_(sigmoid_focal(logits, target, gamma, alpha, weight))
+
+
+def mmcv_sigmoid_focal_loss_backward(
+    logits: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
+    """Fill ``grad_input`` with the derivative of each element."""
+    grad_input.copy_(sigmoid_focal_slope(logits, target, gamma, alpha, weight))
+
+
+def mmcv_softmax_focal_loss_forward(
+    softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Fill ``output`` with the loss of each row."""
+    output.copy_(softmax_focal(softmax, target, gamma, alpha, weight))
+
+
+def mmcv_softmax_focal_loss_backward(
+    softmax: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    buff: Tensor,
+    grad_input: Tensor,
+    gamma: float,
+    alpha: float,
+) -> None:
+    """Fill ``grad_input``; mmcv's scratch tensor ``buff`` is not needed."""
+    grad_input.copy_(softmax_focal_slope(softmax, target, gamma, alpha, weight))

@@ -2,7 +2,7 @@
 
 mmcv asks for its operators by name when it is imported and calls them much later. Every name is thus
 answered, and what answers is settled at the call: our operator, a compiled one, or an error that says
-what is missing (see :mod:`rsfoundation.ops.mmcv_ext`).
+what is missing.
 """
 
 import importlib
@@ -81,18 +81,12 @@ def _on_cuda(args: Iterable[Any]) -> bool:
     return any(isinstance(arg, torch.Tensor) and arg.is_cuda for arg in args)
 
 
-_ADAPTERS = "rsfoundation.ops.adapters"
-
-# Module of rsfoundation.ops.adapters -> the operator names of mmcv that it answers.
+# Module of rsfoundation.ops -> the operators of mmcv that it answers; their functions have the same name with
+# `mmcv_` before it.
 IMPLEMENTED: dict[str, tuple[str, ...]] = {
-    "boxes": (
-        "nms",
-        "nms_rotated",
-        "box_iou_rotated",
-        "bbox_overlaps",
-        "softnms",
-        "nms_match",
-        "diff_iou_rotated_sort_vertices_forward",
+    "suppression": ("nms", "nms_rotated", "softnms", "nms_match"),
+    "rotated_iou": ("box_iou_rotated", "bbox_overlaps", "diff_iou_rotated_sort_vertices_forward"),
+    "polygons": (
         "box_iou_quadri",
         "nms_quadri",
         "convex_iou",
@@ -102,28 +96,27 @@ IMPLEMENTED: dict[str, tuple[str, ...]] = {
         "chamfer_distance_forward",
         "chamfer_distance_backward",
     ),
-    "features": (
-        "roi_align_forward",
-        "roi_align_backward",
+    "roi_align": ("roi_align_forward", "roi_align_backward", "roi_pool_forward", "roi_pool_backward"),
+    "rotated_roi_align": (
         "roi_align_rotated_forward",
         "roi_align_rotated_backward",
         "riroi_align_rotated_forward",
         "riroi_align_rotated_backward",
-        "roi_pool_forward",
-        "roi_pool_backward",
+    ),
+    "focal_loss": (
         "sigmoid_focal_loss_forward",
         "sigmoid_focal_loss_backward",
         "softmax_focal_loss_forward",
         "softmax_focal_loss_backward",
-        "get_compiler_version",
-        "get_compiling_cuda_version",
     ),
-    "sampling": (
+    "deform_conv": (
         "deform_conv_forward",
         "deform_conv_backward_input",
         "deform_conv_backward_parameters",
         "modulated_deform_conv_forward",
         "modulated_deform_conv_backward",
+    ),
+    "feature_ops": (
         "ms_deform_attn_forward",
         "ms_deform_attn_backward",
         "rotated_feature_align_forward",
@@ -137,6 +130,7 @@ IMPLEMENTED: dict[str, tuple[str, ...]] = {
         "masked_im2col_forward",
         "masked_col2im_forward",
     ),
+    "mmcv_ext": ("get_compiler_version", "get_compiling_cuda_version"),
 }
 
 _HOME = {name: module for module, names in IMPLEMENTED.items() for name in names}
@@ -165,4 +159,14 @@ def _operator(name: str) -> Callable[..., Any]:
 def _builtin(name: str) -> Callable[..., Any] | None:
     if name not in _HOME:
         return None
-    return getattr(importlib.import_module(f"{_ADAPTERS}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"rsfoundation.ops.{_HOME[name]}"), f"mmcv_{name}")
+
+
+def mmcv_get_compiler_version() -> str:
+    """Say that nothing was compiled."""
+    return "none (rsfoundation.ops)"
+
+
+def mmcv_get_compiling_cuda_version() -> str:
+    """Say that nothing was compiled."""
+    return "not available"

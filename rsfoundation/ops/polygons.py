@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
+from rsfoundation.ops.checks import OperatorInputError, blank_non_finite, check_last_dim, finite_rows
 from rsfoundation.ops.kernels import MIN_AREA
 
 
@@ -125,8 +125,7 @@ def _add(grad: np.ndarray, hull: Hulls, corners: np.ndarray) -> None:
 
 def _points(name: str, tensor: Tensor, width: int) -> np.ndarray:
     check_last_dim(name, tensor, width)
-    check_finite(name, tensor)
-    return tensor.detach().double().cpu().contiguous().view(-1, width // 2, 2).numpy()
+    return blank_non_finite(name, tensor.detach()).double().cpu().contiguous().view(-1, width // 2, 2).numpy()
 
 
 def _hulls(name: str, tensor: Tensor, width: int) -> Hulls:
@@ -159,11 +158,10 @@ def box_iou_quadri(
 def nms_quadri(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
     """Return the indices of the quadrilaterals ``(n, 8)`` that stay; rules as in ``nms_rotated``."""
     from rsfoundation.ops.kernels.polygon import scratch, suppress
+    from rsfoundation.ops.suppression import rank
 
-    if scores.shape != boxes.shape[:1]:
-        raise OperatorInputError(f"nms_quadri: {len(boxes)} boxes, but scores of shape {tuple(scores.shape)}")
-    check_finite("nms_quadri", scores)
-    order = scores.sort(0, descending=True)[1]
+    check_last_dim("nms_quadri", boxes, 8)
+    order = rank("nms_quadri", boxes, scores)
     ranked = _hulls("nms_quadri", boxes[order], 8)
     groups = np.zeros(len(order), np.int64) if labels is None else labels[order].long().cpu().numpy()
     limit, single = float(np.float32(iou_threshold)), boxes.dtype != torch.float64
@@ -188,8 +186,10 @@ def convex_giou(points: Tensor, polygons: Tensor) -> tuple[Tensor, Tensor]:
     if len(points) != len(polygons):
         raise OperatorInputError(f"convex_giou: {len(points)} point sets, {len(polygons)} polygons")
     sets, targets = _points("convex_giou", points, 18), _points("convex_giou", polygons, 8)
+    known = finite_rows("convex_giou", torch.cat([points, polygons.to(points)], 1))
     values, grad = generalized_iou(sets, targets)
-    return torch.from_numpy(values).to(points), torch.from_numpy(grad).flatten(1).to(points)
+    value = torch.where(known, torch.from_numpy(values).to(points), torch.nan)
+    return value, torch.where(known[:, None], torch.from_numpy(grad).flatten(1).to(points), torch.nan)
 
 
 def min_area_polygons(points: Tensor) -> Tensor:
@@ -206,22 +206,119 @@ def min_area_polygons(points: Tensor) -> Tensor:
         np.take_along_axis(value, best, 1) for value in (x1, x2, y1, y2, cos[..., 0], sin[..., 0])
     )
     u, v = np.concatenate([x2, x1, x1, x2], 1), np.concatenate([y1, y1, y2, y2], 1)
-    return torch.from_numpy(np.stack([u * cos - v * sin, u * sin + v * cos], 2)).flatten(1).to(points)
+    rectangles = torch.from_numpy(np.stack([u * cos - v * sin, u * sin + v * cos], 2)).flatten(1).to(points)
+    return torch.where(finite_rows("min_area_polygons", points)[:, None], rectangles, torch.nan)
 
 
 def points_in_polygons(points: Tensor, polygons: Tensor) -> Tensor:
-    """Tell which points ``(n, 2)`` lie in which quadrilaterals ``(m, 8)``: ``(n, m)`` of bool.
+    """Return which points ``(n, 2)`` are in which quadrilaterals ``(m, 8)``: ``(n, m)`` of bool.
 
-    Counts how often a ray to the right crosses the edges; points on an edge may fall either way.
+    Counts how often a ray to the right crosses the edges. Boundaries follow the CUDA operator of mmcv (it has
+    no CPU one): edges are taken in the order (4, 1), (1, 2), (2, 3), (3, 4), and counting ends at the first
+    that holds the point: a point on the boundary is inside where an odd number of earlier edges were crossed.
+
+    Args:
+        points: x and y; those with NaN or infinity are in nothing.
+        polygons: Corners; those with NaN or infinity hold nothing.
+
+    Raises:
+        OperatorInputError: Wrong shapes.
     """
     check_last_dim("points_in_polygons", points, 2)
     check_last_dim("points_in_polygons", polygons, 8)
-    check_finite("points_in_polygons", points)
-    check_finite("points_in_polygons", polygons)
-    start = polygons.view(1, -1, 4, 2)
-    end = start.roll(1, 2)
+    known = finite_rows("points_in_polygons", points)[:, None] & finite_rows("points_in_polygons", polygons)
+    end = polygons.view(1, -1, 4, 2)
+    start = end.roll(1, 2)
     x, y = points[:, None, None, 0], points[:, None, None, 1]
-    straddles = (start[..., 1] < y) != (end[..., 1] < y)
-    rise = torch.where(straddles, end[..., 1] - start[..., 1], 1.0)
-    meets = start[..., 0] + (y - start[..., 1]) * (end[..., 0] - start[..., 0]) / rise
-    return (straddles & (meets > x)).sum(-1) % 2 == 1
+    straddles = (end[..., 1] < y) != (start[..., 1] < y)
+    rise = torch.where(straddles, start[..., 1] - end[..., 1], 1.0)
+    meets = end[..., 0] + (y - end[..., 1]) * (start[..., 0] - end[..., 0]) / rise
+    corner = ((end[..., 0] == x) & (end[..., 1] == y)) | ((start[..., 0] == x) & (start[..., 1] == y))
+    held = corner | (straddles & (meets == x))
+    counts = held.cumsum(-1) == 0
+    return known & ((straddles & (meets > x) & counts).sum(-1) % 2 == 1)
+
+
+def nearest_neighbours(points1: Tensor, points2: Tensor) -> tuple[Tensor, Tensor]:
+    """Return, for each point of the first set, the squared distance and index of the nearest in the second.
+
+    Args:
+        points1: ``(b, n, 2)``.
+        points2: ``(b, m, 2)``.
+
+    Returns:
+        Two ``(b, n)``.
+    """
+    squared = (points1[:, :, None] - points2[:, None]).square().sum(-1)
+    nearest = squared.min(-1)
+    return nearest.values, nearest.indices
+
+
+def nearest_backward(points1: Tensor, points2: Tensor, index: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of both sets for the distances of ``nearest_neighbours``."""
+    chosen = index.long()[..., None].expand_as(points1)
+    slope = 2 * grad[..., None] * (points1 - points2.gather(1, chosen))
+    return slope, torch.zeros_like(points2).scatter_add_(1, chosen, -slope)
+
+
+# Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
+
+
+def mmcv_box_iou_quadri(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
+    """Fill ``ious``, flat. Columns after the eighth are ignored: mmrotate leaves scores there."""
+    ratios = box_iou_quadri(boxes1[:, :8], boxes2[:, :8], "iof" if mode_flag == 1 else "iou", aligned)
+    ious.copy_(ratios.reshape(ious.shape))
+
+
+def mmcv_nms_quadri(
+    dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: bool
+) -> Tensor:
+    """Return the kept indices; with ``multi_label`` the ninth column of ``dets`` is the label."""
+    return nms_quadri(dets[:, :8], scores, iou_threshold, dets[:, 8] if multi_label else None)
+
+
+def mmcv_convex_iou(points: Tensor, quads: Tensor, ious: Tensor) -> None:
+    """Fill ``ious`` (n, m)."""
+    ious.copy_(convex_iou(points, quads))
+
+
+def mmcv_convex_giou(points: Tensor, quads: Tensor, output: Tensor) -> None:
+    """Fill ``output`` (n, 19): gradient of the points, then the generalised IoU."""
+    output[:, 18], output[:, :18] = convex_giou(points, quads)
+
+
+def mmcv_min_area_polygons(points: Tensor, rectangles: Tensor) -> None:
+    """Fill ``rectangles`` (n, 8)."""
+    rectangles.copy_(min_area_polygons(points))
+
+
+def mmcv_points_in_polygons_forward(points: Tensor, quads: Tensor, output: Tensor) -> None:
+    """Fill ``output`` (n, m) with ones and zeros."""
+    output.copy_(points_in_polygons(points, quads))
+
+
+def mmcv_chamfer_distance_forward(
+    xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
+) -> None:
+    """Fill distances and indices in both directions."""
+    for pair, distance, index in (((xyz1, xyz2), dist1, idx1), ((xyz2, xyz1), dist2, idx2)):
+        squared, nearest = nearest_neighbours(*pair)
+        distance.copy_(squared)
+        index.copy_(nearest)
+
+
+def mmcv_chamfer_distance_backward(
+    xyz1: Tensor,
+    xyz2: Tensor,
+    idx1: Tensor,
+    idx2: Tensor,
+    grad_dist1: Tensor,
+    grad_dist2: Tensor,
+    grad_xyz1: Tensor,
+    grad_xyz2: Tensor,
+) -> None:
+    """Fill the gradients of both point sets."""
+    own1, other2 = nearest_backward(xyz1, xyz2, idx1, grad_dist1)
+    own2, other1 = nearest_backward(xyz2, xyz1, idx2, grad_dist2)
+    grad_xyz1.copy_(own1 + other1)
+    grad_xyz2.copy_(own2 + other2)

@@ -7,8 +7,9 @@ import torch
 import torchvision
 from torch import Tensor
 
-from rsfoundation.ops.checks import check_finite, check_last_dim
+from rsfoundation.ops.checks import check_last_dim, finite_rows
 
+_AVERAGE_POOLING = 1  # mmcv's number for it
 _VALUES_AT_ONCE = 1 << 26  # gathered values held at once: 256 MB of float32
 
 
@@ -28,6 +29,22 @@ class RoiGrid(NamedTuple):
     clockwise: bool = True
 
 
+_OUTSIDE = {5: (0, -10000, -10000, -9992, -9992), 6: (0, -10000, -10000, 8, 8, 0)}
+
+
+def move_non_finite_outside(name: str, rois: Tensor) -> Tensor:
+    """Return regions with those that hold NaN or infinity moved outside of every map: their bins are zero.
+
+    torchvision's CPU operator reads memory at random for them.
+
+    Args:
+        name: The operator, for the log.
+        rois: ``(n, 5)`` upright or ``(n, 6)`` rotated regions, image index first.
+    """
+    outside = rois.new_tensor(_OUTSIDE[int(rois.shape[1])])
+    return torch.where(finite_rows(name, rois)[:, None], rois, outside)
+
+
 class _Taps(NamedTuple):
     """Bilinear taps: flat pixel ``(s, 4)``, weight ``(s, 4)``, output bin ``(s,)``."""
 
@@ -37,7 +54,14 @@ class _Taps(NamedTuple):
 
 
 def pool_samples(features: Tensor, rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> Tensor:
-    """Average samples of rotated regions ``(n, 6)``; see ``pool_rotated``."""
+    """Average samples of rotated regions in plain torch.
+
+    Args:
+        features: ``(batch, channels, height, width)``.
+        rois: ``(n, 6)`` of image index, cx, cy, w, h, theta (radians), in input pixels; all finite.
+        size: Bins along height and width.
+        grid: How regions are sampled.
+    """
     batch, channels, height, width = features.shape
     flat = features.permute(0, 2, 3, 1).reshape(-1, channels)
     out = flat.new_zeros(len(rois) * size[0] * size[1], channels)
@@ -49,7 +73,14 @@ def pool_samples(features: Tensor, rois: Tensor, size: tuple[int, int], grid: Ro
 
 
 def spread_samples(grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: RoiGrid) -> Tensor:
-    """Return the gradient of ``pool_samples`` for the features."""
+    """Return the gradient of ``pool_samples`` for the features.
+
+    Args:
+        grad: Gradient of the bins, ``(n, channels, rows, columns)``.
+        rois: As in the forward pass.
+        feature_shape: Shape of the features.
+        grid: As in the forward pass.
+    """
     batch, channels, height, width = feature_shape
     size = (int(grad.shape[2]), int(grad.shape[3]))
     flat = grad.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -79,7 +110,13 @@ def _extents(rois: Tensor, grid: RoiGrid) -> Tensor:
 
 
 def grid_sizes(rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> Tensor:
-    """Return samples per bin along height and width, ``(n, 2)``."""
+    """Return samples per bin along height and width, ``(n, 2)``.
+
+    Args:
+        rois: ``(n, 6)``, rotated regions.
+        size: Bins along height and width.
+        grid: How regions are sampled.
+    """
     if grid.sampling_ratio > 0:
         return torch.full((len(rois), 2), grid.sampling_ratio, device=rois.device)
     bins = rois.new_tensor(size)
@@ -120,6 +157,12 @@ def bilinear_taps(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor
     """Return the flat pixels ``(s, 4)`` and weights ``(s, 4)`` of bilinear samples.
 
     Samples beyond one pixel outside the map weigh nothing; others are clamped to it.
+
+    Args:
+        y: ``(s,)``, rows.
+        x: ``(s,)``, columns.
+        height: Rows of the map.
+        width: Columns of the map.
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
@@ -147,7 +190,7 @@ def roi_align_average(features: Tensor, rois: Tensor, size: tuple[int, int], gri
 
     Args:
         features: ``(batch, channels, height, width)``.
-        rois: ``(n, 5)`` of image index, x1, y1, x2, y2 in input pixels.
+        rois: ``(n, 5)`` of image index, x1, y1, x2, y2 in input pixels; with NaN or infinity, bins are zero.
         size: Bins along height and width.
         grid: How regions are sampled; ``clockwise`` has no meaning here.
 
@@ -155,6 +198,7 @@ def roi_align_average(features: Tensor, rois: Tensor, size: tuple[int, int], gri
         ``(n, channels, *size)``.
     """
     check_last_dim("roi_align", rois, 5)
+    rois = move_non_finite_outside("roi_align", rois)
     maps = features.to(_wide(features))
     pooled = torchvision.ops.roi_align(
         maps, rois.to(maps), size, grid.spatial_scale, grid.sampling_ratio, grid.aligned
@@ -165,7 +209,15 @@ def roi_align_average(features: Tensor, rois: Tensor, size: tuple[int, int], gri
 def roi_align_average_backward(
     grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: RoiGrid
 ) -> Tensor:
-    """Return the gradient of ``roi_align_average`` for the features."""
+    """Return the gradient of ``roi_align_average`` for the features.
+
+    Args:
+        grad: Gradient of the bins, ``(n, channels, rows, columns)``.
+        rois: As in the forward pass, like all below.
+        feature_shape: Shape of the features.
+        grid: How regions are sampled.
+    """
+    rois = move_non_finite_outside("roi_align", rois)
     size = (int(grad.shape[2]), int(grad.shape[3]))
     flow = grad.to(_wide(grad))
     of_maps = torch.ops.torchvision._roi_align_backward(
@@ -182,10 +234,17 @@ def _wide(tensor: Tensor) -> torch.dtype:
 def roi_align_max(features: Tensor, rois: Tensor, size: tuple[int, int], grid: RoiGrid) -> MaxPooled:
     """Take the largest sample of each bin.
 
-    Args and shapes as in ``roi_align_average``; each field of the result is ``(n, channels, *size)``.
+    Args:
+        features: As in ``roi_align_average``, like all below.
+        rois: Regions.
+        size: Bins along height and width.
+        grid: How regions are sampled.
+
+    Returns:
+        Fields of shape ``(n, channels, *size)``.
     """
     check_last_dim("roi_align", rois, 5)
-    check_finite("roi_align", rois)
+    rois = move_non_finite_outside("roi_align", rois)
     shape = (len(rois), features.shape[1], *size)
     best = MaxPooled(*(features.new_full(shape, fill) for fill in (-10000.0, -1.0, -1.0)))
     for n, roi in enumerate(rois.to(features)):
@@ -196,7 +255,15 @@ def roi_align_max(features: Tensor, rois: Tensor, size: tuple[int, int], grid: R
 def roi_align_max_backward(
     grad: Tensor, rois: Tensor, pooled: MaxPooled, feature_shape: torch.Size
 ) -> Tensor:
-    """Return the gradient of ``roi_align_max`` for the features; ``pooled`` is its result."""
+    """Return the gradient of ``roi_align_max`` for the features.
+
+    Args:
+        grad: Gradient of the bins, ``(n, channels, rows, columns)``.
+        rois: As in the forward pass.
+        pooled: The result of ``roi_align_max``.
+        feature_shape: Shape of the features.
+    """
+    rois = move_non_finite_outside("roi_align", rois)
     batch, channels, height, width = feature_shape
     out = grad.new_zeros(batch * channels * height * width)
     taken = pooled.y.flatten() != -1
@@ -240,3 +307,87 @@ def _fill_max(
     best.values[n] = value
     best.y[n] = y.flatten(2).expand(len(image), -1, -1, -1).gather(-1, index[..., None])[..., 0]
     best.x[n] = x.flatten(2).expand(len(image), -1, -1, -1).gather(-1, index[..., None])[..., 0]
+
+
+# Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
+
+
+def mmcv_roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``output`` and, for maximum pooling, the two argmax tensors."""
+    grid, size = RoiGrid(spatial_scale, sampling_ratio, aligned), (aligned_height, aligned_width)
+    if pool_mode == _AVERAGE_POOLING:
+        output.copy_(roi_align_average(features, rois, size, grid))
+        return
+    pooled = roi_align_max(features, rois, size, grid)
+    for target, source in zip((output, argmax_y, argmax_x), pooled, strict=True):
+        target.copy_(source)
+
+
+def mmcv_roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``grad_input``."""
+    shape = grad_input.shape
+    if pool_mode == _AVERAGE_POOLING:
+        grid = RoiGrid(spatial_scale, sampling_ratio, aligned)
+        grad = roi_align_average_backward(grad_output, rois, shape, grid)
+    else:
+        pooled = MaxPooled(grad_output, argmax_y, argmax_x)
+        grad = roi_align_max_backward(grad_output, rois, pooled, shape)
+    grad_input.copy_(grad)
+
+
+def mmcv_roi_pool_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Fill ``output`` and ``argmax``, by torchvision's operator."""
+    size = (pooled_height, pooled_width)
+    pooled, places = torch.ops.torchvision.roi_pool(
+        features, move_non_finite_outside("roi_pool", rois).to(features), spatial_scale, *size
+    )
+    output.copy_(pooled)
+    argmax.copy_(places)
+
+
+def mmcv_roi_pool_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Fill ``grad_input``."""
+    size = (pooled_height, pooled_width)
+    rois = move_non_finite_outside("roi_pool", rois)
+    where = (rois.to(grad_output), argmax, spatial_scale, *size, *grad_input.shape)
+    grad_input.copy_(torch.ops.torchvision._roi_pool_backward(grad_output.contiguous(), *where))

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
+from rsfoundation.ops.checks import OperatorInputError, blank_non_finite, check_last_dim
 from rsfoundation.ops.kernels import MIN_AREA
 
 
@@ -46,7 +46,8 @@ def box_iou_rotated(
 ) -> Tensor:
     """Return intersection over union, or over the area of the first box (``iof``).
 
-    Computed in float64 and rounded to the type of ``boxes1``; boxes of no area overlap nothing.
+    Computed in float64 and rounded to the type of ``boxes1``. Boxes of no area and boxes with NaN or infinity
+    overlap nothing.
 
     Args:
         boxes1: ``(n, 5)``.
@@ -58,7 +59,7 @@ def box_iou_rotated(
         ``(n, m)``, or ``(n,)`` with ``aligned``.
 
     Raises:
-        OperatorInputError: Wrong shapes, NaN or infinity.
+        OperatorInputError: Wrong shapes, another mode.
     """
     check_last_dim("box_iou_rotated", boxes1, 5)
     check_last_dim("box_iou_rotated", boxes2, 5)
@@ -66,26 +67,24 @@ def box_iou_rotated(
         raise OperatorInputError(f"box_iou_rotated: mode is 'iou' or 'iof', found {mode!r}")
     if aligned and len(boxes1) != len(boxes2):
         raise OperatorInputError(f"box_iou_rotated: aligned, but {len(boxes1)} and {len(boxes2)} boxes")
-    check_finite("box_iou_rotated", boxes1)
-    check_finite("box_iou_rotated", boxes2)
-    on_cpu = boxes1.device.type == "cpu"
-    compute = _iou_numba if on_cpu else _iou_torch
-    return compute(boxes1.detach(), boxes2.detach(), mode == "iof", aligned)
+    first, second = (blank_non_finite("box_iou_rotated", boxes.detach()) for boxes in (boxes1, boxes2))
+    compute = _iou_numba if boxes1.device.type == "cpu" else _iou_torch
+    return compute(first, second, mode == "iof", aligned)
 
 
 def _iou_numba(boxes1: Tensor, boxes2: Tensor, foreground: bool, aligned: bool) -> Tensor:
-    from rsfoundation.ops.kernels import rotated_boxes as rotated_rect
+    from rsfoundation.ops.kernels import rotated_boxes
     from rsfoundation.ops.kernels.threads import run_chunks
 
-    a, b = (rotated_rect.describe(boxes.double().numpy()) for boxes in (boxes1, boxes2))
+    a, b = (rotated_boxes.describe(boxes.double().numpy()) for boxes in (boxes1, boxes2))
     dtype = boxes1.dtype if boxes1.dtype in (torch.float32, torch.float64) else torch.float32
     if aligned:
         result = torch.zeros(len(a), dtype=dtype)
-        run_chunks(rotated_rect.iou_aligned, len(a), a, b, foreground, result.numpy(), grain=4096)
+        run_chunks(rotated_boxes.iou_aligned, len(a), a, b, foreground, result.numpy(), grain=4096)
     else:
         result = torch.zeros(len(a), len(b), dtype=dtype)
         grain = math.ceil(65536 / max(len(b), 1))
-        run_chunks(rotated_rect.iou_rows, len(a), a, b, foreground, result.numpy(), grain=grain, pieces=4)
+        run_chunks(rotated_boxes.iou_rows, len(a), a, b, foreground, result.numpy(), grain=grain, pieces=4)
     return result.to(boxes1.dtype)
 
 
@@ -120,7 +119,7 @@ def _pair_ratio(a: Tensor, b: Tensor, foreground: bool) -> Tensor:
 def rotated_overlap(a: Tensor, b: Tensor) -> Tensor:
     """Return the area common to boxes of equal index; differentiable.
 
-    The contour integral of ``kernels.rotated_rect``: in the frame of ``b``, the sum over the edges of
+    The contour integral of ``kernels.rotated_boxes``: in the frame of ``b``, the sum over the edges of
     ``a`` of the integral of ``y`` clamped to the height of ``b`` over ``x`` clamped to its width.
 
     Args:
@@ -159,3 +158,65 @@ def _edge_integrals(x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, width: Tenso
     total = (lower + upper) / 2 * (upper - lower) + height * (above - below)
     mean = torch.where(slanted, total / torch.where(slanted, span, torch.ones_like(span)), lower)
     return torch.where(inside, (xb - xa) * mean, 0.0)
+
+
+_SLOTS = 9  # an overlap of two rectangles has at most 8 corners, and the first is repeated
+_CROSSINGS = 8  # candidates from here on are edge crossings: zero where invalid
+_SAME = 1e-6  # corners nearer than this, relative to the polygon, are one
+
+
+def sort_vertices(vertices: Tensor, mask: Tensor) -> Tensor:
+    """Return the indices of the valid corners by angle, the first once more, then padding.
+
+    Coincident corners appear once: the area formula would otherwise run out of slots when two boxes
+    share corners.
+
+    Args:
+        vertices: ``(b, n, m, 2)`` candidates, centred on the polygon.
+        mask: ``(b, n, m)``, which are valid.
+
+    Returns:
+        ``(b, n, 9)`` int32; padding is the first invalid crossing, which is the origin.
+    """
+    angle = torch.atan2(vertices[..., 1], vertices[..., 0]).masked_fill(~mask, torch.inf)
+    order = angle.argsort(dim=-1, stable=True)
+    ranked = vertices.gather(2, order[..., None].expand_as(vertices))
+    valid = mask.gather(2, order) & ~_repeats(ranked, mask)
+    order = order.gather(2, (~valid).to(torch.uint8).argsort(dim=-1, stable=True))[..., :_SLOTS]
+    count = valid.sum(-1, keepdim=True).clamp(max=_SLOTS - 1)
+    slot = torch.arange(_SLOTS, device=mask.device).expand_as(order)
+    padding = (~mask[..., _CROSSINGS:]).to(torch.uint8).argmax(-1, keepdim=True) + _CROSSINGS
+    closed = torch.where(slot == count, order[..., :1], torch.where(slot < count, order, padding))
+    return torch.where(count < 3, padding, closed).int()
+
+
+def _repeats(ranked: Tensor, mask: Tensor) -> Tensor:
+    """Return which corners coincide with the one before; the last is compared with the first as well."""
+    scale = ranked.masked_fill(~mask.any(-1)[..., None, None], 0).abs().amax((-2, -1), keepdim=True)
+    near = ((ranked - ranked.roll(1, 2)).abs() <= _SAME * scale).all(-1)
+    near[..., 0] = False
+    last = mask.sum(-1, keepdim=True) - 1
+    closing = (ranked[..., :1, :] - ranked).abs().amax(-1) <= _SAME * scale[..., 0]
+    slot = torch.arange(ranked.shape[2], device=mask.device)
+    return near | (closing & (slot == last) & (last > 0))
+
+
+# Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
+
+
+def mmcv_box_iou_rotated(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
+    """Fill ``ious``, flat. Columns after the fifth are ignored: mmrotate's evaluation leaves scores there."""
+    ratios = box_iou_rotated(boxes1[:, :5], boxes2[:, :5], "iof" if mode_flag == 1 else "iou", aligned)
+    ious.copy_(ratios.reshape(ious.shape))
+
+
+def mmcv_bbox_overlaps(
+    boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int
+) -> None:
+    """Fill ``ious``."""
+    ious.copy_(box_iou(boxes1, boxes2, "iof" if mode == 1 else "iou", aligned, offset))
+
+
+def mmcv_diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
+    """Return the order of the corners; their number follows from ``mask``."""
+    return sort_vertices(vertices, mask)

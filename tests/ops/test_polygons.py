@@ -58,8 +58,7 @@ def test_degenerate_quadrilaterals_overlap_nothing():
     assert box_iou_quadri(square, square).item() == pytest.approx(1)
     assert box_iou_quadri(square, square.view(4, 2).flip(0).reshape(1, 8)).item() == pytest.approx(1)
     assert box_iou_quadri(torch.zeros(0, 8), square).shape == (0, 1)
-    with pytest.raises(OperatorInputError, match="NaN"):
-        box_iou_quadri(torch.full((1, 8), float("nan")), square)
+    assert box_iou_quadri(torch.full((1, 8), float("nan")), square).item() == 0
     with pytest.raises(OperatorInputError, match="aligned"):
         box_iou_quadri(torch.zeros(2, 8), square, aligned=True)
 
@@ -138,6 +137,62 @@ def test_points_in_quadrilaterals():
     )
     ours = points_in_polygons(torch.tensor(points).float(), torch.tensor(convex).float())
     assert (ours.bool().numpy() == expected).mean() > 0.999
+
+
+def by_counting(point, quad):
+    """Return whether a point is in a quadrilateral, edge by edge as mmcv's CUDA kernel defines it."""
+    corners, crossings = quad.reshape(4, 2).tolist(), 0
+    px, py = point.tolist()
+    for i in range(4):
+        (sx, sy), (tx, ty) = corners[i], corners[i - 1]
+        if (px, py) in ((sx, sy), (tx, ty)):
+            break
+        if (sy < py) != (ty < py):
+            x = sx + (py - sy) * (tx - sx) / (ty - sy)
+            if x == px:
+                break
+            crossings += x > px
+    return crossings % 2 == 1
+
+
+def orders(quad):
+    """Return a quadrilateral from every corner on, either way round."""
+    corners = np.asarray(quad, float).reshape(4, 2)
+    return [np.roll(way, shift, 0).ravel() for way in (corners, corners[::-1]) for shift in range(4)]
+
+
+@pytest.mark.parametrize(
+    "quad",
+    [
+        [2, 3, 9, 3, 9, 7, 2, 7],  # upright
+        [5, 1, 9, 5, 5, 9, 1, 5],  # on a corner
+        [1, 2, 7, 4, 6, 9, 2, 8],
+        [1, 1, 8, 1, 5, 5, 3, 5],
+        [0, 0, 8, 4, 0, 8, 4, 4],  # not convex
+        [1, 1, 9, 1, 9, 1, 1, 1],  # no area
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_whole_number_points_on_edges_and_corners_follow_mmcv(quad, dtype):
+    grid = np.stack(np.meshgrid(np.arange(-1, 12), np.arange(-1, 12)), -1).reshape(-1, 2).astype(float)
+    quads = np.stack(orders(quad))
+    expected = [[by_counting(point, quad) for quad in quads] for point in grid]
+    found = points_in_polygons(torch.tensor(grid, dtype=dtype), torch.tensor(quads, dtype=dtype))
+    assert found.bool().tolist() == expected
+
+
+def test_boundaries_of_upright_boxes():
+    """Which sides of a box belong to it depends on its first corner."""
+    box = torch.tensor([[0.0, 0, 4, 0, 4, 4, 0, 4]])  # clockwise on the screen, from the upper left
+    sides = dict(top=[2, 0], right=[4, 2], bottom=[2, 4], left=[0, 2])
+    corners = [[0, 0], [4, 0], [4, 4], [0, 4]]
+    inside = points_in_polygons(torch.tensor([*sides.values(), *corners, [2, 2]]).float(), box)[:, 0]
+    named = dict(zip([*sides, *range(4), "middle"], inside.bool().tolist(), strict=True))
+    assert named == {
+        "top": False, "right": False, "bottom": True, "left": False,
+        0: False, 1: False, 2: False, 3: False, "middle": True,
+    }  # fmt: skip
 
 
 def test_differentiable_rotated_iou():

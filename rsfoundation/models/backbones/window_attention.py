@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.layers import is_inference, linear, multi_head
-from rsfoundation.ops.window_attention import MASKED, WINDOW, window_attention
+from rsfoundation.ops.swin_attention import MASKED, WINDOW, window_attention
 
 
 def _relative_index() -> torch.Tensor:

@@ -1,37 +1,35 @@
 """Convex polygons of few corners: hulls, common areas, suppression.
 
-Polygons are ``(n, k, 2)`` with positive signed area in the axes they are given in; ``sizes`` tells how
-many corners count.
+Polygons are ``(n, k, 2)`` with positive signed area in the axes they are given in; ``sizes`` holds how many
+of the corners count.
 """
 
-from typing import Any
-
 import numpy as np
-from numba import types
 
 from rsfoundation.ops.kernels import MIN_AREA
 from rsfoundation.ops.kernels.rotated_boxes import reaches
-from rsfoundation.ops.kernels.runtime import convert, inlined, kernel, smaller, straight, where
+from rsfoundation.ops.kernels.runtime import inlined, kernel
 
-_MOST = 32  # corners of a clipped polygon: at most those of both, and one that is not kept
+_MAX_CORNERS = 32  # of a clipped polygon; a convex one has at most those of both
 
 
 def scratch() -> tuple[np.ndarray]:
     """Allocate what the common area of two polygons is found in."""
-    return (np.empty((2, _MOST, 2)),)
+    return (np.empty((2, _MAX_CORNERS, 2)),)
 
 
-def _turn(ox: Any, oy: Any, ax: Any, ay: Any, bx: Any, by: Any) -> Any:
+@inlined
+def _turn(ox: float, oy: float, ax: float, ay: float, bx: float, by: float) -> float:
     """Return twice the signed area of a triangle."""
     return (ax - ox) * (by - oy) - (ay - oy) * (bx - ox)
 
 
-@straight
-def _advances(points: Any, chain: Any, i: Any, size: Any, p: Any) -> Any:
-    """Tell whether a chain of ``size`` corners of point set ``i`` turns left on its way to point ``p``."""
+@inlined
+def _turns_left(points: np.ndarray, chain: np.ndarray, i: int, size: int, p: int) -> bool:
+    """Return whether a chain of ``size`` corners of point set ``i`` turns left on its way to point ``p``."""
     a, b = chain[i, size - 2], chain[i, size - 1]
-    corners = (points[i, place, axis] for place in (a, b, p) for axis in (0, 1))
-    return _turn(*corners) > 0
+    ax, ay, bx, by = points[i, a, 0], points[i, a, 1], points[i, b, 0], points[i, b, 1]
+    return _turn(ax, ay, bx, by, points[i, p, 0], points[i, p, 1]) > 0
 
 
 @kernel
@@ -54,77 +52,62 @@ def hulls(points: np.ndarray, tour: np.ndarray, chain: np.ndarray, sizes: np.nda
             p = tour[i, step]
             if step == count:
                 floor = size + 1
-            while size >= floor and not _advances(points, chain, i, size, p):
+            while size >= floor and not _turns_left(points, chain, i, size, p):
                 size -= 1
             chain[i, size] = p
             size += 1
         sizes[i] = size
 
 
-@straight
-def _copy_corner(a: Any, i: Any, work: Any, k: Any) -> None:
-    work[0, k, 0], work[0, k, 1] = a[i, k, 0], a[i, k, 1]
-
-
-@straight
-def _clip(work: Any, now: Any, size: Any, k: Any, b: Any, j: Any, b_size: Any, e: Any, kept: Any) -> Any:
-    """Add to the other half of ``work`` what edge ``e`` of polygon ``j`` leaves of edge ``k`` of ``size``.
-
-    That is its first end where it lies inside, and the point where it crosses. Both are written, and counted
-    in the result where they hold.
-    """
-    after, following = where(e + 1 < b_size, e + 1, 0), where(k + 1 < size, k + 1, 0)
-    start_x, start_y, end_x, end_y = b[j, e, 0], b[j, e, 1], b[j, after, 0], b[j, after, 1]
-    x, y, next_x, next_y = (work[now, place, axis] for place in (k, following) for axis in (0, 1))
-    here = _turn(start_x, start_y, end_x, end_y, x, y)
-    there = _turn(start_x, start_y, end_x, end_y, next_x, next_y)
-    work[1 - now, kept, 0], work[1 - now, kept, 1] = x, y
-    kept += convert(here >= 0, types.int64)
-    share = here / (here - there)
-    work[1 - now, kept, 0], work[1 - now, kept, 1] = x + (next_x - x) * share, y + (next_y - y) * share
-    return kept + convert((here > 0) & (there < 0) | (here < 0) & (there > 0), types.int64)
-
-
-@straight
-def _fan(work: Any, now: Any, k: Any) -> Any:
-    """Return twice the area of the triangle of the first corner and the ``k``-th and next ones."""
-    return _turn(*(work[now, place, axis] for place in (0, k, k + 1) for axis in (0, 1)))
-
-
 @inlined
 def overlap(
     a: np.ndarray, a_size: int, i: int, b: np.ndarray, b_size: int, j: int, work: np.ndarray
 ) -> float:
-    """Return the area common to two convex polygons (Sutherland and Hodgman)."""
+    """Return the area common to two convex polygons (Sutherland and Hodgman).
+
+    Args:
+        a: ``(n, k, 2)``, the first polygon is row ``i``.
+        a_size: How many of its corners count.
+        i: See ``a``.
+        b: ``(m, k, 2)``, the second polygon is row ``j``.
+        b_size: How many of its corners count.
+        j: See ``b``.
+        work: See ``scratch``.
+    """
     now, size = 0, a_size
     for k in range(size):
-        _copy_corner(a, i, work, k)
+        work[0, k, 0], work[0, k, 1] = a[i, k, 0], a[i, k, 1]
     for e in range(b_size):
+        after = e + 1 if e + 1 < b_size else 0
+        start_x, start_y, end_x, end_y = b[j, e, 0], b[j, e, 1], b[j, after, 0], b[j, after, 1]
         kept = 0
         for k in range(size):
-            kept = _clip(work, now, size, k, b, j, b_size, e, kept)
+            if kept > _MAX_CORNERS - 2:  # rounding, or an overflow, made it no longer convex
+                break
+            x, y = work[now, k, 0], work[now, k, 1]
+            following = k + 1 if k + 1 < size else 0
+            next_x, next_y = work[now, following, 0], work[now, following, 1]
+            here = _turn(start_x, start_y, end_x, end_y, x, y)
+            there = _turn(start_x, start_y, end_x, end_y, next_x, next_y)
+            if here >= 0:
+                work[1 - now, kept, 0], work[1 - now, kept, 1] = x, y
+                kept += 1
+            if (here > 0 and there < 0) or (here < 0 and there > 0):
+                share = here / (here - there)
+                work[1 - now, kept, 0] = x + (next_x - x) * share
+                work[1 - now, kept, 1] = y + (next_y - y) * share
+                kept += 1
         now, size = 1 - now, kept
-    total = 0.0
+    total, x, y = 0.0, work[now, 0, 0], work[now, 0, 1]
     for k in range(1, size - 1):
-        total += _fan(work, now, k)
+        total += _turn(x, y, work[now, k, 0], work[now, k, 1], work[now, k + 1, 0], work[now, k + 1, 1])
     return total / 2
 
 
-@straight
-def _near(a: Any, i: Any, b: Any, j: Any) -> Any:
-    """Tell whether two bounds x1, y1, x2, y2 meet."""
-    return (a[i, 0] < b[j, 2]) & (b[j, 0] < a[i, 2]) & (a[i, 1] < b[j, 3]) & (b[j, 1] < a[i, 3])
-
-
-@straight
-def _rivals(areas: Any, labels: Any, i: Any, j: Any) -> Any:
-    """Tell whether two polygons have some area and one label."""
-    return (smaller(areas[i], areas[j]) >= MIN_AREA) & (labels[i] == labels[j])
-
-
-@straight
-def _iou(areas: Any, i: Any, j: Any, common: Any) -> Any:
-    return common / (areas[i] + areas[j] - common)
+@inlined
+def _near(a: np.ndarray, i: int, b: np.ndarray, j: int) -> bool:
+    """Return whether two bounds x1, y1, x2, y2 overlap."""
+    return a[i, 0] < b[j, 2] and b[j, 0] < a[i, 2] and a[i, 1] < b[j, 3] and b[j, 1] < a[i, 3]
 
 
 @kernel
@@ -171,9 +154,11 @@ def suppress(
         hit = False
         for k in range(count):
             j = kept[k]
-            if _rivals(areas, labels, i, j) and _near(bounds, i, bounds, j):
+            if min(areas[i], areas[j]) < MIN_AREA or labels[i] != labels[j]:
+                continue
+            if _near(bounds, i, bounds, j):
                 common = overlap(corners, sizes[j], j, corners, sizes[i], i, work)
-                hit = reaches(_iou(areas, i, j, common), threshold, single)
+                hit = reaches(common / (areas[i] + areas[j] - common), threshold, single)
                 if hit:
                     break
         if not hit:

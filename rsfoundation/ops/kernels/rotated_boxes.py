@@ -1,24 +1,17 @@
-"""CPU kernels on rotated rectangles: overlap and suppression."""
+"""CPU kernels on rotated rectangles: overlap and suppression.
 
-from typing import Any
+The overlap area is a contour integral. In the frame of the second rectangle, whose half sizes are ``W`` and
+``H``, it is the sum over the four edges of the first of the integral of ``clamp(y, -H, H)`` over ``x`` in
+``[-W, W]``. Every term is continuous in the corners, so that shared edges, shared corners and identical
+rectangles need no special case, and no points are sorted.
+"""
+
+import math
 
 import numpy as np
-from numba import types
 
 from rsfoundation.ops.kernels import MIN_AREA
-from rsfoundation.ops.kernels.runtime import (
-    call,
-    clamp,
-    convert,
-    exp,
-    kernel,
-    larger,
-    pack,
-    smaller,
-    straight,
-    unpack,
-    where,
-)
+from rsfoundation.ops.kernels.runtime import inlined, kernel
 
 # Columns of the table made by `describe`.
 CX, CY, HALF_W, HALF_H, COS, SIN, REACH_X, REACH_Y, AREA = range(9)
@@ -45,66 +38,68 @@ def describe(boxes: np.ndarray) -> np.ndarray:
     return table
 
 
-def _relative(first: Any, i: Any, second: Any, j: Any) -> tuple[Any, ...]:
+@inlined
+def near(a: np.ndarray, i: int, b: np.ndarray, j: int) -> bool:
+    """Return whether the upright bounds of two described rectangles overlap; cheap."""
+    meet_x = abs(a[i, CX] - b[j, CX]) < a[i, REACH_X] + b[j, REACH_X]
+    return meet_x and abs(a[i, CY] - b[j, CY]) < a[i, REACH_Y] + b[j, REACH_Y]
+
+
+@inlined
+def _relative(
+    first: np.ndarray, i: int, second: np.ndarray, j: int
+) -> tuple[float, float, float, float, float, float]:
     """Return centre and half axes of one described rectangle in the frame of another."""
     dx, dy = first[i, CX] - second[j, CX], first[i, CY] - second[j, CY]
     cos_a, sin_a, cos_b, sin_b = first[i, COS], first[i, SIN], second[j, COS], second[j, SIN]
     cos, sin = cos_a * cos_b + sin_a * sin_b, sin_a * cos_b - cos_a * sin_b
     half_w, half_h = first[i, HALF_W], first[i, HALF_H]
-    return (
-        dx * cos_b + dy * sin_b,
-        dy * cos_b - dx * sin_b,
-        half_w * cos,
-        half_w * sin,
-        -half_h * sin,
-        half_h * cos,
-    )
+    cx, cy = dx * cos_b + dy * sin_b, dy * cos_b - dx * sin_b
+    return cx, cy, half_w * cos, half_w * sin, -half_h * sin, half_h * cos
 
 
-@straight
-def near(a: Any, i: Any, b: Any, j: Any) -> Any:
-    """Tell whether the upright bounds of two described rectangles meet; cheap."""
-    meet_x = abs(a[i, CX] - b[j, CX]) < a[i, REACH_X] + b[j, REACH_X]
-    return meet_x & (abs(a[i, CY] - b[j, CY]) < a[i, REACH_Y] + b[j, REACH_Y])
-
-
-@straight
-def meet(first: Any, i: Any, second: Any, j: Any) -> Any:
-    """Tell whether two described rectangles of some area may overlap, seen in the frame of the second."""
+@inlined
+def meet(first: np.ndarray, i: int, second: np.ndarray, j: int) -> bool:
+    """Return whether two described rectangles of some area may overlap, seen in the frame of the second."""
+    if first[i, AREA] < MIN_AREA or second[j, AREA] < MIN_AREA:
+        return False
     cx, cy, ux, uy, vx, vy = _relative(first, i, second, j)
-    solid = (first[i, AREA] >= MIN_AREA) & (second[j, AREA] >= MIN_AREA)
-    apart = (abs(cx) >= abs(ux) + abs(vx) + second[j, HALF_W]) | (
-        abs(cy) >= abs(uy) + abs(vy) + second[j, HALF_H]
-    )
-    return solid & (apart == 0)
+    inside_x = abs(cx) < abs(ux) + abs(vx) + second[j, HALF_W]
+    return inside_x and abs(cy) < abs(uy) + abs(vy) + second[j, HALF_H]
 
 
-def _edges(x0: Any, y0: Any, x1: Any, y1: Any, width: Any, height: Any) -> Any:
-    """Integrate ``clamp(y, -height, height)`` over ``x`` within ``[-width, width]`` along edges."""
-    xa, xb = clamp(x0, -width, width), clamp(x1, -width, width)
-    slope = (y1 - y0) / (x1 - x0)
-    low, high = smaller(y0, y1), larger(y0, y1)
-    ya, yb = clamp(y0 + (xa - x0) * slope, low, high), clamp(y0 + (xb - x0) * slope, low, high)
-    low, high = smaller(ya, yb), larger(ya, yb)
-    lower, upper = clamp(low, -height, height), clamp(high, -height, height)
-    outside = larger(high - larger(low, height), 0.0) - larger(smaller(high, -height) - low, 0.0)
-    slanted = ((lower + upper) * 0.5 * (upper - lower) + height * outside) / (high - low)
-    return where(xa != xb, (xb - xa) * where(high > low, slanted, lower), 0.0)
+@inlined
+def _edge(x0: float, y0: float, x1: float, y1: float, width: float, height: float) -> float:
+    """Integrate ``clamp(y, -height, height)`` over ``x`` within ``[-width, width]`` along one edge."""
+    xa, xb = min(max(x0, -width), width), min(max(x1, -width), width)
+    mean = 0.0
+    if xa != xb:
+        slope = (y1 - y0) / (x1 - x0)
+        low, high = min(y0, y1), max(y0, y1)
+        ya = min(max(y0 + (xa - x0) * slope, low), high)
+        yb = min(max(y0 + (xb - x0) * slope, low), high)
+        low, high = min(ya, yb), max(ya, yb)
+        lower, upper = min(max(low, -height), height), min(max(high, -height), height)
+        mean = lower
+        if high > low:
+            outside = max(high - max(low, height), 0.0) - max(min(high, -height) - low, 0.0)
+            mean = ((lower + upper) * 0.5 * (upper - lower) + height * outside) / (high - low)
+    return (xb - xa) * mean
 
 
-@straight
-def ratio(first: Any, i: Any, second: Any, j: Any, foreground: Any) -> Any:
-    """Return IoU of two described rectangles that ``meet``, or their overlap over the area of the first."""
+@inlined
+def ratio(first: np.ndarray, i: int, second: np.ndarray, j: int, foreground: bool) -> float:
+    """Return the IoU of two described rectangles that ``meet``, or the overlap over the area of the first."""
     cx, cy, ux, uy, vx, vy = _relative(first, i, second, j)
-    corners = [(cx - ux - vx, cy - uy - vy), (cx + ux - vx, cy + uy - vy)]
-    corners += [(cx + ux + vx, cy + uy + vy), (cx - ux + vx, cy - uy + vy)]
-    before = corners[-1:] + corners[:-1]
-    ends = (pack(*values) for points in (before, corners) for values in zip(*points, strict=True))
-    size = (pack(*[second[j, column]] * 4) for column in (HALF_W, HALF_H))
-    of_edges = unpack(_edges(*ends, *size), 4)
+    area, x0, y0 = 0.0, cx - ux + vx, cy - uy + vy
+    for corner in range(4):  # in the order (-, -), (+, -), (+, +), (-, +) of the half axes u and v
+        along, across = -1.0 if corner % 3 == 0 else 1.0, 1.0 if corner >= 2 else -1.0
+        x1, y1 = cx + along * ux + across * vx, cy + along * uy + across * vy
+        area += _edge(x0, y0, x1, y1, second[j, HALF_W], second[j, HALF_H])
+        x0, y0 = x1, y1
     area_a, area_b = first[i, AREA], second[j, AREA]
-    common = smaller(smaller(abs(sum(of_edges)), area_a), area_b)
-    return common / where(foreground, area_a, area_a + area_b - common)
+    common = min(abs(area), area_a, area_b)
+    return common / area_a if foreground else common / (area_a + area_b - common)
 
 
 @kernel
@@ -132,7 +127,7 @@ _LEVEL, _CELL_X, _CELL_Y, _LABEL = range(4)  # columns of the integers made by `
 
 
 def file_boxes(boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """File boxes described by ``rotated_rect.describe`` in the grids of a few levels.
+    """File boxes described by ``describe`` in the grids of a few levels.
 
     Returns:
         ``(n, 4)`` int64: level, column and row of the cell, label; and the width of a cell of each level.
@@ -146,39 +141,15 @@ def file_boxes(boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.stack([level, column, row, labels], 1).astype(np.int64), cells
 
 
-@straight
-def _bucket(level: Any, column: Any, row: Any, heads: Any) -> Any:
-    return (column * 73856093 ^ row * 19349663 ^ level * 83492791) & (heads.shape[0] - 1)
+@inlined
+def _bucket(level: int, column: int, row: int, heads: np.ndarray) -> int:
+    return (column * 73856093 ^ row * 19349663 ^ level * 83492791) & (len(heads) - 1)
 
 
-@straight
-def _reach(boxes: Any, i: Any, cell: Any, filed: Any) -> tuple[Any, ...]:
-    """Return the cells of a level that can hold boxes that overlap box ``i``: first and last column and row.
-
-    Also 1 where they outnumber the ``filed`` boxes, else 0: then one look at all those does, and so one cell.
-    """
-    x, y, reach_x, reach_y = (boxes[i, column] for column in (CX, CY, REACH_X, REACH_Y))
-    first = pack(x - reach_x, y - reach_y) / pack(cell, cell) - 0.5
-    last = pack(x + reach_x, y + reach_y) / pack(cell, cell) + 0.5
-    left, top, right, bottom = (call("llvm.floor", edge) for edge in (*unpack(first, 2), *unpack(last, 2)))
-    whole = (right - left + 1.0) * (bottom - top + 1.0) > convert(filed, types.float64)
-    ends = (where(whole, 0.0, edge) for edge in (left, right, top, bottom))
-    return *(convert(end, types.int64) for end in ends), convert(whole, types.int64)
-
-
-@straight
-def _rivals(boxes: Any, places: Any, i: Any, j: Any, threshold: Any) -> Any:
-    """Tell whether labels and areas let the IoU of two boxes reach the threshold."""
-    small, large = smaller(boxes[i, AREA], boxes[j, AREA]), larger(boxes[i, AREA], boxes[j, AREA])
-    alike = places[i, _LABEL] == places[j, _LABEL]
-    return alike & (small >= threshold * 0.999999 * large)  # IoU is at most small / large
-
-
-@straight
-def reaches(iou: Any, threshold: Any, single: Any) -> Any:
-    """Tell whether the IoU, rounded to float32 where ``single``, reaches the threshold."""
-    rounded = convert(convert(iou, types.float32), types.float64)
-    return where(single, rounded, iou) >= threshold
+@inlined
+def reaches(iou: float, threshold: float, single: bool) -> bool:
+    """Return whether the IoU, rounded to float32 where ``single``, reaches the threshold."""
+    return (np.float64(np.float32(iou)) if single else iou) >= threshold
 
 
 @kernel
@@ -197,7 +168,7 @@ def suppress(
     """Clear ``keep`` (n) of bool where a box goes.
 
     Args:
-        boxes: Table of ``rotated_rect.describe``, best score first.
+        boxes: Table of ``describe``, best score first.
         places: What ``file_boxes`` says of them; boxes of unlike labels ignore each other.
         threshold: A box goes when its IoU with a better kept one reaches this; must be positive.
         single: Whether the IoU is rounded to float32 before it is compared.
@@ -215,18 +186,32 @@ def suppress(
         for level in range(len(cells)):
             if filed[level] == 0 or hit:
                 continue
-            left, right, top, bottom, whole = _reach(boxes, i, cells[level], filed[level])
-            column, row = left, top
+            # First and last column and row of the cells that can hold boxes which overlap this one.
+            cell = cells[level]
+            left = np.floor((boxes[i, CX] - boxes[i, REACH_X]) / cell - 0.5)
+            right = np.floor((boxes[i, CX] + boxes[i, REACH_X]) / cell + 0.5)
+            top = np.floor((boxes[i, CY] - boxes[i, REACH_Y]) / cell - 0.5)
+            bottom = np.floor((boxes[i, CY] + boxes[i, REACH_Y]) / cell + 0.5)
+            # Where they outnumber the boxes, one step compares all boxes of the level.
+            whole = int((right - left + 1.0) * (bottom - top + 1.0) > filed[level])
+            if whole:
+                left = right = top = bottom = 0.0
+            column, row = int(left), int(top)
             while column <= right and not hit:
                 j = level_head[level] if whole else head[_bucket(level, column, row, head)]
                 while j >= 0 and not hit:
-                    rivals = near(boxes, i, boxes, j) and _rivals(boxes, places, i, j, threshold)
-                    if rivals and meet(boxes, j, boxes, i):
+                    small, large = min(boxes[i, AREA], boxes[j, AREA]), max(boxes[i, AREA], boxes[j, AREA])
+                    if (
+                        places[i, _LABEL] == places[j, _LABEL]
+                        and near(boxes, i, boxes, j)
+                        and small >= threshold * 0.999999 * large  # the IoU is at most small / large
+                        and meet(boxes, j, boxes, i)
+                    ):
                         hit = reaches(ratio(boxes, j, boxes, i, False), threshold, single)
                     j = chains[whole, j]
                 row += 1
                 if row > bottom:
-                    column, row = column + 1, top
+                    column, row = column + 1, int(top)
         if hit:
             keep[i] = False
             continue
@@ -241,42 +226,14 @@ NAIVE, LINEAR, GAUSSIAN = 0, 1, 2
 _SCORE = 4
 
 
-@straight
-def _swap(dets: Any, indices: Any, i: Any, j: Any) -> None:
-    indices[i], indices[j] = indices[j], indices[i]
-    for column in range(5):
-        dets[i, column], dets[j, column] = dets[j, column], dets[i, column]
-
-
-def _corners(dets: Any, i: Any) -> tuple[Any, ...]:
-    return tuple(dets[i, column] for column in range(4))
-
-
-_box = straight(_corners)
-
-
-@straight
-def _overlap(box: tuple[Any, ...], dets: Any, other: Any, offset: Any) -> Any:
-    """Return the IoU of two boxes, in float64."""
-    (x1, y1, x2, y2), (u1, v1, u2, v2) = box, _corners(dets, other)
-
-    def side(low: Any, high: Any) -> Any:
-        return convert(high - low, types.float64) + offset
-
-    width, height = side(larger(x1, u1), smaller(x2, u2)), side(larger(y1, v1), smaller(y2, v2))
-    common = larger(width, 0.0) * larger(height, 0.0)
-    whole = side(x1, x2) * side(y1, y2) + side(u1, u2) * side(v1, v2) - common
-    return where(common > 0.0, common / whole, 0.0)
-
-
-@straight
-def _gaussian(overlap: Any, sigma: Any) -> Any:
-    return exp(-(overlap * overlap) / sigma)
-
-
-@straight
-def _cut(overlap: Any, threshold: Any, method: Any) -> Any:
-    return where(overlap >= threshold, where(method == LINEAR, 1.0 - overlap, 0.0), 1.0)
+@inlined
+def _first_of(dets: np.ndarray, indices: np.ndarray, i: int, j: int) -> int:
+    """Return which of two boxes comes first: by score, NaN before all numbers, then by index."""
+    a, b = dets[i, _SCORE], dets[j, _SCORE]
+    a_nan, b_nan = a != a, b != b
+    if a == b or (a_nan and b_nan):
+        return i if indices[i] < indices[j] else j
+    return i if a_nan or a > b else j
 
 
 @kernel
@@ -291,24 +248,40 @@ def soft_suppress(
 ) -> int:
     """Order ``dets`` (n, 5: box, score) and ``indices`` in place, best first; return how many stay.
 
-    A box whose score falls under ``min_score`` is replaced by the last one, as mmcv does it: the order
-    of equal scores then agrees too.
+    Boxes of equal score are taken in the order of ``indices``. A box whose score falls under ``min_score`` is
+    dropped.
     """
     count, place = len(dets), 0
     while place < count:
         best = place
         for other in range(place + 1, count):
-            if dets[other, _SCORE] > dets[best, _SCORE]:
-                best = other
-        _swap(dets, indices, place, best)
-        box, other = _box(dets, place), place + 1
+            best = _first_of(dets, indices, best, other)
+        for column in range(5):
+            dets[place, column], dets[best, column] = dets[best, column], dets[place, column]
+        indices[place], indices[best] = indices[best], indices[place]
+        x1, y1, x2, y2 = dets[place, 0], dets[place, 1], dets[place, 2], dets[place, 3]
+        area = (np.float64(x2 - x1) + offset) * (np.float64(y2 - y1) + offset)
+        other = place + 1
         while other < count:
-            overlap = _overlap(box, dets, other, offset)
-            factor = _gaussian(overlap, sigma) if method == GAUSSIAN else _cut(overlap, threshold, method)
-            dets[other, _SCORE] *= factor
+            u1, v1, u2, v2 = dets[other, 0], dets[other, 1], dets[other, 2], dets[other, 3]
+            width = np.float64(min(x2, u2) - max(x1, u1)) + offset
+            height = np.float64(min(y2, v2) - max(y1, v1)) + offset
+            common = max(width, 0.0) * max(height, 0.0)
+            own = (np.float64(u2 - u1) + offset) * (np.float64(v2 - v1) + offset)
+            overlap = common / (area + own - common)
+            if not overlap > 0.0:  # NaN, of infinite boxes too
+                overlap = 0.0
+            factor = 1.0
+            if method == GAUSSIAN:
+                factor = math.exp(-(overlap * overlap) / sigma)
+            elif overlap >= threshold:
+                factor = 1.0 - overlap if method == LINEAR else 0.0
+            dets[other, _SCORE] = dets[other, _SCORE] * factor if factor > 0.0 else 0.0  # of infinity too
             if dets[other, _SCORE] < min_score:
                 count -= 1
-                _swap(dets, indices, other, count)
+                for column in range(5):
+                    dets[other, column] = dets[count, column]
+                indices[other] = indices[count]
             else:
                 other += 1
         place += 1

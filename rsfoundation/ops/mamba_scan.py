@@ -14,24 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsfoundation.ops import scan_torch
+from rsfoundation.ops import mamba_scan_torch
 from rsfoundation.ops.checks import OperatorInputError
+from rsfoundation.ops.mamba_scan_torch import CHUNK, Direction, Operands, new_output, state_type
 from rsfoundation.ops.mmcv_ext import choice
-from rsfoundation.ops.scan_core import CHUNK, Direction, Operands, new_output, state_type
 
 _BLOCK_VALUES = 1 << 20  # values of one operand that are cast to the type of the state at once
 
 
 def _implementation(u: Tensor) -> ModuleType:
     if u.device.type == "cpu":
-        from rsfoundation.ops import scan_cpu  # loads numba
+        from rsfoundation.ops import mamba_scan_numba
 
-        return scan_cpu
+        return mamba_scan_numba
     if u.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        from rsfoundation.ops import scan_triton
+        from rsfoundation.ops import mamba_scan_triton
 
-        return scan_triton
-    return scan_torch
+        return mamba_scan_triton
+    return mamba_scan_torch
 
 
 def _blocks(u: Tensor, reverse: bool) -> Iterator[tuple[slice, slice]]:
@@ -223,7 +223,7 @@ def scan_with_state(
     operands = Operands(u, delta, A, B, C, D, z, delta_bias)
     if _exporting():
         kind, direction = state_type(u), Direction(delta_softplus, reverse)
-        out, state, _ = scan_torch.forward(operands.to(kind), direction, initial_state.to(kind))
+        out, state, _ = mamba_scan_torch.forward(operands.to(kind), direction, initial_state.to(kind))
         return out.to(u.dtype), state
     out, state, _ = scan_op(*operands, delta_softplus, reverse, initial_state)
     return out, state

@@ -1,15 +1,19 @@
-"""Non-maximum suppression: upright, rotated and soft."""
+"""Non-maximum suppression: upright, rotated and soft.
+
+Equal scores are taken in the order of the boxes, on every device. Scores that are NaN come before all
+numbers, as in ``torch.sort`` and torchvision. A box with NaN or infinity overlaps nothing: it is kept and
+suppresses nothing. Such values are logged once for each operator.
+"""
 
 import torch
 import torchvision
 from torch import Tensor
 
-from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
-from rsfoundation.ops.rotated_iou import box_iou
+from rsfoundation.ops.checks import OperatorInputError, blank_non_finite, check_last_dim, finite_rows
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Return the indices of the boxes that stay, best score first.
+    """Return the indices of the boxes that stay, best score first, by torchvision's operator.
 
     Args:
         boxes: ``(n, 4)``.
@@ -18,24 +22,22 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
         offset: 1 when a box includes its last pixel, so that its width is ``x2 - x1 + 1``.
 
     Raises:
-        OperatorInputError: Wrong shapes, NaN or infinity.
+        OperatorInputError: Wrong shapes.
     """
     check_last_dim("nms", boxes, 4)
-    if scores.shape != boxes.shape[:1]:
-        raise OperatorInputError(f"nms: {len(boxes)} boxes, but scores of shape {tuple(scores.shape)}")
-    check_finite("nms", boxes)
-    check_finite("nms", scores)
+    _check_scores("nms", boxes, scores)
+    finite_rows("nms", boxes)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    return torchvision.ops.nms(boxes.detach(), scores.detach().to(boxes.dtype), float(iou_threshold))
+    kind = torch.promote_types(torch.promote_types(boxes.dtype, scores.dtype), torch.float32)
+    return torchvision.ops.nms(boxes.detach().to(kind), scores.detach().to(kind), float(iou_threshold))
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
     """Return the indices of the boxes that stay, best score first.
 
     A box goes when its IoU with a better kept box (of the same label) is at least the threshold, as
-    in mmcv's CPU operator. The IoU is rounded to the type of ``boxes`` before it is compared. Equal
-    scores are taken in the order of ``torch.sort``.
+    in mmcv's CPU operator. The IoU is rounded to the type of ``boxes`` before it is compared.
 
     Args:
         boxes: ``(n, 5)``.
@@ -44,23 +46,38 @@ def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Ten
         labels: ``(n,)``; boxes of unlike labels ignore each other.
 
     Raises:
-        OperatorInputError: Wrong shapes, NaN or infinity.
+        OperatorInputError: Wrong shapes.
     """
     check_last_dim("nms_rotated", boxes, 5)
-    if scores.shape != boxes.shape[:1]:
-        raise OperatorInputError(
-            f"nms_rotated: {len(boxes)} boxes, but scores of shape {tuple(scores.shape)}"
-        )
-    check_finite("nms_rotated", boxes)
-    check_finite("nms_rotated", scores)
-    order = scores.sort(0, descending=True)[1]
-    ranked = boxes.detach()[order]
+    order = rank("nms_rotated", boxes, scores)
+    ranked = blank_non_finite("nms_rotated", boxes.detach())[order]
     ranked_labels = None if labels is None else labels[order]
     if iou_threshold <= 0:
         keep = _first_of_each(ranked, ranked_labels)
     else:
         keep = _keep(ranked, ranked_labels, iou_threshold)
     return order[keep]
+
+
+def rank(name: str, boxes: Tensor, scores: Tensor) -> Tensor:
+    """Return the order of boxes: best score first, NaN before all numbers, equal scores by index.
+
+    Args:
+        name: The operator, for messages.
+        boxes: ``(n, ...)``.
+        scores: ``(n,)``.
+
+    Raises:
+        OperatorInputError: Not one score for each box.
+    """
+    _check_scores(name, boxes, scores)
+    return scores.detach().sort(dim=0, descending=True, stable=True)[1]
+
+
+def _check_scores(name: str, boxes: Tensor, scores: Tensor) -> None:
+    if scores.shape != boxes.shape[:1]:
+        raise OperatorInputError(f"{name}: {len(boxes)} boxes, but scores of shape {tuple(scores.shape)}")
+    finite_rows(f"{name} (scores)", scores)
 
 
 def _first_of_each(boxes: Tensor, labels: Tensor | None) -> Tensor:
@@ -82,7 +99,7 @@ def _keep(boxes: Tensor, labels: Tensor | None, threshold: float) -> Tensor:
     places, cells = file_boxes(table, np.zeros(count) if labels is None else labels.long().cpu().numpy())
     keep, filed = np.ones(count, np.bool_), np.zeros(len(cells), np.int64)
     buckets, levels = np.full(1 << max(6, (2 * count - 1).bit_length()), -1), np.full(len(cells), -1)
-    limit = float(np.float32(threshold))  # mmcv hands the threshold over as a C float
+    limit = float(np.float32(threshold))  # mmcv passes the threshold as a C float
     single = boxes.dtype != torch.float64
     suppress(table, places, limit, single, cells, keep, filed, buckets, levels, np.full((2, count), -1))
     return torch.from_numpy(keep).to(boxes.device)
@@ -110,12 +127,15 @@ def soft_nms(
 
     Returns:
         Boxes with their new scores ``(k, 5)``, and their indices ``(k,)``; best first.
+
+    Raises:
+        OperatorInputError: Wrong shapes.
     """
     from rsfoundation.ops.kernels.rotated_boxes import soft_suppress
 
     check_last_dim("soft_nms", boxes, 4)
-    check_finite("soft_nms", boxes)
-    check_finite("soft_nms", scores)
+    _check_scores("soft_nms", boxes, scores)
+    finite_rows("soft_nms", boxes)
     dets = torch.cat([boxes, scores[:, None]], 1).detach().float().cpu().contiguous()
     indices = torch.arange(len(boxes))
     limits = (float(iou_threshold), float(sigma), float(min_score))
@@ -129,14 +149,60 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     Args:
         dets: ``(n, 5)``, boxes and scores.
         iou_threshold: A box is suppressed when its overlap with a better kept one reaches this.
+
+    Raises:
+        OperatorInputError: Wrong shapes.
     """
+    from rsfoundation.ops.rotated_iou import box_iou
+
     check_last_dim("nms_match", dets, 5)
-    check_finite("nms_match", dets)
-    order = dets[:, 4].sort(0, descending=True)[1]
-    left, groups = order, []
+    finite_rows("nms_match", dets[:, :4])
+    left, groups = rank("nms_match", dets, dets[:, 4]), []
     while len(left):
         taken = box_iou(dets[left[:1], :4], dets[left, :4])[0] >= iou_threshold
         taken[0] = True
         groups.append(left[taken].tolist())
         left = left[~taken]
     return groups
+
+
+# Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
+
+
+def mmcv_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Return the kept indices."""
+    return nms(boxes, scores, iou_threshold, offset)
+
+
+def mmcv_nms_rotated(
+    dets: Tensor,
+    scores: Tensor,
+    order: Tensor,
+    dets_sorted: Tensor,
+    labels: Tensor,
+    iou_threshold: float,
+    multi_label: bool,
+) -> Tensor:
+    """Return the kept indices; ``dets`` has a sixth column with ``multi_label``, which is ignored."""
+    return nms_rotated(dets[:, :5], scores, iou_threshold, labels if multi_label else None)
+
+
+def mmcv_softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Fill the first rows of ``dets`` with boxes and new scores; return the kept indices."""
+    kept, indices = soft_nms(boxes, scores, iou_threshold, sigma, min_score, method, offset)
+    dets[: len(kept)] = kept
+    return indices
+
+
+def mmcv_nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Return groups of indices: each kept box and those it suppresses."""
+    return nms_match(dets, iou_threshold)

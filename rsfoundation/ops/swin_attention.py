@@ -32,7 +32,7 @@ def window_attention(
     Raises:
         ValueError: Another type or device, or channels that do not go into three times the heads.
     """
-    from rsfoundation.ops.kernels.window_attention import CHANNELS, PLACES, QUERIES, WIDE, attend
+    from rsfoundation.ops.kernels.backbones import CHANNEL_STEP, PLACES, WIDE, attend
 
     images, height, width, channels = qkv.shape
     if qkv.dtype != torch.float32 or qkv.device.type != "cpu" or channels % (3 * heads):
@@ -42,11 +42,8 @@ def window_attention(
     rows, columns = -(-height // WINDOW), -(-width // WINDOW)
     out = qkv.new_empty(images * height * width, heads, channels)
 
-    def scratch() -> tuple[np.ndarray, ...]:
-        rounded = -(-channels // CHANNELS) * CHANNELS
-        shapes = (QUERIES, rounded), (rounded, WIDE), (PLACES, rounded), (QUERIES, WIDE), (QUERIES, rounded)
-        return np.empty(PLACES, np.int64), *(np.zeros(shape, np.float32) for shape in shapes)
-
+    rounded = -(-channels // CHANNEL_STEP) * CHANNEL_STEP
+    shapes = (rounded,), (rounded, WIDE), (PLACES, rounded), (WIDE,)
     run_chunks(
         attend,
         images * rows * columns * heads,
@@ -57,14 +54,14 @@ def window_attention(
         np.float32(channels**-0.5),
         out.numpy(),
         grain=_GRAIN,
-        scratch=scratch,
+        scratch=lambda: tuple(np.zeros(shape, np.float32) for shape in shapes),
     )
     return out.view(images, height, width, heads * channels)
 
 
 def _tables(heads: int, bias: Tensor | None, shift: int) -> Tensor:
     """Return what the kernel adds to scores, ``(1 or 4, heads, 49, WIDE)``."""
-    from rsfoundation.ops.kernels.window_attention import PLACES, WIDE
+    from rsfoundation.ops.kernels.backbones import PLACES, WIDE
 
     tables = torch.full((4 if shift else 1, heads, PLACES, WIDE), -torch.inf)
     tables[..., :PLACES] = 0 if bias is None else bias.detach()

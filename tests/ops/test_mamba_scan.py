@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsfoundation.ops import scan_both_ways, scan_torch, scan_with_state, selective_scan
+from rsfoundation.ops import mamba_scan as module
+from rsfoundation.ops import mamba_scan_torch, scan_both_ways, scan_with_state, selective_scan
 from rsfoundation.ops.checks import OperatorInputError
-from rsfoundation.ops.scan_core import Direction, Operands
-
-module = importlib.import_module("rsfoundation.ops.selective_scan")  # the package has a function of this name
+from rsfoundation.ops.mamba_scan_torch import Direction, Operands
 
 
 def plain_loop(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
@@ -78,18 +77,20 @@ def test_gradcheck_with_states():
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("left_out", [(), OPTIONAL])
 def test_torch_path_equals_compiled_path(reverse, left_out):
-    from rsfoundation.ops import scan_cpu
+    from rsfoundation.ops import mamba_scan_numba
 
     data = example(150)
     data |= {"B": data["B"][:, None], "C": data["C"][:, None]} | dict.fromkeys(left_out)
     operands = Operands(*list(data.values())[:8])
     direction = Direction(True, reverse)
     state = torch.randn(2, 6, 4, dtype=torch.float64)
-    one, other = (module.forward(operands, direction, state) for module in (scan_cpu, scan_torch))
+    one, other = (
+        module.forward(operands, direction, state) for module in (mamba_scan_numba, mamba_scan_torch)
+    )
     for a, b in zip(one, other, strict=True):
         torch.testing.assert_close(a, b)
     args = (operands, direction, one.marks, torch.randn_like(one.out), torch.randn_like(state))
-    one, other = (module.backward(*args) for module in (scan_cpu, scan_torch))
+    one, other = (module.backward(*args) for module in (mamba_scan_numba, mamba_scan_torch))
     torch.testing.assert_close(one.state, other.state)
     for a, b in zip(one.operands, other.operands, strict=True):
         assert (a is None) == (b is None)

@@ -1,7 +1,14 @@
-"""Rotation-invariant RoIAlign of ReDet (Han et al. 2021, arXiv 2103.07733).
+"""RoIAlign over rotated regions, and the rotation-invariant one of ReDet (Han et al. 2021, arXiv 2103.07733).
 
-After pooling, the orientation channels are turned by the angle of the region: between the two nearest
+ReDet's turns the orientation channels by the angle of the region after pooling: between the two nearest
 whole turns they are interpolated.
+
+Arrays that both kernels share: ``pixels`` is the flat memory of feature maps whose steps from image to
+image, row to row, column to column and channel to channel are ``steps``; ``size`` is their height and
+width; ``regions`` ``(n, 7)`` holds image index, centre x, y, width, height (feature pixels), cosine and
+sine; ``grids`` ``(n, 2)`` the samples per bin along height and width; ``bins`` ``(n, rows, columns,
+channels)`` belongs to the pooled regions. The innermost loop runs over channels, which vectorises when they
+are contiguous and still works when they are not.
 """
 
 import math
@@ -10,68 +17,58 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import types
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rsfoundation.ops.checks import OperatorInputError, check_finite, check_last_dim
-from rsfoundation.ops.kernels.runtime import clamp, convert, kernel, straight, where
-from rsfoundation.ops.roi_align import RoiGrid, grid_sizes, pool_samples, spread_samples
+from rsfoundation.ops.checks import OperatorInputError, check_last_dim
+from rsfoundation.ops.kernels.runtime import inlined, kernel
+from rsfoundation.ops.kernels.threads import run_chunks
+from rsfoundation.ops.roi_align import (
+    RoiGrid,
+    grid_sizes,
+    move_non_finite_outside,
+    pool_samples,
+    spread_samples,
+)
 
 _IMAGE, _CX, _CY, _WIDTH, _HEIGHT, _COS, _SIN = range(7)
 
 
-@straight
+@inlined
 def _taps(
-    regions: Any, grids: Any, steps: Any, size: Any, bins: Any, n: Any, bin_: tuple[Any, Any], sample: Any
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return where the four pixels of a bilinear sample lie, and their weights over the samples of a bin.
+    regions: np.ndarray,
+    grids: np.ndarray,
+    steps: np.ndarray,
+    size: np.ndarray,
+    bins: np.ndarray,
+    n: int,
+    row: int,
+    column: int,
+    sample: int,
+) -> tuple[int, int, int, int, float, float, float, float]:
+    """Return the positions in memory of the four pixels of a bilinear sample, and their weights over a bin.
 
+    Positions are computed in the type of the features, as mmcv does it, so that both pick the same pixels.
     The weights of a sample outside the map are zero.
     """
+    kind = regions.dtype.type
+    one, half = kind(1.0), kind(0.5)
     across_h, across_w = grids[n, 0], grids[n, 1]
-    iy, ix = sample // across_w, sample % across_w
-    image, cx, cy, width, height, cos, sin = (regions[n, column] for column in range(7))
-
-    def real(value: Any) -> Any:
-        return convert(value, cos.kind)
-
-    bin_h, bin_w = height / real(bins.shape[1]), width / real(bins.shape[2])
-    v = real(bin_[0]) * bin_h - height * 0.5 + (real(iy) + 0.5) * bin_h / real(across_h)
-    u = real(bin_[1]) * bin_w - width * 0.5 + (real(ix) + 0.5) * bin_w / real(across_w)
-    y, x = v * cos - u * sin + cy, v * sin + u * cos + cx
-    outside = (y < -1.0) | (y > real(size[0])) | (x < -1.0) | (x > real(size[1]))
-    share = where(outside, 0.0, 1.0 / real(across_h * across_w))
-    y, x = clamp(y, 0.0, real(size[0] - 1)), clamp(x, 0.0, real(size[1] - 1))
-    top, left = convert(y, types.int64), convert(x, types.int64)
-    down, right = y - real(top), x - real(left)
-    low = convert(image, types.int64) * steps[0] + top * steps[1] + left * steps[2]
-    below, beside = where(top < size[0] - 1, steps[1], 0), where(left < size[1] - 1, steps[2], 0)
-    up, before = 1.0 - down, 1.0 - right
-    weights = (up * before * share, up * right * share, down * before * share, down * right * share)
-    return (low, low + beside, low + below, low + below + beside), weights
-
-
-@straight
-def _add(
-    bins: Any, n: Any, bin_: tuple[Any, Any], c: Any, pixels: Any, steps: Any, taps: tuple[Any, Any]
-) -> None:
-    """Add a channel of a sample to its bin."""
-    (p0, p1, p2, p3), (w0, w1, w2, w3) = taps
-    at = c * steps[3]
-    bins[n, bin_[0], bin_[1], c] += (
-        w0 * pixels[p0 + at] + w1 * pixels[p1 + at] + w2 * pixels[p2 + at] + w3 * pixels[p3 + at]
-    )
-
-
-@straight
-def _add_back(
-    bins: Any, n: Any, bin_: tuple[Any, Any], c: Any, pixels: Any, steps: Any, taps: tuple[Any, Any]
-) -> None:
-    """Add the gradient of a channel of a bin to the pixels of a sample."""
-    at, slope = c * steps[3], bins[n, bin_[0], bin_[1], c]
-    for place, weight in zip(*taps, strict=True):
-        pixels[place + at] += weight * slope
+    width, height, cos, sin = regions[n, _WIDTH], regions[n, _HEIGHT], regions[n, _COS], regions[n, _SIN]
+    bin_h, bin_w = height / kind(bins.shape[1]), width / kind(bins.shape[2])
+    v = kind(row) * bin_h - height * half + (kind(sample // across_w) + half) * bin_h / kind(across_h)
+    u = kind(column) * bin_w - width * half + (kind(sample % across_w) + half) * bin_w / kind(across_w)
+    y, x = v * cos - u * sin + regions[n, _CY], v * sin + u * cos + regions[n, _CX]
+    outside = y < -one or y > kind(size[0]) or x < -one or x > kind(size[1])
+    share = kind(0.0) if outside else one / kind(across_h * across_w)
+    y, x = min(max(y, kind(0.0)), kind(size[0] - 1)), min(max(x, kind(0.0)), kind(size[1] - 1))
+    top, left = int(y), int(x)
+    down, right = y - kind(top), x - kind(left)
+    first = int(regions[n, _IMAGE]) * steps[0] + top * steps[1] + left * steps[2]
+    below, after = steps[1] if top < size[0] - 1 else 0, steps[2] if left < size[1] - 1 else 0
+    w0, w1 = (one - down) * (one - right) * share, (one - down) * right * share
+    w2, w3 = down * (one - right) * share, down * right * share
+    return first, first + after, first + below, first + below + after, w0, w1, w2, w3
 
 
 @kernel
@@ -93,9 +90,17 @@ def pool(
                 for c in range(channels):
                     bins[n, row, column, c] = 0
                 for sample in range(grids[n, 0] * grids[n, 1]):
-                    taps = _taps(regions, grids, steps, size, bins, n, (row, column), sample)
+                    p0, p1, p2, p3, w0, w1, w2, w3 = _taps(
+                        regions, grids, steps, size, bins, n, row, column, sample
+                    )
                     for c in range(channels):
-                        _add(bins, n, (row, column), c, pixels, steps, taps)
+                        at = c * steps[3]
+                        bins[n, row, column, c] += (
+                            w0 * pixels[p0 + at]
+                            + w1 * pixels[p1 + at]
+                            + w2 * pixels[p2 + at]
+                            + w3 * pixels[p3 + at]
+                        )
 
 
 @kernel
@@ -115,9 +120,15 @@ def spread(
         for row in range(rows):
             for column in range(columns):
                 for sample in range(grids[n, 0] * grids[n, 1]):
-                    taps = _taps(regions, grids, steps, size, bins, n, (row, column), sample)
+                    p0, p1, p2, p3, w0, w1, w2, w3 = _taps(
+                        regions, grids, steps, size, bins, n, row, column, sample
+                    )
                     for c in range(start, stop):
-                        _add_back(bins, n, (row, column), c, pixels, steps, taps)
+                        at, slope = c * steps[3], bins[n, row, column, c]
+                        pixels[p0 + at] += w0 * slope
+                        pixels[p1 + at] += w1 * slope
+                        pixels[p2 + at] += w2 * slope
+                        pixels[p3 + at] += w3 * slope
 
 
 def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], grid: RoiGrid) -> Tensor:
@@ -125,7 +136,8 @@ def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], g
 
     Args:
         features: ``(batch, channels, height, width)``.
-        rois: ``(n, 6)`` of image index, cx, cy, w, h, theta (radians), in input pixels.
+        rois: ``(n, 6)`` of image index, cx, cy, w, h, theta (radians), in input pixels; bins of regions with
+            NaN or infinity are zero.
         output_size: Bins along height and width.
         grid: How regions are sampled.
 
@@ -133,9 +145,9 @@ def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], g
         ``(n, channels, *output_size)``.
 
     Raises:
-        OperatorInputError: Wrong shapes, NaN or infinity, or a negative size with ``aligned``.
+        OperatorInputError: Wrong shapes, or a negative size with ``aligned``.
     """
-    _check(rois, features.shape[0], grid)
+    rois = _checked(rois, features.shape[0], grid)
     if features.device.type != "cpu":
         return pool_samples(features, rois, output_size, grid)
 
@@ -157,7 +169,7 @@ def spread_rotated(grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: 
         feature_shape: Shape of the features.
         grid: As in the forward pass.
     """
-    _check(rois, feature_shape[0], grid)
+    rois = _checked(rois, feature_shape[0], grid)
     if grad.device.type != "cpu":
         return spread_samples(grad, rois, feature_shape, grid)
 
@@ -182,8 +194,6 @@ def _run(
     pieces: int = 1,
 ) -> None:
     """Run a kernel on dense ``maps`` (batch, channels, height, width) and ``bins``."""
-    from rsfoundation.ops.kernels.threads import run_chunks
-
     table = rois.detach().to(maps.dtype)
     grids = grid_sizes(table, (bins.shape[1], bins.shape[2]), grid)
     sizes = table[:, 3:5] * grid.spatial_scale
@@ -202,13 +212,15 @@ def _kernel_type(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def _check(rois: Tensor, batch: int, grid: RoiGrid) -> None:
+def _checked(rois: Tensor, batch: int, grid: RoiGrid) -> Tensor:
+    """Return regions that the kernels can take; raise for wrong shapes, image indices and sizes."""
     check_last_dim("roi_align_rotated", rois, 6)
-    check_finite("roi_align_rotated", rois)
+    rois = move_non_finite_outside("roi_align_rotated", rois)
     if len(rois) and not (int(rois[:, 0].min()) >= 0 and int(rois[:, 0].max()) < batch):
         raise OperatorInputError(f"roi_align_rotated: image index outside the batch of {batch}")
     if grid.aligned and len(rois) and float(rois[:, 3:5].min()) < 0:
         raise OperatorInputError("roi_align_rotated: aligned regions need sizes of zero or more")
+    return rois
 
 
 def _worth_transposing(rois: Tensor, size: tuple[int, int], grid: RoiGrid, shape: torch.Size) -> bool:
@@ -237,7 +249,17 @@ class _RoIAlignRotated(torch.autograd.Function):
 
 
 def roi_align_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], grid: RoiGrid) -> Tensor:
-    """Like ``pool_rotated``, and differentiable for the features."""
+    """Average bilinear samples in each bin of each rotated region; differentiable for the features.
+
+    Args:
+        features: ``(batch, channels, height, width)``.
+        rois: ``(n, 6)`` of image index, cx, cy, w, h, theta (radians), in input pixels.
+        output_size: Bins along height and width.
+        grid: How regions are sampled.
+
+    Returns:
+        ``(n, channels, *output_size)``.
+    """
     return _RoIAlignRotated.apply(features, rois, output_size, grid)
 
 
@@ -262,7 +284,15 @@ def riroi_pool(
 
 
 def riroi_spread(grad: Tensor, rois: Tensor, shape: torch.Size, orientations: int, grid: RoiGrid) -> Tensor:
-    """Return the gradient of the features of ``riroi_pool``, whose shape is ``shape``."""
+    """Return the gradient of ``riroi_pool`` for the features.
+
+    Args:
+        grad: Gradient of the bins.
+        rois: As in the forward pass.
+        shape: Shape of the features.
+        orientations: As in the forward pass.
+        grid: As in the forward pass.
+    """
     _check_riroi(shape[1], orientations)
     return spread_rotated(_turn(grad, rois, orientations, forth=False), rois, shape, grid)
 
@@ -274,7 +304,7 @@ def _check_riroi(channels: int, orientations: int) -> None:
 
 def _turn(bins: Tensor, rois: Tensor, orientations: int, forth: bool) -> Tensor:
     """Turn orientation channels by the angles of the regions; back is the transpose of forth."""
-    turns = rois[:, 5].to(bins) * orientations / (2 * math.pi)
+    turns = torch.nan_to_num(rois[:, 5].to(bins), posinf=0.0, neginf=0.0) * orientations / (2 * math.pi)
     whole = turns.floor()
     places = torch.arange(orientations, device=bins.device)
     back = whole.long()[:, None] if forth else -whole.long()[:, None]
@@ -285,3 +315,72 @@ def _turn(bins: Tensor, rois: Tensor, orientations: int, forth: bool) -> Tensor:
         for step in (0, 1 if forth else -1)
     )
     return ((1 - share) * near + share * next_to).flatten(1, 2)
+
+
+# Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
+
+
+def mmcv_roi_align_rotated_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> None:
+    """Fill ``output``."""
+    grid = RoiGrid(spatial_scale, sampling_ratio, aligned, clockwise)
+    size = (pooled_height, pooled_width)
+    output.copy_(pool_rotated(features, rois, size, grid))
+
+
+def mmcv_roi_align_rotated_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+    clockwise: bool,
+) -> None:
+    """Fill ``grad_input``."""
+    grid = RoiGrid(spatial_scale, sampling_ratio, aligned, clockwise)
+    shape = grad_input.shape
+    grad_input.copy_(spread_rotated(grad_output, rois, shape, grid))
+
+
+def mmcv_riroi_align_rotated_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> None:
+    """Fill ``output``."""
+    grid = RoiGrid(spatial_scale, num_samples, aligned=False, clockwise=clockwise)
+    output.copy_(riroi_pool(features, rois, (pooled_height, pooled_width), num_orientations, grid))
+
+
+def mmcv_riroi_align_rotated_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    num_samples: int,
+    num_orientations: int,
+    clockwise: bool,
+) -> None:
+    """Fill ``grad_input``."""
+    grid = RoiGrid(spatial_scale, num_samples, aligned=False, clockwise=clockwise)
+    grad_input.copy_(riroi_spread(grad_output, rois, grad_input.shape, num_orientations, grid))

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from rsfoundation.ops import scan_torch, selective_scan
-from rsfoundation.ops.scan_core import Direction, Operands
+from rsfoundation.ops import mamba_scan_torch, selective_scan
+from rsfoundation.ops.mamba_scan_torch import Direction, Operands
 
 pytest.importorskip("triton")
 VARIABLE = "TRITON_INTERPRET"  # Triton reads it when it is imported, so a process of its own is needed
@@ -55,29 +55,31 @@ CASES = [
 @interpreted
 @pytest.mark.parametrize(("length", "states", "groups", "left_out", "softplus", "reverse"), CASES)
 def test_equals_the_plain_path(length, states, groups, left_out, softplus, reverse):
-    from rsfoundation.ops import scan_triton
+    from rsfoundation.ops import mamba_scan_triton
 
     operands, state, grad = example(length, states, groups, left_out)
     if not softplus:
         operands = operands._replace(delta=operands.delta.abs() * 0.1)
     direction = Direction(softplus, reverse)
-    one, other = (module.forward(operands, direction, state) for module in (scan_triton, scan_torch))
+    one, other = (
+        module.forward(operands, direction, state) for module in (mamba_scan_triton, mamba_scan_torch)
+    )
     compare(one, other)
     args = (operands, direction, other.marks, grad, torch.ones_like(state))
-    one, other = (module.backward(*args) for module in (scan_triton, scan_torch))
+    one, other = (module.backward(*args) for module in (mamba_scan_triton, mamba_scan_torch))
     compare(one.operands, other.operands, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(one.state, other.state)
 
 
 @interpreted
 def test_no_tokens():
-    from rsfoundation.ops import scan_triton
+    from rsfoundation.ops import mamba_scan_triton
 
     operands, state, grad = example(0, 4, 1)
-    result = scan_triton.forward(operands, Direction(True, False), state)
+    result = mamba_scan_triton.forward(operands, Direction(True, False), state)
     assert result.out.shape == (2, 4, 0)
     assert torch.equal(result.state, state)
-    grads = scan_triton.backward(operands, Direction(True, False), result.marks, grad, state)
+    grads = mamba_scan_triton.backward(operands, Direction(True, False), result.marks, grad, state)
     assert torch.equal(grads.state, state)
     assert grads.operands[2].abs().sum() == 0
 

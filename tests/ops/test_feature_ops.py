@@ -17,13 +17,14 @@ from mmcv.ops import (
 from mmcv.ops import carafe as mmcv_carafe
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-from rsfoundation.ops.adapters.sampling import (
-    carafe_naive_backward,
-    ms_deform_attn_backward,
-    ms_deform_attn_forward,
-)
 from rsfoundation.ops.checks import OperatorInputError
-from rsfoundation.ops.feature_ops import carafe, deform_attention
+from rsfoundation.ops.feature_ops import (
+    carafe,
+    deform_attention,
+    mmcv_carafe_naive_backward,
+    mmcv_ms_deform_attn_backward,
+    mmcv_ms_deform_attn_forward,
+)
 from rsfoundation.ops.roi_align import bilinear_taps
 
 DOUBLE = torch.float64
@@ -156,11 +157,11 @@ def test_multi_scale_deformable_attention():
     weights = torch.rand(2, 5, 2, 2, 3, dtype=DOUBLE).requires_grad_()
     expected = multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
     torch.testing.assert_close(
-        ms_deform_attn_forward(value, shapes, starts, locations, weights, 64), expected
+        mmcv_ms_deform_attn_forward(value, shapes, starts, locations, weights, 64), expected
     )
     grad = draw(*expected.shape)
     out = [torch.zeros_like(t) for t in (value, locations, weights)]
-    ms_deform_attn_backward(value, shapes, starts, locations, weights, grad, *out, 64)
+    mmcv_ms_deform_attn_backward(value, shapes, starts, locations, weights, grad, *out, 64)
     for one, other in zip(out, torch.autograd.grad(expected, (value, locations, weights), grad), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -210,7 +211,7 @@ def test_carafe(kernel, groups, scale):
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
     target = [torch.zeros_like(features), torch.zeros_like(masks)]
-    carafe_naive_backward(weights, features, masks, *target, kernel, groups, scale)
+    mmcv_carafe_naive_backward(weights, features, masks, *target, kernel, groups, scale)
     torch.testing.assert_close(target[0], theirs[0])
     torch.testing.assert_close(target[1], theirs[1])
 

@@ -1,1 +1,0 @@
-"""Operators under the names and signatures of ``mmcv._ext``."""
