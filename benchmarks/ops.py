@@ -26,9 +26,9 @@ import numba
 import torch
 import torch.nn.functional as F
 from mmcv import ops
+
 from rsfoundation.models.backbones.window_attention import WindowGrid
 from rsfoundation.models.layers import multi_head
-
 from rsfoundation.ops import depthwise_conv2d, selective_scan, window_attention
 from rsfoundation.ops.mmcv_ext import StandIn, compiled_mmcv
 
