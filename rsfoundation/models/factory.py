@@ -28,15 +28,15 @@ _MODULES = {
     "RSPSwinTransformer": "backbones.swin",
     "ViTAEv2": "backbones.vitae",
     "RSMamba": "encoders.rsmamba",
+    "SAMViT": "encoders.sam_vit",
     "PlainPyramid": "encoders.pyramid",
 }
 
 
-def _rsmamba(arch: str, depth: int) -> dict[str, Any]:
-    """Return RSMamba as a pyramid: maps at every quarter of its ``depth``."""
+def _pyramid(depth: int, **encoder: Any) -> dict[str, Any]:
+    """Return a plain encoder as a pyramid: maps at every quarter of its ``depth``."""
     indices = [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
-    encoder = dict(type="RSMamba", arch=arch, out_type="featmap", out_indices=indices)
-    return dict(type="PlainPyramid", encoder=encoder)
+    return dict(type="PlainPyramid", encoder=dict(encoder, out_indices=indices))
 
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
@@ -50,12 +50,16 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "rsp_resnet50": dict(type="RSPResNet", depth=50),
     "rsp_swin_t": dict(type="RSPSwinTransformer", arch="t"),
     "vitaev2_s": dict(type="ViTAEv2", arch="s"),
-    "rsmamba_s": _rsmamba("s", 16),
-    "rsmamba_b": _rsmamba("b", 24),
-    "rsmamba_l": _rsmamba("l", 28),
-    "rsmamba_h": _rsmamba("h", 32),
-    "rsmamba_u": _rsmamba("u", 48),
+    "rsmamba_s": _pyramid(16, type="RSMamba", arch="s", out_type="featmap"),
+    "rsmamba_b": _pyramid(24, type="RSMamba", arch="b", out_type="featmap"),
+    "rsmamba_l": _pyramid(28, type="RSMamba", arch="l", out_type="featmap"),
+    "rsmamba_h": _pyramid(32, type="RSMamba", arch="h", out_type="featmap"),
+    "rsmamba_u": _pyramid(48, type="RSMamba", arch="u", out_type="featmap"),
     "rsmamba_b_all": dict(type="RSMamba", arch="b", out_type="featmap_hwc", out_indices=list(range(24))),
+    "sam_vit_base": _pyramid(12, type="SAMViT", arch="base"),
+    "sam_vit_large": _pyramid(24, type="SAMViT", arch="large"),
+    "sam_vit_huge": _pyramid(32, type="SAMViT", arch="huge"),
+    "sam_vit_base_all": dict(type="SAMViT", arch="base", output_hidden_states=True),
 }
 
 

@@ -45,3 +45,65 @@ def assert_equal_maps(found, expected, tolerance=2e-5):
     assert found.shape == expected.shape
     worst = ((found - expected).abs().max() / expected.abs().max()).item()
     assert worst <= tolerance, f"{worst:.2e} of absmax"
+
+
+# Hugging Face's name (a part of it) -> that of the original repository, in this order.
+_ORIGINAL = {
+    "vision_encoder.layers.": "image_encoder.blocks.",
+    "vision_encoder.neck.conv1.": "image_encoder.neck.0.",
+    "vision_encoder.neck.layer_norm1.": "image_encoder.neck.1.",
+    "vision_encoder.neck.conv2.": "image_encoder.neck.2.",
+    "vision_encoder.neck.layer_norm2.": "image_encoder.neck.3.",
+    "vision_encoder.patch_embed.projection.": "image_encoder.patch_embed.proj.",
+    "vision_encoder.": "image_encoder.",
+    "shared_image_embedding.positional_embedding": "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+    "prompt_encoder.point_embed.": "prompt_encoder.point_embeddings.",
+    "prompt_encoder.mask_embed.conv1.": "prompt_encoder.mask_downscaling.0.",
+    "prompt_encoder.mask_embed.layer_norm1.": "prompt_encoder.mask_downscaling.1.",
+    "prompt_encoder.mask_embed.conv2.": "prompt_encoder.mask_downscaling.3.",
+    "prompt_encoder.mask_embed.layer_norm2.": "prompt_encoder.mask_downscaling.4.",
+    "prompt_encoder.mask_embed.conv3.": "prompt_encoder.mask_downscaling.6.",
+    "mask_decoder.upscale_conv1.": "mask_decoder.output_upscaling.0.",
+    "mask_decoder.upscale_layer_norm.": "mask_decoder.output_upscaling.1.",
+    "mask_decoder.upscale_conv2.": "mask_decoder.output_upscaling.3.",
+    ".layers.0.weight": ".layers.1.weight",  # of the heads: see original_state
+    ".layers.0.bias": ".layers.1.bias",
+    ".proj_in.": ".layers.0.",
+    ".proj_out.": ".layers.2.",
+    ".layer_norm_final_attn.": ".norm_final_attn.",
+    ".layer_norm": ".norm",
+}
+
+
+def original_state(state):
+    """A state of transformers' ``SamModel`` under the names of ``sam_vit_b_01ec64.pth``."""
+    out = {}
+    for key, value in state.items():
+        if key.startswith("prompt_encoder.shared_embedding"):
+            continue  # the original has this tensor once
+        for theirs, name in _ORIGINAL.items():
+            key = key.replace(theirs, name)
+        out[key] = value
+    return out
+
+
+def mmpretrain_state(state):
+    """The encoder of such a state under the names of mmpretrain's ``ViTSAM``."""
+    names = {
+        "neck.conv1.": "channel_reduction.0.",
+        "neck.layer_norm1.": "channel_reduction.1.",
+        "neck.conv2.": "channel_reduction.2.",
+        "neck.layer_norm2.": "channel_reduction.3.",
+        ".layer_norm1.": ".ln1.",
+        ".layer_norm2.": ".ln2.",
+        ".mlp.lin1.": ".ffn.layers.0.0.",
+        ".mlp.lin2.": ".ffn.layers.1.",
+    }
+    out = {}
+    for key, value in state.items():
+        if key.startswith("vision_encoder."):
+            key = key.removeprefix("vision_encoder.")
+            for theirs, name in names.items():
+                key = key.replace(theirs, name)
+            out[f"backbone.{key}"] = value
+    return out

@@ -114,6 +114,22 @@ _TABLE = (
             ("l2", 296, {"NWPU top-1 (fine-tuned)": 96.17, "DOTA-1.0 mAP (Oriented R-CNN)": 79.02}),
         )
     ),
+    *(
+        Weights(
+            name=f"sam_vit_{arch}-sa1b",
+            backbone=dict(type="SAMViT", arch=arch),
+            url=f"https://dl.fbaipublicfiles.com/segment_anything/sam_vit_{arch[0]}_{digits}.pth",
+            page="https://github.com/facebookresearch/segment-anything",
+            sha256=sha256,
+            licence="Apache-2.0",
+            trained_on="SA-1B (11 million images, 1.1 billion masks)",
+        )
+        for arch, digits, sha256 in (
+            ("base", "01ec64", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+            ("large", "0b3195", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+            ("huge", "4b8939", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+        )
+    ),
     _million_aid("rsp_resnet50", 300, 98.99, 99.82, type="RSPResNet", depth=50),
     _million_aid("rsp_swin_t", 300, 98.59, 99.88, type="RSPSwinTransformer", arch="t"),
     _million_aid("vitaev2_s", 100, 98.97, 99.88, type="ViTAEv2", arch="s"),

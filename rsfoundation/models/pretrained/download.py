@@ -15,6 +15,7 @@ from rsfoundation.core.errors import CheckpointError
 from rsfoundation.models.pretrained.catalogue import WEIGHTS, Weights, find_weights
 
 CACHE_VARIABLE = "RSF_WEIGHTS"
+_FILES_OF_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _BLOCK = 1 << 20
 _TIMEOUT_S = 30
 _SECONDS_BETWEEN_LINES = 5.0
@@ -32,7 +33,7 @@ def resolve(checkpoint: str) -> Path:
     """Return the file of a checkpoint, downloading it on first use.
 
     Args:
-        checkpoint: A local file, an ``http(s)`` or ``file`` link, or a name of
+        checkpoint: A local file, a folder as Hugging Face saves it, an ``http(s)`` or ``file`` link, or a name of
             :data:`rsfoundation.models.pretrained.catalogue.WEIGHTS`.
 
     Raises:
@@ -41,6 +42,9 @@ def resolve(checkpoint: str) -> Path:
     local = Path(checkpoint).expanduser()
     if local.is_file():
         return local
+    for name in _FILES_OF_A_FOLDER:
+        if (local / name).is_file():
+            return local / name
     if urlparse(checkpoint).scheme in ("http", "https", "file"):
         return _resolve_link(checkpoint)
     if "/" in checkpoint or local.suffix in (".pth", ".pt", ".tar"):
