@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.engine.config import config_root, find_config, load_config, unknown_type_error
 from rsfoundation.engine.resolve_config import drop_sync_bn
+from rsfoundation.models.backbones.base import BaseNetwork
+from rsfoundation.models.encoders.pyramid import PlainPyramid
 from rsfoundation.registry import MODELS
 
 _RGB = 3
@@ -37,7 +39,7 @@ def backbone_names() -> dict[str, str]:
     return {
         name: (kind.__doc__ or "").strip().split("\n")[0]
         for name, kind in sorted(MODELS.module_dict.items())
-        if kind.__module__.startswith(("rsfoundation.models.backbones", "rsfoundation.models.encoders"))
+        if isinstance(kind, type) and issubclass(kind, BaseNetwork | PlainPyramid)
     }
 
 

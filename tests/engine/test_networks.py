@@ -74,7 +74,7 @@ def test_parts_of_an_encoder_in_a_pyramid():
 
 def test_every_row_of_weights_is_complete():
     rows = weight_rows()
-    assert len(rows) == 10 and all(len(row) == 7 and all(row) for row in rows)
+    assert len(rows) == 13 and all(len(row) == 7 and all(row) for row in rows)
     assert {row[5] for row in rows} == {"direct", "by hand, from the authors' page"}
 
 

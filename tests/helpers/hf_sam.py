@@ -48,6 +48,7 @@ def assert_equal_maps(found, expected, tolerance=2e-5):
 
 
 # Hugging Face's name (a part of it) -> that of the original repository, in this order.
+_MATRIX = "positional_encoding_gaussian_matrix"
 _ORIGINAL = {
     "vision_encoder.layers.": "image_encoder.blocks.",
     "vision_encoder.neck.conv1.": "image_encoder.neck.0.",
@@ -56,7 +57,7 @@ _ORIGINAL = {
     "vision_encoder.neck.layer_norm2.": "image_encoder.neck.3.",
     "vision_encoder.patch_embed.projection.": "image_encoder.patch_embed.proj.",
     "vision_encoder.": "image_encoder.",
-    "shared_image_embedding.positional_embedding": "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+    "shared_image_embedding.positional_embedding": f"prompt_encoder.pe_layer.{_MATRIX}",
     "prompt_encoder.point_embed.": "prompt_encoder.point_embeddings.",
     "prompt_encoder.mask_embed.conv1.": "prompt_encoder.mask_downscaling.0.",
     "prompt_encoder.mask_embed.layer_norm1.": "prompt_encoder.mask_downscaling.1.",

@@ -32,17 +32,26 @@ def test_every_shipped_backbone_file_has_a_name():
 def test_the_table_and_the_config_file_are_the_same_network(name):
     backbone = Config.fromfile(FILES[name]).backbone.to_dict()
     assert described(backbone) == NETWORKS[name]
-    published = (backbone.get("init_cfg") or {}).get("checkpoint")
-    assert published is None or WEIGHTS[published].backbone.items() <= NETWORKS[name].items()
+    holder, network = backbone.get("encoder", backbone), NETWORKS[name].get("encoder", NETWORKS[name])
+    published = (holder.get("init_cfg") or {}).get("checkpoint")
+    assert published is None or WEIGHTS[published].backbone.items() <= network.items()
 
 
-@pytest.mark.parametrize("name", list_models())
+def quick(*large):
+    """Every name; those that take gigabytes are slow."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in large else ()) for name in list_models()]
+
+
+@pytest.mark.parametrize("name", quick("sam_vit_large", "sam_vit_huge"))
 def test_every_name_builds_a_network_that_runs(name):
-    small = dict(img_size=64) if "rsmamba" in name else {}
+    small = dict(img_size=64) if name.startswith(("rsmamba", "sam")) else {}
     model = create_model(name, in_channels=4, **small).eval()
     with torch.no_grad():
         maps = model(torch.randn(1, 4, 64, 64))
-    dims = slice(3, None) if name.endswith("_all") else slice(1, 2)
+    if name == "sam_vit_base_all":
+        assert maps.last_hidden_state.shape == (1, *model.out_channels, 4, 4)
+        maps = (maps.last_hidden_state,)
+    dims = slice(3, None) if name.startswith("rsmamba") and name.endswith("_all") else slice(1, 2)
     assert tuple(x.shape[dims][0] for x in maps) == tuple(model.out_channels)
     assert all(x.isfinite().all() and x.std() > 0 for x in maps)
 

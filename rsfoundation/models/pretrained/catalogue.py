@@ -123,11 +123,12 @@ _TABLE = (
             sha256=sha256,
             licence="Apache-2.0",
             trained_on="SA-1B (11 million images, 1.1 billion masks)",
+            metrics={"NWPU VHR-10 mask AP (RSPrompter-query)": mask_ap},
         )
-        for arch, digits, sha256 in (
-            ("base", "01ec64", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
-            ("large", "0b3195", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
-            ("huge", "4b8939", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
+        for arch, digits, mask_ap, sha256 in (
+            ("base", "01ec64", 65.7, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+            ("large", "0b3195", 66.0, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+            ("huge", "4b8939", 67.5, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
         )
     ),
     _million_aid("rsp_resnet50", 300, 98.99, 99.82, type="RSPResNet", depth=50),

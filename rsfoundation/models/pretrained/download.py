@@ -33,7 +33,7 @@ def resolve(checkpoint: str) -> Path:
     """Return the file of a checkpoint, downloading it on first use.
 
     Args:
-        checkpoint: A local file, a folder as Hugging Face saves it, an ``http(s)`` or ``file`` link, or a name of
+        checkpoint: A local file, a folder of Hugging Face, an ``http(s)`` or ``file`` link, or a name of
             :data:`rsfoundation.models.pretrained.catalogue.WEIGHTS`.
 
     Raises:

@@ -21,6 +21,10 @@ State = dict[str, torch.Tensor]
 Names = Sequence[tuple[str, str]]
 
 ENCODER = "vision_encoder"
+_SHARED = (
+    "shared_image_embedding.positional_embedding",
+    "prompt_encoder.shared_embedding.positional_embedding",
+)
 _SIZES = {(768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
 
 _FROM_ORIGINAL: Names = (
@@ -31,8 +35,7 @@ _FROM_ORIGINAL: Names = (
     (r"neck\.1\.", "neck.layer_norm1."),
     (r"neck\.2\.", "neck.conv2."),
     (r"neck\.3\.", "neck.layer_norm2."),
-    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", "shared_image_embedding."
-     "positional_embedding"),
+    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", _SHARED[0]),
     (r"\.point_embeddings\.", ".point_embed."),
     (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
     (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
@@ -46,7 +49,7 @@ _FROM_ORIGINAL: Names = (
     (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
     (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
     (r"\.norm(\d|_final_attn)\.", r".layer_norm\1."),
-)  # fmt: skip
+)
 _FROM_MMPRETRAIN: Names = (
     (r"\.ln(\d)\.", r".layer_norm\1."),
     (r"\.ffn\.layers\.0\.0\.", ".mlp.lin1."),
@@ -66,7 +69,7 @@ class _Format:
 
 
 _FORMATS = (
-    _Format("Hugging Face", r"layers\.0\.(layer_norm1|self_attn)\.", ()),
+    _Format("Hugging Face", r"(layers\.0\.layer_norm1\.|mask_embed\.conv|shared_(image_)?embedding)", ()),
     _Format("original", r"(blocks\.0\.norm1\.|pe_layer\.|mask_downscaling\.)", _FROM_ORIGINAL),
     _Format("mmpretrain", r"layers\.0\.ln1\.", _FROM_MMPRETRAIN),
 )
@@ -122,6 +125,9 @@ def to_hugging_face(state: State) -> State:
         if re.match(r"(patch_embed|layers|neck)\.|pos_embed$", key):
             key = f"{ENCODER}.{key}"
         out[key] = value
+    for one, other in (_SHARED, _SHARED[::-1]):  # files hold this tensor once or twice
+        if one in out:
+            out.setdefault(other, out[one])
     return out
 
 

@@ -84,9 +84,7 @@ def test_a_folder_of_hugging_face(files, state):
 def test_by_create_model(files):
     model = create_model("SAMViT", pretrained=files["original.pth"], **VISION)
     assert not model.load_report.missing
-    pyramid = create_model(
-        "sam_vit_base", pretrained=files["original.pth"], **{**VISION, "num_hidden_layers": 3}, out_indices=[-1]
-    )
+    pyramid = create_model("sam_vit_base", pretrained=files["original.pth"], out_indices=[-1], **VISION)
     assert not pyramid.encoder.load_report.missing
 
 
@@ -101,7 +99,9 @@ def test_by_create_model(files):
     ],
 )
 def test_wrappers_of_the_parts(name, kind, fields, prefix, files, state):
-    wrapper = MODELS.build(dict(type=f"rsfoundation.{kind}", extra_config=fields, init_cfg=pretrained(files[name])))
+    wrapper = MODELS.build(
+        dict(type=f"rsfoundation.{kind}", extra_config=fields, init_cfg=pretrained(files[name]))
+    )
     expected = part(state, prefix)
     expected.pop("prompt_encoder.shared_embedding.positional_embedding", None)
     assert_loaded(wrapper, expected)
@@ -158,7 +158,9 @@ def test_tables_are_resampled_to_another_image_size(files):
 def test_adapters_get_their_weights_under_their_own_names(files, state):
     pytest.importorskip("peft", reason="adapters: pip install rsfoundation[peft]")
     options = dict(type="rsfoundation.RSSamVisionEncoder", extra_config=VISION)
-    wrapper = MODELS.build({**options, "peft_config": dict(r=4), "init_cfg": pretrained(files["original.pth"])})
+    wrapper = MODELS.build(
+        {**options, "peft_config": dict(r=4), "init_cfg": pretrained(files["original.pth"])}
+    )
     wrapper.init_weights()
     keys = wrapper.state_dict()
     prefix = "vision_encoder.base_model.model."
