@@ -1,7 +1,7 @@
 """Run by tests: evaluates ten samples on three ranks and on one, and leaves what each found.
 
-usage: metric_ranks.py FOLDER. Leaves ``FOLDER/1`` and ``FOLDER/3`` with ``patches.json``, ``images.json`` and
-the archives of a submission.
+usage: metric_ranks.py FOLDER. Leaves ``FOLDER/1`` and ``FOLDER/3`` with a JSON file for each metric, and the
+archives of a submission.
 """
 
 import json
@@ -16,7 +16,6 @@ import torch.distributed as dist
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 
-import rsfoundation.evaluation.oriented.metric  # noqa: F401  (registers the metric)
 from rsfoundation.registry import METRICS
 
 CLASSES = ("ship", "plane")
@@ -45,18 +44,31 @@ def sample(index):
             "labels": torch.tensor(labels),
         },
         "ignored_instances": {},
+        **label_maps(rng),
     }
+
+
+def label_maps(rng):
+    """Make label maps of two classes, whose prediction is mostly right."""
+    truth = rng.integers(0, 2, (1, 12, 10))
+    found = np.where(rng.random(truth.shape) < 0.8, truth, 1 - truth)
+    return {"gt_sem_seg": {"data": torch.tensor(truth)}, "pred_sem_seg": {"data": torch.tensor(found)}}
 
 
 def evaluate(folder):
     """Evaluate this rank's share."""
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
+    METRICS.import_from_location()
     mine = list(DefaultSampler(range(SAMPLES), shuffle=False, round_up=True))
     metrics = {
         "patches": dict(type="DOTAMetric"),
         "images": dict(type="DOTAMetric", full_images=True, matching="devkit", rule="voc12"),
         "submission": dict(type="DetectionSubmission", out="."),
+        "segmentation": dict(type="SegmentationMetric", boundary_tolerance=1),
+        "change": dict(
+            type="ChangeMetric", class_name="plane", variants=("per_image", "per_batch"), batch_size=4
+        ),
     }
     for name, settings in metrics.items():
         evaluator = Evaluator(METRICS.build(settings))

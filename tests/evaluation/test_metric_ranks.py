@@ -19,12 +19,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["patches.json", "images.json", "submission.json"])
+@pytest.mark.parametrize(
+    "name", ["patches.json", "images.json", "submission.json", "segmentation.json", "change.json"]
+)
 def test_figures_are_equal(folder, name):
     one, three = (json.loads((folder / ranks / name).read_text()) for ranks in "13")
     assert one == three
     if name == "patches.json":
         assert 0.2 < one["detection/mAP50"] < 1
+    if name == "segmentation.json":
+        assert 0.5 < one["mIoU"] < 1 and 0.5 < one["mBF1"] < 1
+    if name == "change.json":
+        assert len({one["plane/F1"], one["plane/F1_per_image"], one["plane/F1_per_batch4"]}) == 3
     if name == "submission.json":
         assert one["submission/images"] == 3
 
