@@ -16,7 +16,7 @@ from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import StateDictCheckHook
 from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolve_config, run_folder
 from rsfoundation.engine.results import TestResult, unify_metrics
-from rsfoundation.engine.run_hooks import PictureHook
+from rsfoundation.engine.run_hooks import ClassCountHook, PictureHook
 from rsfoundation.engine.runner import build_runner, build_task
 from rsfoundation.io.checkpoints import trusting
 
@@ -58,6 +58,7 @@ def test(
         stack.enter_context(explained_option_errors(run.cfg))
         runner = build_runner(run.cfg)
         runner.register_hook(StateDictCheckHook())
+        runner.register_hook(ClassCountHook())
         if isinstance(task, Draws):
             runner.register_hook(PictureHook(task, count=pictures))
         metrics, details = unify_metrics(task, runner.test())

@@ -12,6 +12,7 @@ import cv2
 import torch
 from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import LocalVisBackend
@@ -252,35 +253,114 @@ class PictureHook(Hook):
         )
 
 
-_OTHERS = {"backbone", "neck", "rpn_head"}  # have a num_classes that is not the data's
+# their num_classes is not the data's; the last two: land cover of semantic change
+_OTHERS = {"backbone", "neck", "rpn_head", "semantic_cd_head", "semantic_cd_head_aux"}
 
 
 @HOOKS.register_module()
 class ClassCountHook(Hook):
-    """Refuses to train a head with another number of classes than the training data has.
+    """Refuses a model whose classes are not those of the data: their number, and their order.
 
-    One class too many trains in silence: most heads take the label after their last for the background.
+    One class too many trains in silence: most heads take the label after their last for the background. A
+    prediction beyond the classes of a test set is no class of it. And a checkpoint that was trained on the
+    same classes in another order gives each object the name of another class.
     """
 
+    def __init__(self) -> None:
+        self._trained: tuple[str, ...] | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Remember the classes that the checkpoint was trained with, where it names them."""
+        meta = (checkpoint.get("meta") or {}).get("dataset_meta") or {}
+        self._trained = tuple(meta.get("classes") or ()) or None
+
     def before_train(self, runner: Runner) -> None:
-        """Compare before the first step.
+        """Compare the heads with the training data, and the validation data with that, before the first step.
 
         Raises:
             ConfigError: They differ.
         """
-        classes = getattr(runner.train_dataloader.dataset, "metainfo", {}).get("classes")
+        classes = _class_names(runner.train_dataloader)
         if classes is None:
             return
-        odd = [one for one in _heads(runner.model) if one[1] != len(classes)]
-        if odd:
-            name, count = odd[0]
-            more = f" (and {len(odd) - 1} more heads)" if len(odd) > 1 else ""
-            raise ConfigError(
-                f"{name} has num_classes={count}{more}, and the training data {len(classes)} classes",
-                where=f"model.{name}; train_dataloader.dataset",
-                fix=f"set num_classes={len(classes)} there, or choose the classes of the data: "
-                "metainfo=dict(classes=(...))",
+        check_head_classes(runner.model, classes, "the training data", "train_dataloader.dataset")
+        validated = _class_names(getattr(runner, "val_dataloader", None))
+        if validated is not None:
+            places = "train_dataloader.dataset; val_dataloader.dataset"
+            check_class_order(classes, validated, "the training data", "the validation data", places)
+            check_head_classes(runner.model, validated, "the validation data", "val_dataloader.dataset")
+
+    def before_test(self, runner: Runner) -> None:
+        """Compare the heads and the checkpoint with the test data.
+
+        Raises:
+            ConfigError: They differ.
+        """
+        classes = _class_names(runner.test_dataloader)
+        if classes is None:
+            return
+        check_head_classes(runner.model, classes, "the test data", "test_dataloader.dataset")
+        if self._trained is not None:
+            check_class_order(
+                self._trained, classes, "the checkpoint", "the test data", "test_dataloader.dataset.metainfo"
             )
+
+
+def check_head_classes(network: nn.Module, classes: Sequence[str], owner: str, where: str) -> None:
+    """Compare the number of classes of every head with that of the data.
+
+    Args:
+        network: The model.
+        classes: Of the data.
+        owner: The data, for the message: ``the test data``.
+        where: Config key of the data.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    odd = [one for one in _heads(network) if one[1] != len(classes)]
+    if odd:
+        name, count = odd[0]
+        more = f" (and {len(odd) - 1} more heads)" if len(odd) > 1 else ""
+        raise ConfigError(
+            f"{name} has num_classes={count}{more}, and {owner} {len(classes)} classes",
+            where=f"model.{name}; {where}",
+            fix=f"set num_classes={len(classes)} there, or choose the classes of the data: "
+            "metainfo=dict(classes=(...)); means over some classes of segmentation: evaluator.subsets",
+        )
+
+
+def check_class_order(
+    expected: Sequence[str], found: Sequence[str], first: str, second: str, where: str
+) -> None:
+    """Compare two lists of class names: in another order they are an error, with other names a warning.
+
+    Args:
+        expected: Names in label order.
+        found: Names in label order.
+        first: Owner of the first, for the message: ``the checkpoint``.
+        second: Owner of the second.
+        where: Config key of the second.
+
+    Raises:
+        ConfigError: The names are the same in another order.
+    """
+    if list(expected) == list(found):
+        return
+    lists = f"{first}: {', '.join(expected)}; {second}: {', '.join(found)}"
+    if sorted(expected) == sorted(found):
+        raise ConfigError(
+            f"{first} and {second} have the same classes in another order, so labels mean others; {lists}",
+            where=where,
+            fix=f"list them in the order of {first}: metainfo=dict(classes={tuple(expected)!r})",
+        )
+    MMLogger.get_current_instance().warning("%s and %s have other class names; %s", first, second, lists)
+
+
+def _class_names(dataloader: Any) -> tuple[str, ...] | None:
+    dataset = getattr(dataloader, "dataset", None)
+    classes = (getattr(dataset, "metainfo", None) or {}).get("classes")
+    return None if classes is None else tuple(classes)
 
 
 def _heads(network: nn.Module) -> Iterator[tuple[str, int]]:

@@ -13,6 +13,7 @@ from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
 from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.evaluation.label_map_report import write_label_map_reports
 from rsfoundation.inference.label_maps import ChangeMap, LabelMapAccumulator, plane
 from rsfoundation.inference.label_maps import write_change_json as write_json
 from rsfoundation.inference.label_maps import write_change_png as write_png
@@ -159,6 +160,10 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsScenes):
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the two images a tested sample was read from."""
         return list(sample.metainfo["img_path"])
+
+    def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
+        """Write ``evaluation/`` with all metrics and the confusion matrix."""
+        return write_label_map_reports(metrics, folder)
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
         """Read the label beside a pair in LEVIR-CD's layout; ``None`` where there is none."""

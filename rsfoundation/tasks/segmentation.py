@@ -13,13 +13,23 @@ from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
 from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.evaluation.label_map_report import write_label_map_reports
 from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane
 from rsfoundation.inference.label_maps import write_class_json as write_json
 from rsfoundation.inference.label_maps import write_class_png as write_png
 from rsfoundation.io.label_images import decode_mask, read_label_image
 from rsfoundation.io.label_maps import IGNORED
 from rsfoundation.registry import TASKS
-from rsfoundation.visualization import add_legend, magnification, magnify, overlay_classes, side_by_side
+from rsfoundation.visualization import (
+    Colour,
+    add_legend,
+    magnification,
+    magnify,
+    overlay_classes,
+    side_by_side,
+)
+
+_WRONG: Colour = (255, 0, 255)
 
 
 def draw_label_map(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
@@ -30,29 +40,38 @@ def draw_label_map(image: np.ndarray, labels: np.ndarray, classes: Classes) -> n
         labels: ``(H, W)`` class indices; 255 stays untouched.
         classes: Names and colours.
     """
-    return add_legend(_tint(image, labels, classes), _entries(classes, labels))
+    return add_legend(_tint(image, labels, classes.palette), _entries(classes, labels))
 
 
 def compare_label_maps(
     image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, classes: Classes
 ) -> np.ndarray:
-    """Set image, ground truth and prediction side by side, with one legend."""
+    """Set image, ground truth, prediction and wrong pixels side by side, with one legend.
+
+    Args:
+        image: RGB ``uint8`` ``(H, W, 3)``.
+        truth: ``(H, W)`` class indices; 255 is ignored.
+        prediction: ``(H, W)`` class indices.
+        classes: Names and colours.
+    """
+    right = _agreement(truth, prediction)
+    wrong = (truth != IGNORED) & (truth != prediction)
     panels = [
         ("image", magnify(image, magnification(image))),
-        ("ground truth", _tint(image, truth, classes)),
-        (
-            f"prediction: {_agreement(truth, prediction):.1%} right",
-            _tint(image, prediction, classes),
-        ),
+        ("ground truth", _tint(image, truth, classes.palette)),
+        (f"prediction: {right:.1%} right", _tint(image, prediction, classes.palette)),
+        (f"errors: {1 - right:.1%}", _tint(image, wrong, ((0, 0, 0), _WRONG), clear=(0,))),
     ]
-    return add_legend(side_by_side(panels), _entries(classes, truth, prediction))
+    return add_legend(side_by_side(panels), [*_entries(classes, truth, prediction), ("wrong", _WRONG)])
 
 
-def _tint(image: np.ndarray, labels: np.ndarray, classes: Classes) -> np.ndarray:
+def _tint(
+    image: np.ndarray, labels: np.ndarray, colours: Sequence[Colour], clear: Sequence[int] = ()
+) -> np.ndarray:
     picture = magnify(image, magnification(image))
     size = (picture.shape[1], picture.shape[0])
     enlarged = cv2.resize(labels.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    return overlay_classes(picture, enlarged, classes.palette)
+    return overlay_classes(picture, enlarged, colours, clear=clear)
 
 
 def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -140,6 +159,10 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsScenes):
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the image a tested sample was read from."""
         return [sample.metainfo["img_path"]]
+
+    def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
+        """Write ``evaluation/`` with all metrics and the confusion matrix."""
+        return write_label_map_reports(metrics, folder)
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
         """Read the colour-coded mask beside an image of ``img_dir``; ``None`` where there is none."""

@@ -1,4 +1,4 @@
-"""Heads and data must have equally many classes."""
+"""Heads, checkpoint and data must have the same classes."""
 
 import types
 
@@ -36,10 +36,64 @@ def test_equal_counts_pass_and_so_do_data_without_classes():
     check(Model(9), None)
 
 
-def test_another_count_names_the_first_head_and_the_cure():
+def test_another_count_names_the_first_head_and_the_fix():
     with pytest.raises(ConfigError, match=r"bbox_head\.1 has num_classes=3, .* 4 classes") as caught:
         check(nn.ModuleDict({"module": Model(4, 3)}), "abcd")
     assert caught.value.where == "model.roi_head.bbox_head.1; train_dataloader.dataset"
     assert "num_classes=4" in caught.value.fix
     with pytest.raises(ConfigError, match=r"bbox_head\.0 has num_classes=4 \(and 1 more heads\)"):
         check(Model(), "abcde")
+
+
+def loader(classes):
+    return types.SimpleNamespace(dataset=types.SimpleNamespace(metainfo={"classes": classes}))
+
+
+def test_a_test_set_of_fewer_classes_is_an_error_with_both_counts():
+    runner = types.SimpleNamespace(model=Model(), test_dataloader=loader("abc"))
+    with pytest.raises(ConfigError, match=r"num_classes=4 .*, and the test data 3 classes") as caught:
+        ClassCountHook().before_test(runner)
+    assert "test_dataloader.dataset" in caught.value.where and "evaluator.subsets" in caught.value.fix
+    ClassCountHook().before_test(types.SimpleNamespace(model=Model(), test_dataloader=loader("abcd")))
+
+
+def test_validation_data_is_compared_before_the_first_step():
+    runner = types.SimpleNamespace(
+        model=Model(), train_dataloader=loader("abcd"), val_dataloader=loader("abc")
+    )
+    with pytest.raises(ConfigError, match="the validation data 3 classes"):
+        ClassCountHook().before_train(runner)
+    runner.val_dataloader = loader("abdc")
+    with pytest.raises(ConfigError, match="another order"):
+        ClassCountHook().before_train(runner)
+    runner.val_dataloader = loader("abcd")
+    ClassCountHook().before_train(runner)
+
+
+def test_classes_of_the_checkpoint_in_another_order_are_an_error_with_both_lists():
+    hook = ClassCountHook()
+    runner = types.SimpleNamespace(model=Model(), test_dataloader=loader(("ship", "plane", "car", "bus")))
+    hook.after_load_checkpoint(
+        runner, dict(meta=dict(dataset_meta=dict(classes=("plane", "ship", "car", "bus"))))
+    )
+    with pytest.raises(
+        ConfigError, match="plane, ship, car, bus; the test data: ship, plane, car, bus"
+    ) as caught:
+        hook.before_test(runner)
+    assert "classes=('plane', 'ship', 'car', 'bus')" in caught.value.fix
+
+
+def test_other_names_are_a_warning_and_checkpoints_without_names_pass(caplog):
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    runner = types.SimpleNamespace(model=Model(), test_dataloader=loader("abcd"))
+    hook = ClassCountHook()
+    hook.after_load_checkpoint(runner, {})
+    hook.before_test(runner)
+    assert not caplog.text
+    hook.after_load_checkpoint(runner, dict(meta=dict(dataset_meta=dict(classes="abce"))))
+    hook.before_test(runner)
+    logger.removeHandler(caplog.handler)
+    assert "a, b, c, e; the test data: a, b, c, d" in caplog.text

@@ -76,6 +76,37 @@ def test_comparison_sets_three_panels_side_by_side(task):
     assert task.image_paths(sample) == ["scene.tif"]
 
 
+def test_the_fourth_panel_shows_wrong_pixels_only(task):
+    image = np.full((700, 640, 3), 100, np.uint8)
+    label = torch.zeros(1, 700, 640, dtype=torch.long)
+    label[:, :, :200] = 255
+    found = label.clone()
+    found[:, :, 400:] = 1
+    sample = SegDataSample(gt_sem_seg=PixelData(data=label), pred_sem_seg=PixelData(data=found))
+    row = task.draw_comparison([image], sample, CLASSES)[300, 3 * 648 :]
+    assert row[100].tolist() == row[300].tolist() == [100] * 3, "ignored and right pixels stay as they are"
+    assert row[500, 0] > 150 and row[500, 1] < 60 and row[500, 2] > 150
+
+
+def test_reports_are_written_for_each_metric(task, tmp_path):
+    from rsfoundation.evaluation.segmentation_metric import SegmentationMetric
+
+    metrics = [SegmentationMetric(), object(), SegmentationMetric(clutter="keep", clutter_classes=("tree",))]
+    for metric in metrics[::2]:
+        metric.dataset_meta = dict(classes=CLASSES.names)
+        maps = torch.arange(3).repeat(4)[None, None]
+        metric.process({}, [dict(gt_sem_seg=dict(data=maps), pred_sem_seg=dict(data=maps % 2))])
+        metric.evaluate(1)
+    files = task.write_reports(metrics, tmp_path)
+    assert {file.parent.name for file in files} == {"evaluation", "evaluation_2"} and len(files) == 4
+    first, second = (json.loads(file.read_text()) for file in files if file.suffix == ".json")
+    assert first["confusion_truth_by_row"] == [[4, 0, 0, 0], [0, 4, 0, 0], [4, 0, 0, 0]]
+    assert first["metrics"]["mIoU"] == pytest.approx(0.5) and first["metrics"]["tree/Precision"] is None
+    assert "clutter kept in the matrix" in second["protocol"]
+    assert second["metrics"]["mIoU/clutter_kept"] == pytest.approx(0.75)
+    assert all(file.stat().st_size > 100 for file in files)
+
+
 def test_truth_beside_an_image_is_found_by_its_colours(task, tmp_path):
     mask = np.array([CLASSES.palette[2], CLASSES.palette[0], (1, 1, 1)], np.uint8)[None]
     for folder in ("img_dir", "label_dir"):

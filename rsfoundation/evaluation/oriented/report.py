@@ -9,18 +9,17 @@ import numpy as np
 
 from rsfoundation.evaluation.average_precision import ClassCurve
 from rsfoundation.evaluation.oriented.evaluate import CONFUSION_SCORE, THRESHOLDS, Evaluation
+from rsfoundation.evaluation.pictures import INK, draw_confusion_matrix, new_figure
 from rsfoundation.visualization import palette
 
-_INK = "#181a1b"
 _BARS = {"AP50": "#4c9be8", "AP75": "#f2a541", "AP": "#5a6b7b"}
 _LEGEND_ROW = 0.18  # inches
-_ROOM_FOR_COUNTS = 22  # classes up to which a cell of the confusion matrix can hold its number
 
 
 def draw_curves(evaluation: Evaluation, path: Path) -> None:
     """Draw precision over recall at IoU 0.5, one line per class with objects, the best class first."""
     order = _by_ap(evaluation)
-    figure, axes = _figure(11, max(6.5, 1 + _LEGEND_ROW * len(order)))
+    figure, axes = new_figure(11, max(6.5, 1 + _LEGEND_ROW * len(order)))
     aps, colours = evaluation.aps()[:, 0], palette(len(evaluation.classes))
     for label in order:
         curve = evaluation.curves[label][0]
@@ -45,7 +44,7 @@ def draw_curves(evaluation: Evaluation, path: Path) -> None:
 def draw_bars(evaluation: Evaluation, path: Path) -> None:
     """Draw a table of classes: numbers of objects and detections, recall, and bars of three APs."""
     order = _by_ap(evaluation) or list(range(len(evaluation.classes)))
-    figure, axes = _figure(11, 1.6 + 0.42 * len(order))
+    figure, axes = new_figure(11, 1.6 + 0.42 * len(order))
     aps = evaluation.aps()
     shown = {"AP50": aps[:, 0], "AP75": aps[:, THRESHOLDS.index(0.75)], "AP": aps.mean(axis=1)}
     rows = np.arange(len(order))[::-1]
@@ -53,7 +52,7 @@ def draw_bars(evaluation: Evaluation, path: Path) -> None:
         bars = axes.barh(
             rows + 0.27 - 0.27 * place, np.nan_to_num(values[order]), 0.25, color=_BARS[name], label=name
         )
-        axes.bar_label(bars, [f"{value:.3f}" for value in values[order]], padding=2, fontsize=6.5, color=_INK)
+        axes.bar_label(bars, [f"{value:.3f}" for value in values[order]], padding=2, fontsize=6.5, color=INK)
     names = [_row_name(evaluation, label) for label in order]
     axes.set_yticks(rows, names, fontsize=8, family="monospace")
     axes.set(xlim=(0, 1.08), ylim=(-0.6, len(order) - 0.4), xlabel="average precision")
@@ -68,41 +67,18 @@ def draw_bars(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Draw which classes objects were taken for, as shares of each row, with counts where there is room."""
+    """Draw which classes objects were detected as; classes without objects and detections are left out."""
     counts = evaluation.confusion
     seen = np.flatnonzero((counts.sum(axis=0) + counts.sum(axis=1))[:-1] > 0)
     chosen = np.r_[seen, len(evaluation.classes)]
-    counts = counts[np.ix_(chosen, chosen)]
-    names = [*(evaluation.classes[label] for label in seen), "background"]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 3.2 + 0.42 * len(names)
-    figure, axes = _figure(side + 1, side)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set(xlabel="detected as", ylabel="labelled as")
-    axes.set_title(
+    draw_confusion_matrix(
+        counts[np.ix_(chosen, chosen)],
+        [*(evaluation.classes[label] for label in seen), "background"],
+        path,
         f"score >= {CONFUSION_SCORE}, IoU >= 0.5; last column: missed, last row: nothing there\n"
         f"{_protocol(evaluation)}",
-        fontsize=9,
+        ("labelled as", "detected as"),
     )
-    if len(names) <= _ROOM_FOR_COUNTS:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[row, column] > 0.6 else _INK
-            axes.text(
-                column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=colour
-            )
-    figure.colorbar(image, ax=axes, label="share of the row", shrink=0.7)
-    figure.savefig(path, dpi=110)
-
-
-def _figure(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots()
 
 
 def _by_ap(evaluation: Evaluation) -> list[int]:
