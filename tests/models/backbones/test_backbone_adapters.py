@@ -18,10 +18,11 @@ from rsfoundation.registry import MODELS
 pytest.importorskip("peft", reason="adapters: pip install rsfoundation[peft]")
 DEFAULT = r"(.*\.)?(qkv|proj|fc1|fc2|in_proj|out_proj|x_proj)"
 ARCH = dict(embed_dims=32, num_layers=2, feedforward_channels=48)
+PLAIN = dict(img_size=64, out_type="featmap", out_indices=(0, 1))
+SAM = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, output_channels=16, window_size=3)
 ENCODERS = {
-    "rsmamba": dict(
-        type="RSMamba", arch=ARCH, img_size=64, out_type="featmap", out_indices=(0, 1), dt_init="torch"
-    )
+    "rsmamba": dict(type="RSMamba", arch=ARCH, dt_init="torch", **PLAIN),
+    "sam_vit": dict(type="SAMViT", image_size=64, global_attn_indexes=[1], **SAM),
 }
 SMALLEST = {cfg["type"]: name for name, cfg in reversed(NETWORKS.items())}
 
@@ -46,7 +47,11 @@ def build(name):
 def _build(name):
     if name in ENCODERS:
         torch.manual_seed(0)
-        return MODELS.build(ENCODERS[name]).eval()
+        model = MODELS.build(ENCODERS[name])
+        for parameter in model.parameters():  # tables of positions too
+            if name == "sam_vit" and parameter.dim() > 1:
+                nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        return model.eval()
     model = build_filled(name)
     for key, parameter in model.named_parameters():
         if "layer_scale" in key:
