@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsfoundation.cli.console import say, summary_text, table
-from rsfoundation.cli.options import Device, Overrides, TrustCheckpoint
+from rsfoundation.cli.console import is_first_rank, report_error, say, summary_text, table
+from rsfoundation.cli.options import Device, Launcher, LauncherName, Overrides, TrustCheckpoint
+
+if TYPE_CHECKING:
+    from rsfoundation.inference.model import WindowModel
+    from rsfoundation.inference.plan import ScenePlan
+    from rsfoundation.inference.predict import ScenePrediction
 
 
 def register(app: typer.Typer) -> None:
@@ -18,15 +23,28 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     images: Annotated[
-        list[Path], typer.Argument(help="Images or folders; for change detection BEFORE AFTER pairs.")
+        list[str],
+        typer.Argument(
+            help="Images, folders, patterns, lists (.txt), addresses that GDAL opens; for change detection "
+            "BEFORE AFTER pairs."
+        ),
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Checkpoint file, or run folder (its best checkpoint).")
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            help="Checkpoint file, or run folder (its best checkpoint). Repeat it for several heads on one "
+            "backbone: it sees every window once.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder for the results, or one file for one scene: map.gpkg."),
+    ] = Path("predictions"),
     config: Annotated[
         str | None,
-        typer.Option("--config", "-c", help="Config; config.py beside the checkpoint when not given."),
+        typer.Option("--config", "-c", help="Config; config.py next to the checkpoint when not given."),
     ] = None,
     window: Annotated[
         int | None,
@@ -43,7 +61,11 @@ def predict(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", help="File kind to write, repeatable; all of the task when not given."
+            "--format",
+            "-f",
+            help="File kind to write, repeatable: gpkg, geojson, parquet, fgb, shp, html; of maps also tif, "
+            "probabilities, png; txt, json, coco. Not given: gpkg (and tif) for georeferenced scenes, the "
+            "task's pixel files for others.",
         ),
     ] = None,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw an overlay PNG.")] = True,
@@ -51,27 +73,197 @@ def predict(
         bool,
         typer.Option(
             "--tta",
-            help="Detection: predict each window at several scales and flips, merged by rotated NMS. Nine "
-            "passes; the config may choose, see `rsf test --help`.",
+            help="Test-time augmentation: predict each window flipped, turned, at several scales and merge. "
+            "The config may choose the views, see `rsf test --help`.",
         ),
     ] = False,
+    gsd: Annotated[
+        float | None,
+        typer.Option("--gsd", help="Metres per pixel at which the model sees the scene.", min=0.0001),
+    ] = None,
+    aoi: Annotated[
+        str | None,
+        typer.Option(
+            "--aoi", help="Area of interest: a vector file, or xmin,ymin,xmax,ymax in the scene's CRS."
+        ),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            "--bands", help="Bands by number or name, red first: 3,2,1; the config's when not given."
+        ),
+    ] = None,
+    pixel_range: Annotated[
+        str | None,
+        typer.Option(
+            "--pixel-range", help="LOW,HIGH: values that become 0 and 255; the config's when not given."
+        ),
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option("--stretch", help="Range from each whole scene: minmax, or percentiles such as 2,98."),
+    ] = None,
+    class_agnostic: Annotated[
+        bool | None,
+        typer.Option(
+            "--class-agnostic/--per-class",
+            help="Suppress overlapping detections of different classes; the model's rule when not given.",
+        ),
+    ] = None,
+    simplify: Annotated[
+        float,
+        typer.Option("--simplify", help="Pixels by which outlines of polygons of maps may move.", min=0),
+    ] = 0.0,
+    min_area: Annotated[
+        float, typer.Option("--min-area", help="Leave out polygons of maps with less pixels.", min=0)
+    ] = 0.0,
+    workers: Annotated[int, typer.Option("--workers", help="Threads that read and compress.", min=1)] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, and how much memory and time it takes.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Continue what a killed call has left, or start anew.")
+    ] = True,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="JSON report; report.json in the folder of the results when not given."
+        ),
+    ] = None,
     device: Device = "auto",
+    launcher: Launcher = LauncherName.none,
     trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
 ) -> None:
-    """Predict images of any size: cut into windows, merged in full-image pixels.
+    """Predict scenes of any size: windows, merged in scene pixels, written with the scene's coordinates.
 
-    Example: rsf predict scene.png --model work_dirs/detection_toy_lsknet_t -o out --score 0.5
+    A killed call continues where it stopped. Scenes that fail do not stop the others; the exit status is then
+    2, and the report names them.
+
+    Examples: rsf predict scene.tif --model work_dirs/detection_toy_lsknet_t -o ships.gpkg
+
+    rsf predict before.tif after.tif --model work_dirs/change_toy_lsknet_t -o out -f tif -f html
     """
-    from rsfoundation.inference.model import WindowModel
-    from rsfoundation.inference.predict import PredictOptions
-    from rsfoundation.inference.predict import predict as run
+    from rsfoundation.inference.joint import share_backbone
+    from rsfoundation.inference.model import WindowModel, scene_loading
+    from rsfoundation.inference.predict import PredictOptions, predict_scenes
+    from rsfoundation.inference.ranks import Ranks, device_of_rank
     from rsfoundation.io.checkpoints import trusting
 
-    options = PredictOptions(window, overlap, batch_size, score, tuple(formats or ()), picture)
+    options = PredictOptions(
+        window,
+        overlap,
+        batch_size,
+        score,
+        tuple(formats or ()),
+        picture,
+        gsd=gsd,
+        aoi=aoi,
+        stretch=stretch,
+        class_agnostic=class_agnostic,
+        simplify=simplify,
+        min_area=min_area,
+        workers=workers,
+        resume=resume,
+    )
+    ranks = Ranks.start(launcher.value)
     with trusting(trust_checkpoint):
-        ready = WindowModel(model, config, device, cfg_options or (), tta)
-    results = run(ready, images, out, options)
-    rows = [(r.name, r.windows, summary_text(r.summary), f"{r.seconds:.1f}") for r in results]
-    table("predictions", ("scene", "windows", "found", "seconds"), rows)
+        ready = [
+            WindowModel(one, config, device_of_rank(device, launcher.value), cfg_options or (), tta)
+            for one in model
+        ]
+    shared = share_backbone(ready) if len(ready) > 1 else None
+    loading = scene_loading(ready[0].cfg, bands, pixel_range)
+    if dry_run:
+        from rsfoundation.inference.plan import plan_scenes
+
+        _show_plans(plan_scenes(ready, images, options, loading))
+        return
+    results = predict_scenes(ready, images, out, options, loading=loading, ranks=ranks)
+    if is_first_rank():
+        _show(results)
+        _write_report(results, report, out, ready)
+    if shared is not None:
+        say(f"the shared backbone ran {shared.runs} times for {shared.asked} uses")
     say(f"files: {out}")
+    failed = [scene for scene in results if scene.error is not None]
+    if failed:
+        raise typer.Exit(2)
+
+
+def _show(results: list[ScenePrediction]) -> None:
+    """Print what was found, then what failed."""
+    rows = [
+        (scene.name, scene.windows, _found(scene), f"{scene.seconds:.1f}")
+        for scene in results
+        if scene.error is None
+    ]
+    if rows:
+        table("predictions", ("scene", "windows", "found", "seconds"), rows)
+    areas = [(scene.name, name, f"{area:,.0f}") for scene in results for name, area in scene.areas_m2.items()]
+    if areas:
+        table("area per class", ("scene", "class", "m²"), areas)
+    for scene in results:
+        if scene.error is not None:
+            say(f"[bold red]{scene.name} failed[/bold red]")
+            report_error(scene.error)
+
+
+def _found(scene: ScenePrediction) -> str:
+    text = summary_text(scene.summary)
+    return f"{text}; {scene.empty_windows} empty windows skipped" if scene.empty_windows else text
+
+
+def _write_report(
+    results: list[ScenePrediction], report: Path | None, out: Path, models: list[WindowModel]
+) -> None:
+    """Write the JSON report."""
+    import json
+
+    from rsfoundation import __version__
+
+    folder = out if out.is_dir() else None
+    target = report or (folder / "report.json" if folder is not None else None)
+    if target is None:
+        return
+    content = {
+        "version": __version__,
+        "models": [str(model.checkpoint) for model in models],
+        "scenes": [_scene_report(scene) for scene in results],
+    }
+    aside = target.with_name(f".{target.name}.part")
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(target)
+
+
+def _scene_report(scene: ScenePrediction) -> dict[str, Any]:
+    error = scene.error
+    return {
+        "name": scene.name,
+        "status": "done" if error is None else "failed",
+        "windows": scene.windows,
+        "empty_windows": scene.empty_windows,
+        "summary": scene.summary,
+        "areas_m2": scene.areas_m2,
+        "files": [str(file) for file in scene.files],
+        "seconds": round(scene.seconds, 3),
+        "error": None if error is None else {"what": error.what, "where": error.where, "fix": error.fix},
+    }
+
+
+def _show_plans(plans: list[ScenePlan]) -> None:
+    rows = [
+        (
+            plan.name,
+            f"{plan.width} x {plan.height}",
+            plan.crs if plan.crs is None or len(plan.crs) < 20 else "custom",
+            "" if plan.gsd is None else f"{plan.gsd:.3g}",
+            plan.windows,
+            f"{plan.read_bytes / 1e6:,.0f}",
+            f"{plan.memory_bytes / 1e6:,.0f}",
+            f"{plan.seconds:,.0f}",
+        )
+        for plan in plans
+    ]
+    columns = ("scene", "pixels", "CRS", "m/pixel", "windows", "MB read", "MB memory", "seconds")
+    table("what would be done", columns, rows)

@@ -11,6 +11,7 @@ capability                used by
 :class:`Evaluates`        validation and ``rsf test``: metric names, reports
 :class:`Draws`            pictures of truth and prediction, ``rsf browse``
 :class:`PredictsScenes`   ``rsf predict``: windows in, merged results and files out
+:class:`PredictsMaps`     the same for maps: one class per pixel, written row by row
 :class:`ChecksData`       ``rsf check`` and the summary before training
 :class:`Submits`          ``rsf test --format-only``: archives for a server
 ========================  ==========================================================
@@ -172,6 +173,27 @@ class Accumulator(Protocol):
         ...
 
 
+class WindowCores(Protocol):
+    """Knows which part of each window belongs to it alone: every pixel of a scene is in one core."""
+
+    def cores(self, windows: Sequence[Window]) -> np.ndarray:
+        """Return the core ``x1 y1 x2 y2`` ``(N, 4)`` of each window in scene pixels (pixel edges)."""
+        ...
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How predictions of overlapping windows are merged, as far as the task leaves a choice.
+
+    Attributes:
+        class_agnostic: Suppress overlapping detections of different classes too.
+        grid: The windows of the scene, where they are known.
+    """
+
+    class_agnostic: bool = False
+    grid: WindowCores | None = None
+
+
 Writer = Callable[[Any, Path], None]
 
 
@@ -180,17 +202,21 @@ class PredictsScenes(ABC):
 
     Attributes:
         images_per_scene: How many images make one input (two for change detection).
-        writers: File suffix (``json``, ``txt``) -> function that writes a scene result.
+        writers: File suffix (``json``, ``txt``) -> function that writes a scene result in scene pixels; all
+            of them are written for scenes without a CRS, unless the user chooses.
+        more_writers: The same for files that are written only where the user asks for them.
     """
 
     images_per_scene: ClassVar[int] = 1
     writers: ClassVar[Mapping[str, Writer]]
+    more_writers: ClassVar[Mapping[str, Writer]] = {}
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
         """Turn the crops of one window into what the test pipeline expects after its loading steps.
 
         Args:
-            crops: ``images_per_scene`` BGR ``uint8`` arrays ``(H, W, 3)``.
+            crops: ``images_per_scene`` arrays ``(H, W, C)`` as the config's loading step would return them
+                (three bands: blue, green, red).
 
         Returns:
             A results dict as ``LoadImageFromFile`` would have left it.
@@ -200,12 +226,70 @@ class PredictsScenes(ABC):
         return dict(img=crop, img_shape=size, ori_shape=size, height=size[0], width=size[1], img_path="")
 
     @abstractmethod
-    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> Accumulator:
-        """Return an empty accumulator for a scene of ``height`` x ``width`` pixels."""
+    def accumulator(
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        options: MergeOptions = MergeOptions(),
+    ) -> Accumulator:
+        """Return an empty accumulator.
+
+        Args:
+            height: Scene height in pixels.
+            width: Scene width in pixels.
+            classes: Of the model.
+            score_threshold: Predictions below it are dropped, where the task has scores.
+            options: Choices of the merge.
+        """
+
+    def pack_prediction(
+        self, sample: BaseDataElement, score_threshold: float
+    ) -> dict[str, np.ndarray] | None:
+        """Return what the accumulator needs of a window's prediction as small arrays.
+
+        A killed run continues inside a scene from them, and ranks exchange them. ``None`` (the default): the
+        task does not support that; a scene is then predicted by one process in one go.
+
+        Args:
+            sample: The prediction of one window.
+            score_threshold: Predictions below it may be left out.
+        """
+        return None
+
+    def unpack_prediction(self, arrays: Mapping[str, np.ndarray]) -> BaseDataElement:
+        """Return a sample that the accumulator treats like the one that was packed.
+
+        Args:
+            arrays: From :meth:`pack_prediction`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} packs predictions and does not unpack them")
+
+    def features(self, result: Any, classes: Classes) -> Any | None:
+        """Return the objects of a result as :class:`rsfoundation.io.vectors.Features`.
+
+        ``None`` (the default): the task has no objects, and vector files cannot be written.
+
+        Args:
+            result: Of the accumulator.
+            classes: Of the model.
+        """
+        return None
 
     @abstractmethod
     def draw_result(self, images: Sequence[np.ndarray], result: Any, classes: Classes) -> np.ndarray:
         """Draw a scene result over its image(s)."""
+
+    def shrunk(self, result: Any, height: int, width: int) -> Any:
+        """Return a result in the pixels of an overview of the scene, to be drawn over it.
+
+        Args:
+            result: Of the accumulator.
+            height: Of the overview.
+            width: Of the overview.
+        """
+        return result
 
     def draw_scene_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, result: Any, classes: Classes
@@ -222,6 +306,26 @@ class PredictsScenes(ABC):
         Prediction then draws truth and result side by side. ``None`` where there is none.
         """
         return None
+
+
+class PredictsMaps(PredictsScenes):
+    """Predicts one class per pixel; results are maps that are written while the scene is predicted."""
+
+    background: ClassVar[int | None] = None
+    """Label that gets no polygons, such as ``unchanged``."""
+
+    @abstractmethod
+    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
+        """Return class probabilities ``(C, H, W)`` float32 of one window."""
+
+    @abstractmethod
+    def map_result(self, labels: Any, classes: Classes) -> SceneResult:
+        """Return the result for a finished map.
+
+        Args:
+            labels: ``(H, W)`` uint8, an array or an object that returns rows by slices; 255 is no data.
+            classes: Of the model.
+        """
 
 
 class ChecksData:

@@ -190,7 +190,9 @@ def _wrap(theta: Boxes, start: float, period: float) -> Boxes:
     return np.where((theta >= start) & (theta < start + period), theta, wrapped)
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
+def suppress(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float, class_agnostic: bool = False
+) -> np.ndarray:
     """Return which detections stay under rotated NMS per class, ordered by class, then best score first.
 
     Of equal scores the earlier detection is the better one. The IoU is compared in float32, as the NMS of
@@ -201,10 +203,12 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: flo
         scores: ``(n,)``.
         labels: ``(n,)``.
         iou: Overlap from which the worse of two goes.
+        class_agnostic: Compare detections of different classes too.
     """
     order = np.argsort(-scores, kind="stable")
     ranks = torch.arange(len(order), 0, -1, dtype=torch.float64)
     table = torch.from_numpy(boxes[order].astype(np.float32))
-    kept = nms_rotated(table, ranks, iou, torch.from_numpy(labels[order].astype(np.int64)))
+    groups = None if class_agnostic else torch.from_numpy(labels[order].astype(np.int64))
+    kept = nms_rotated(table, ranks, iou, groups)
     kept = order[kept.sort().values.numpy()]
     return kept[np.argsort(labels[kept], kind="stable")]

@@ -1,17 +1,25 @@
 """Merging the masks of overlapping windows in scene pixels."""
 
+from __future__ import annotations
+
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import shapely
+import torch
 from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.task import Classes, Window
 from rsfoundation.geometry.masks import CroppedMask, common_region
+from rsfoundation.inference.oriented import write_coco_file
+from rsfoundation.inference.polygons import mask_polygon
+from rsfoundation.io.vectors import Features
 
 _MOST_IDS = np.iinfo(np.uint16).max
 
@@ -35,6 +43,45 @@ class InstanceMasks:
     scores: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
+
+    def centres(self) -> np.ndarray:
+        """Centres ``(N, 2)`` of the bounding boxes in pixel edges of the scene."""
+        boxes = np.array([mask.box for mask in self.masks], dtype=np.float64).reshape(-1, 4)
+        return boxes[:, :2] + boxes[:, 2:] / 2
+
+    def take(self, index: np.ndarray) -> InstanceMasks:
+        """Return some of the objects.
+
+        Args:
+            index: Positions, or booleans ``(N,)``.
+        """
+        chosen = np.arange(len(self.masks))[index]
+        return replace(
+            self,
+            masks=tuple(self.masks[place] for place in chosen),
+            scores=self.scores[chosen],
+            labels=self.labels[chosen],
+        )
+
+    def scaled(self, height: int, width: int) -> InstanceMasks:
+        """Return the masks in the pixels of an overview; each keeps at least one pixel.
+
+        Args:
+            height: Of the overview.
+            width: Of the overview.
+        """
+        if (height, width) == (self.height, self.width):
+            return self
+        masks = tuple(_shrink(mask, height / self.height, width / self.width) for mask in self.masks)
+        return replace(self, height=height, width=width, masks=masks)
+
+    def features(self) -> Features:
+        """Return the objects as polygons with class, label and score."""
+        polygons = np.empty(len(self.masks), dtype=object)
+        polygons[:] = [mask_polygon(mask.bitmap, mask.left, mask.top) for mask in self.masks]
+        names = np.array(self.names, dtype=object)[self.labels] if len(self.labels) else np.zeros(0, object)
+        columns = {"class": names, "label": self.labels.astype(np.int64), "score": self.scores.astype(float)}
+        return Features(polygons, columns)
 
     def summary(self) -> dict[str, int | float | str]:
         """Return the number of objects of each class found, and of all."""
@@ -83,6 +130,78 @@ def write_png(result: InstanceMasks, path: Path) -> None:
     path.write_bytes(cv2.imencode(".png", ids)[1].tobytes())
 
 
+def write_coco(result: InstanceMasks, path: Path) -> None:
+    """Write COCO's annotation layout: run lengths as ``segmentation``, ``bbox``, ``area`` and the score."""
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": int(label) + 1,
+            "score": round(float(score), 6),
+            "segmentation": mask.rle(result.height, result.width),
+            "bbox": list(mask.box),
+            "area": int(mask.bitmap.sum()),
+            "iscrowd": 0,
+        }
+        for number, (mask, label, score) in enumerate(
+            zip(result.masks, result.labels, result.scores, strict=True), 1
+        )
+    ]
+    write_coco_file(path, result.names, annotations, (result.height, result.width))
+
+
+def _shrink(mask: CroppedMask, down: float, across: float) -> CroppedMask:
+    left, top = int(mask.left * across), int(mask.top * down)
+    size = (max(1, round(mask.bitmap.shape[1] * across)), max(1, round(mask.bitmap.shape[0] * down)))
+    small = cv2.resize(mask.bitmap.astype(np.uint8), size, interpolation=cv2.INTER_AREA).astype(bool)
+    return CroppedMask.cut_out(small, left, top) or CroppedMask(left, top, np.ones((1, 1), dtype=bool))
+
+
+def pack_masks(sample: DetDataSample, score_threshold: float) -> dict[str, np.ndarray]:
+    """Return the objects of a window as arrays: masks as bits inside their bounding boxes.
+
+    Args:
+        sample: In window pixels.
+        score_threshold: Objects below it are left out.
+    """
+    found = sample.pred_instances
+    scores = found.scores.detach().cpu().numpy()
+    masks = np.asarray(found.masks.cpu())
+    taken, cropped = [], []
+    for index in np.flatnonzero(scores.astype(np.float64) >= score_threshold):
+        mask = CroppedMask.cut_out(masks[index])
+        if mask is not None:
+            taken.append(index)
+            cropped.append(mask)
+    bits = [np.packbits(mask.bitmap) for mask in cropped]
+    return {
+        "size": np.array(masks.shape[1:]),
+        "boxes": np.array([mask.box for mask in cropped], dtype=np.int64).reshape(-1, 4),
+        "bits": np.concatenate(bits) if bits else np.zeros(0, np.uint8),
+        "scores": scores[taken],
+        "labels": found.labels.cpu().numpy()[taken],
+    }
+
+
+def unpack_masks(arrays: Mapping[str, np.ndarray]) -> DetDataSample:
+    """Return a sample with the objects that :func:`pack_masks` packed."""
+    height, width = arrays["size"].tolist()
+    boxes = arrays["boxes"]
+    masks = np.zeros((len(boxes), height, width), dtype=bool)
+    place = 0
+    for mask, (left, top, wide, high) in zip(masks, boxes.tolist(), strict=True):
+        count = -(-wide * high // 8)
+        bits = np.unpackbits(arrays["bits"][place : place + count], count=wide * high)
+        mask[top : top + high, left : left + wide] = bits.reshape(high, wide).astype(bool)
+        place += count
+    instances = InstanceData(
+        masks=torch.from_numpy(masks),
+        scores=torch.from_numpy(arrays["scores"]),
+        labels=torch.from_numpy(arrays["labels"]),
+    )
+    return DetDataSample(pred_instances=instances)
+
+
 @dataclass(frozen=True)
 class _View:
     """What one window saw of an object."""
@@ -108,11 +227,19 @@ class MaskMerger:
         classes: Class names.
         score_threshold: Predictions below it are not taken.
         same_object: Intersection over the smaller area from which two views are one object.
+        class_agnostic: Views of different classes may be one object; the class of the best view counts.
     """
 
     def __init__(
-        self, height: int, width: int, classes: Classes, score_threshold: float, same_object: float = 0.5
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        same_object: float = 0.5,
+        class_agnostic: bool = False,
     ) -> None:
+        self.class_agnostic = class_agnostic
         self.height, self.width = height, width
         self.classes = classes
         self.score_threshold = score_threshold
@@ -185,7 +312,7 @@ class MaskMerger:
             (one, other)
             for one, other in pairs
             if one < other
-            and self._views[one].label == self._views[other].label
+            and (self.class_agnostic or self._views[one].label == self._views[other].label)
             and self._views[one].window != self._views[other].window
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from rsfoundation.core.task import Classes, PredictsScenes, RunRequest, Task, re
 from rsfoundation.engine.checkpointing.find import find_checkpoint, read_saved
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.environment import use_device
+from rsfoundation.engine.image_loading import loading_of
 from rsfoundation.engine.model_builder import inference_model, with_test_time_augmentation
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config
 from rsfoundation.engine.runner import build_task, classes_of
+from rsfoundation.io.loading import ImageLoading, PixelRange
 
 
 class WindowModel:
@@ -59,20 +62,67 @@ class WindowModel:
         if tta:
             network = MODELS.build(with_test_time_augmentation(self.cfg, network)).eval()
         self.network = network.to(self.device)
+        self.tta = tta
+        self.loading = scene_loading(self.cfg)
+        self.class_agnostic = suppresses_across_classes(self.cfg)
+        self.label = self.checkpoint.parent.name or self.task.name
         self.pipeline = Compose(_without_loading(self.cfg.test_dataloader.dataset))
+
+    def pack(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Run the test pipeline, less its loading steps, on the crops of one window.
+
+        Args:
+            crops: One array per date, as :class:`rsfoundation.io.loading.ImageLoading` returns them.
+        """
+        return self.pipeline(self.scenes.window_input(crops))
+
+    def predict_packed(self, packed: Sequence[dict[str, Any]]) -> list[BaseDataElement]:
+        """Predict a batch of windows that went through :meth:`pack`.
+
+        Returns:
+            One data sample per window, coordinates in pixels of that window.
+        """
+        with torch.inference_mode():
+            return self.network.test_step(pseudo_collate(packed))  # type: ignore[operator]  # mmengine BaseModel
 
     def predict(self, windows: Sequence[Sequence[np.ndarray]]) -> list[BaseDataElement]:
         """Predict a batch of windows.
 
         Args:
-            windows: For each window its BGR crop(s).
+            windows: For each window its crop(s).
 
         Returns:
             One data sample per window, coordinates in pixels of that window.
         """
-        packed = [self.pipeline(self.scenes.window_input(crops)) for crops in windows]
-        with torch.inference_mode():
-            return self.network.test_step(pseudo_collate(packed))  # type: ignore[operator]  # mmengine BaseModel
+        return self.predict_packed([self.pack(crops) for crops in windows])
+
+
+def scene_loading(cfg: Any, bands: str | None = None, pixel_range: str | None = None) -> ImageLoading:
+    """Return how images are read: as the test pipeline of a config does, and what the user says instead.
+
+    Args:
+        cfg: The resolved config.
+        bands: Numbers or names between commas; three are red, green, blue.
+        pixel_range: ``low,high``: the values that become 0 and 255.
+
+    Raises:
+        ConfigError: The bands or the range cannot be understood.
+    """
+    loading = loading_of(cfg.test_dataloader.dataset)
+    if bands is not None:
+        words = [word.strip() for word in bands.split(",")]
+        chosen = tuple(int(word) if word.isdigit() else word for word in words)
+        loading = replace(loading, bands="all" if words == ["all"] else chosen)
+    if pixel_range is not None:
+        loading = replace(loading, pixel_range=PixelRange.parse(pixel_range, "--pixel-range"))
+    return loading
+
+
+def suppresses_across_classes(cfg: Any) -> bool:
+    """Say whether the model's own NMS compares detections of different classes (``class_agnostic``)."""
+    settings = (cfg.get("model") or {}).get("test_cfg") or {}
+    last = settings.get("rcnn") or settings
+    return bool((last.get("nms") or {}).get("class_agnostic", False))
 
 
 def _config_of_run(checkpoint: Path) -> Path:

@@ -1,116 +1,38 @@
-"""Predicting whole scenes: windows, merge, files."""
+"""Predicting whole scenes: windows through the model, merged on the fly, files out."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rsfoundation.core.errors import ConfigError, DataError
-from rsfoundation.core.task import Draws, SceneResult, Window
-from rsfoundation.geometry.windows import window_grid
+from rsfoundation.core.errors import ConfigError, DataError, RSFError
+from rsfoundation.core.task import SceneResult
+from rsfoundation.inference.area import read_area
+from rsfoundation.inference.grid import SceneGrid
+from rsfoundation.inference.journal import file_identity
 from rsfoundation.inference.model import WindowModel
-from rsfoundation.io.images import read_rgb, write_rgb
-from rsfoundation.visualization import side_by_side
+from rsfoundation.inference.products import ProductOptions, check_formats, formats_for, write_products
+from rsfoundation.inference.progress import SceneProgress
+from rsfoundation.inference.ranks import Ranks
+from rsfoundation.inference.scene_run import RunSettings, SceneRun, make_run
+from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, list_scenes, open_scene
+from rsfoundation.inference.stream import WindowJob, WindowStream
+from rsfoundation.io.loading import ImageLoading
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One image or, for two dates, several of equal size.
-
-    Attributes:
-        paths: The files.
-        images: RGB ``uint8`` arrays ``(H, W, 3)``, one per file.
-    """
-
-    paths: tuple[Path, ...]
-    images: tuple[np.ndarray, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the scene: the stem of its first file."""
-        return self.paths[0].stem
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        height, width = self.images[0].shape[:2]
-        return height, width
-
-    def crops(self, window: Window) -> list[np.ndarray]:
-        """Return the BGR crop of every image, contiguous, as loading steps of mm pipelines leave it."""
-        rows = slice(window.top, window.top + window.height)
-        columns = slice(window.left, window.left + window.width)
-        return [cv2.cvtColor(image[rows, columns], cv2.COLOR_RGB2BGR) for image in self.images]
-
-
-def open_scene(paths: tuple[Path, ...]) -> Scene:
-    """Open the file(s) of one scene.
-
-    Raises:
-        DataError: A file is unreadable, or the files differ in size.
-    """
-    images = tuple(read_rgb(path) for path in paths)
-    sizes = {image.shape[:2] for image in images}
-    if len(sizes) > 1:
-        raise DataError(
-            f"the images of one scene differ in size: {', '.join(f'{w}x{h}' for h, w in sorted(sizes))}",
-            where=" and ".join(str(path) for path in paths),
-            fix="bring both dates onto one pixel grid first",
-        )
-    return Scene(paths, images)
-
-
-def list_scenes(inputs: list[Path], images_per_scene: int) -> list[tuple[Path, ...]]:
-    """Group input files into scenes.
-
-    Args:
-        inputs: Files, or folders whose images are taken in name order. For two images per scene: pairs of
-            files, or two folders whose images pair by name.
-        images_per_scene: How many images make one scene.
-
-    Raises:
-        DataError: An input does not exist, holds no image, or the images do not pair up.
-    """
-    for path in inputs:
-        if not path.exists():
-            raise DataError("the input does not exist", where=path)
-    if images_per_scene == 1:
-        return [(file,) for path in inputs for file in _images_in(path)]
-    if all(path.is_dir() for path in inputs) and len(inputs) == images_per_scene:
-        return _pair_folders(inputs)
-    if len(inputs) % images_per_scene or any(path.is_dir() for path in inputs):
-        raise DataError(
-            f"this model needs {images_per_scene} images per scene, got {len(inputs)} inputs",
-            fix="give pairs (BEFORE.png AFTER.png ...) or two folders whose images have equal names",
-        )
-    return [tuple(inputs[i : i + images_per_scene]) for i in range(0, len(inputs), images_per_scene)]
-
-
-def _images_in(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise DataError("the folder holds no image", where=path, fix=f"known suffixes: {', '.join(SUFFIXES)}")
-    return files
-
-
-def _pair_folders(folders: list[Path]) -> list[tuple[Path, ...]]:
-    by_name = [{file.name: file for file in _images_in(folder)} for folder in folders]
-    every = {name for names in by_name for name in names}
-    odd = sorted(name for name in every if any(name not in names for names in by_name))
-    if odd:
-        raise DataError(
-            f"{len(odd)} images have no partner of the same name, first: {odd[0]}", where=folders[0]
-        )
-    return [tuple(names[name] for names in by_name) for name in by_name[0]]
+__all__ = [
+    "PredictOptions",
+    "ScenePrediction",
+    "list_scenes",
+    "open_scene",
+    "predict",
+    "predict_scene",
+    "predict_scenes",
+]
 
 
 @dataclass(frozen=True)
@@ -123,8 +45,18 @@ class PredictOptions:
             ``predict.overlap``, else a fifth of the window.
         batch_size: Windows per forward pass.
         score_threshold: Predictions below it are dropped, where the task has scores.
-        formats: File suffixes to write; all that the task knows when empty.
+        formats: Kinds of file to write. Empty: GeoPackage (and the class map) for georeferenced scenes, all
+            that the task knows for others.
         picture: Whether to draw an overlay.
+        gsd: Metres per pixel at which the model sees the scene; the scene's own when not given.
+        aoi: Area of interest: a vector file, or ``xmin,ymin,xmax,ymax`` in the CRS of the scene.
+        stretch: Value range found from each whole scene: ``minmax``, or percentiles such as ``2,98``.
+        class_agnostic: Suppress overlapping detections of different classes too; the model's own rule
+            (``class_agnostic`` of its NMS) when not given.
+        simplify: Largest distance in pixels by which outlines of polygons of a map may move.
+        min_area: Polygons of a map with less pixels are left out.
+        workers: Threads that read and compress.
+        resume: Continue what a killed run has left in the output folder.
     """
 
     window: int | None = None
@@ -133,6 +65,19 @@ class PredictOptions:
     score_threshold: float = 0.3
     formats: tuple[str, ...] = ()
     picture: bool = True
+    gsd: float | None = None
+    aoi: str | None = None
+    stretch: str | None = None
+    class_agnostic: bool | None = None
+    simplify: float = 0.0
+    min_area: float = 0.0
+    workers: int = 2
+    resume: bool = True
+
+    @property
+    def products(self) -> ProductOptions:
+        """What is written."""
+        return ProductOptions(self.formats, self.picture, self.simplify, self.min_area)
 
 
 @dataclass(frozen=True)
@@ -142,9 +87,12 @@ class ScenePrediction:
     Attributes:
         name: Name of the scene.
         windows: How many windows it took.
-        summary: Figures of the result, such as objects per class.
+        summary: The few numbers of the result, such as objects per class.
         files: What was written.
         seconds: Wall time.
+        empty_windows: How many of the windows held no data and were skipped.
+        areas_m2: Area of each class that occurs, for georeferenced maps.
+        error: Why there is no result.
     """
 
     name: str
@@ -152,91 +100,332 @@ class ScenePrediction:
     summary: dict[str, int | float | str]
     files: tuple[Path, ...]
     seconds: float
+    empty_windows: int = 0
+    areas_m2: dict[str, float] = field(default_factory=dict)
+    error: RSFError | None = None
 
 
 def predict(
-    model: WindowModel, inputs: list[Path], out: Path, options: PredictOptions = PredictOptions()
+    model: WindowModel,
+    inputs: Sequence[SceneInput],
+    out: Path,
+    options: PredictOptions = PredictOptions(),
+    loading: ImageLoading | None = None,
 ) -> list[ScenePrediction]:
     """Predict every scene and write the results into ``out``.
 
-    Files are ``<scene>.<suffix>`` for each format of the task, ``<scene>_overlay.png`` and, where truth
-    lies beside the scene, ``<scene>_comparison.png``.
+    A scene that cannot be predicted does not stop the others: its ``error`` says why.
+
+    Args:
+        model: The model.
+        inputs: See :func:`rsfoundation.inference.scenes.list_scenes`.
+        out: The folder of the results.
+        options: How scenes are cut and what is written.
+        loading: Bands and value range; the config's when not given.
+
+    Returns:
+        One entry per scene, in the order of the inputs.
 
     Raises:
-        RSFError: An input is unreadable or an option does not fit.
+        RSFError: An option does not fit, an input does not exist, or no scene at all could be predicted.
     """
-    unknown = [suffix for suffix in options.formats if suffix not in model.scenes.writers]
-    if unknown:
-        raise ConfigError(
-            f"{model.task.name} results cannot be written as '{unknown[0]}'",
-            where="--format",
-            fix=f"choose among {', '.join(model.scenes.writers)}",
-        )
-    scenes = list_scenes(inputs, model.scenes.images_per_scene)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        return [_predict_one(model, open_scene(paths), out, options, progress) for paths in scenes]
+    done = predict_scenes([model], inputs, out, options, loading=loading)
+    errors = [scene.error for scene in done if scene.error is not None]
+    if errors and len(errors) == len(done):
+        raise errors[0]
+    return done
 
 
 def predict_scene(
-    model: WindowModel, scene: Scene, options: PredictOptions, progress: Progress | None = None
+    model: WindowModel, scene: Scene, options: PredictOptions = PredictOptions()
 ) -> SceneResult:
-    """Predict one scene window by window and merge in scene pixels."""
-    height, width = scene.size
-    windows = _grid(model, scene, options)
-    accumulator = model.scenes.accumulator(height, width, model.classes, options.score_threshold)
-    bar = progress.add_task(scene.name, total=len(windows)) if progress else None
-    for start in range(0, len(windows), options.batch_size):
-        batch = windows[start : start + options.batch_size]
-        for window, sample in zip(
-            batch, model.predict([scene.crops(window) for window in batch]), strict=True
-        ):
-            accumulator.add(window, sample)
-        if progress and bar is not None:
-            progress.advance(bar, len(batch))
-    return accumulator.result()
+    """Predict one scene and return the result, merged in scene pixels; nothing is written.
+
+    Args:
+        model: The model.
+        scene: The scene.
+        options: How it is cut.
+
+    Raises:
+        RSFError: A window cannot be read or predicted.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="rsf-scene-") as folder:
+        run = _make_run(model, scene, Path(folder) / "work", options, with_probabilities=False)
+        run.journal.open()
+        job = _SceneJob(scene.name, [run])
+        _Prediction([model], [job], options).run(Ranks(), progress=None)
+        if job.error is not None:
+            raise job.error
+        result = run.result()
+        return result.in_memory() if hasattr(result, "in_memory") else result
 
 
-def _predict_one(
-    model: WindowModel, scene: Scene, out: Path, options: PredictOptions, progress: Progress
-) -> ScenePrediction:
-    started = time.monotonic()
-    result = predict_scene(model, scene, options, progress)
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for suffix in options.formats or tuple(model.scenes.writers):
-        file = out / f"{scene.name}.{suffix}"
-        model.scenes.writers[suffix](result, file)
-        files.append(file)
-    if options.picture:
-        files += _draw(model, scene, result, out)
-    count = len(_grid(model, scene, options))
-    return ScenePrediction(scene.name, count, result.summary(), tuple(files), time.monotonic() - started)
+@dataclass
+class _SceneJob:
+    """One scene of a prediction and what is known of it."""
+
+    name: str
+    runs: list[SceneRun]
+    out: Path | None = None
+    error: RSFError | None = None
+    windows: int = 0
+    empty: int = 0
+    started: float = field(default_factory=time.monotonic)
+    result: ScenePrediction | None = None
+
+    @property
+    def scene(self) -> Scene:
+        return self.runs[0].scene
 
 
-def _grid(model: WindowModel, scene: Scene, options: PredictOptions) -> list[Window]:
-    """TilingSettings the scene as the options say, else as the model's config says."""
+def predict_scenes(
+    models: Sequence[WindowModel],
+    inputs: Sequence[SceneInput],
+    out: Path,
+    options: PredictOptions = PredictOptions(),
+    *,
+    loading: ImageLoading | None = None,
+    ranks: Ranks | None = None,
+) -> list[ScenePrediction]:
+    """Predict every scene with one model, or with several that see every window together.
+
+    Scenes that fail are reported in their ``error`` and do not stop the others. With several ranks each does
+    a part of the scenes' rows; the first one writes the results.
+
+    Args:
+        models: Where there are several, each has its folder below ``out``.
+        inputs: See :func:`rsfoundation.inference.scenes.list_scenes`.
+        out: The folder of the results, or for one scene and one format the file itself (``map.gpkg``).
+        options: How scenes are cut and what is written.
+        loading: Bands and value range; the config's when not given.
+        ranks: The processes that share the work.
+
+    Returns:
+        One entry per scene, in the order of the inputs.
+
+    Raises:
+        RSFError: An option does not fit, or an input does not exist.
+    """
+    ranks = ranks or Ranks()
+    found = SceneList.find(inputs, max(model.scenes.images_per_scene for model in models))
+    options, out, file = _one_file(models, found, out, options)
+    for model in models:
+        check_formats(model, options.formats)
+    if len(models) > 1:  # all see the windows of the first one
+        declared = models[0].cfg.get("predict", {})
+        size = options.window or declared.get("window", 1024)
+        options = replace(options, window=size, overlap=options.overlap if options.overlap is not None
+                          else declared.get("overlap", size // 5))  # fmt: skip
+    jobs = [
+        _prepare(models, paths, name, out, options, loading, ranks)
+        for paths, name in zip(found.scenes, found.names, strict=True)
+    ]
+    ranks.wait()
+    prediction = _Prediction(models, jobs, options, replace(options.products, file=file))
+    with SceneProgress([job.scene for job in jobs if job.runs], show=ranks.is_first) as progress:
+        prediction.run(ranks, progress)
+    return ranks.from_first([job.result or _failed(job) for job in jobs])
+
+
+def _one_file(
+    models: Sequence[WindowModel], found: SceneList, out: Path, options: PredictOptions
+) -> tuple[PredictOptions, Path, Path | None]:
+    """Understand ``-o map.gpkg``: the kind of file is its suffix, and nothing else is written."""
+    kind = out.suffix[1:].lower()
+    from rsfoundation.inference.products import known_formats
+
+    if not kind or out.is_dir() or kind not in known_formats(models[0]):
+        return options, out, None
+    if len(found.scenes) > 1 or len(models) > 1:
+        raise ConfigError(
+            f"{len(found.scenes)} scenes cannot go into one file",
+            where=out,
+            fix=f"name a folder: -o {out.with_suffix('')} -f {kind}",
+        )
+    return replace(options, formats=(kind,), picture=False), out.parent, out
+
+
+def _prepare(
+    models: Sequence[WindowModel],
+    paths: tuple[Path, ...],
+    name: str,
+    out: Path,
+    options: PredictOptions,
+    loading: ImageLoading | None,
+    ranks: Ranks,
+) -> _SceneJob:
+    """Open a scene; what is wrong with it is kept for the report."""
+    job = _SceneJob(name, [], out)
+    try:
+        scene = open_scene(paths, loading or models[0].loading, options.gsd, name, options.stretch)
+        for index, model in enumerate(models):
+            kinds = formats_for(model, scene, options.formats)
+            folder = out / f".{name}.partial" / str(index)
+            run = _make_run(model, scene, folder, options, with_probabilities="probabilities" in kinds)
+            if ranks.is_first:
+                run.journal.open(keep=options.resume)
+            job.runs.append(run)
+    except RSFError as error:
+        job.error, job.runs = error, []
+    return job
+
+
+def scene_grid(model: WindowModel, scene: Scene, options: PredictOptions) -> SceneGrid:
+    """Return the windows of a scene, as the options say, else as the model's config says.
+
+    Args:
+        model: The model.
+        scene: The scene.
+        options: Of the prediction.
+
+    Raises:
+        ConfigError: The overlap leaves no step.
+    """
     declared = model.cfg.get("predict", {})
     size = options.window or declared.get("window", 1024)
     overlap = options.overlap if options.overlap is not None else declared.get("overlap", size // 5)
-    return window_grid(*scene.size, size, overlap)
+    return SceneGrid.cover(scene.height, scene.width, size, overlap)
 
 
-def _draw(model: WindowModel, scene: Scene, result: SceneResult, out: Path) -> list[Path]:
-    """Draw the overlay and, where ground truth lies beside the scene, both side by side."""
-    images = list(scene.images)
-    drawn = model.scenes.draw_result(images, result, model.classes)
-    overlay = out / f"{scene.name}_overlay.png"
-    write_rgb(overlay, drawn)
-    truth = model.scenes.find_truth(scene.paths, model.classes)
-    if truth is None:
-        return [overlay]
-    compared = model.scenes.draw_scene_comparison(images, truth, result, model.classes)
-    if compared is None and isinstance(model.task, Draws):
-        expected = model.task.draw_truth(images, truth, model.classes)
-        compared = side_by_side([("ground truth", expected), ("prediction", drawn)])
-    if compared is None:
-        return [overlay]
-    comparison = out / f"{scene.name}_comparison.png"
-    write_rgb(comparison, compared)
-    return [overlay, comparison]
+def _make_run(
+    model: WindowModel, scene: Scene, folder: Path, options: PredictOptions, *, with_probabilities: bool
+) -> SceneRun:
+    grid = scene_grid(model, scene, options)
+    agnostic = options.class_agnostic if options.class_agnostic is not None else model.class_agnostic
+    settings = RunSettings(options.score_threshold, agnostic, with_probabilities, options.workers)
+    area = read_area(options.aoi, scene.georeference, scene.paths[0]) if options.aoi else None
+    identity: dict[str, Any] = {
+        "scene": [file_identity(path) for path in scene.paths],
+        "step": scene.step,
+        "loading": [asdict(image.loading) for image in scene.images],
+        "model": file_identity(model.checkpoint),
+        "config": model.cfg.dump() if hasattr(model.cfg, "dump") else str(model.cfg),
+        "tta": model.tta,
+        "grid": (grid.size, grid.overlap),
+        "batch_size": options.batch_size,
+        "settings": asdict(replace(settings, workers=0)),
+        "aoi": area.shape.wkt if area else None,
+    }
+    return make_run(scene, model, grid, folder, identity, settings, area)
+
+
+class _Prediction:
+    """The stream of windows of all scenes, and what becomes of them."""
+
+    def __init__(
+        self,
+        models: Sequence[WindowModel],
+        jobs: Sequence[_SceneJob],
+        options: PredictOptions,
+        products: ProductOptions | None = None,
+    ) -> None:
+        self.models, self.jobs, self.options, self.products = models, jobs, options, products
+
+    def run(self, ranks: Ranks, progress: SceneProgress | None) -> None:
+        """Predict this rank's share, then write the results where they are complete."""
+        alone = ranks.count == 1
+        stream = WindowStream(
+            self.models,
+            self.options.batch_size,
+            self.options.workers,
+            is_wanted=lambda job: job.error is None,
+        )
+        for done in stream.run(self._jobs(ranks, finish=alone)):
+            job, window = done.job.owner, done.job.window
+            if progress is not None:
+                progress.advance(job.scene, window)
+            job.windows += 1
+            job.empty += int(done.is_empty)
+            if job.error is None and done.error is not None:
+                job.error = done.error
+            if job.error is None:
+                for index, run in enumerate(job.runs):
+                    self._add(job, run, window, done.samples[index] if done.samples else None, done.valid)
+        if not alone:
+            ranks.share_errors(self.jobs)
+            if ranks.is_first:
+                for job in self.jobs:
+                    self._finish(job)
+
+    def _add(self, job: _SceneJob, run: SceneRun, window: Any, sample: Any, valid: np.ndarray | None) -> None:
+        try:
+            run.add(window, sample, valid)
+        except RSFError as error:
+            job.error = error
+        except (FloatingPointError, OSError) as error:
+            job.error = DataError(
+                f"the window at column {window.left}, row {window.top} cannot be merged: {error}",
+                where=job.scene.paths[0],
+            )
+
+    def _jobs(self, ranks: Ranks, *, finish: bool) -> Iterator[WindowJob]:
+        """Yield the windows of this rank's share of every scene, with marks where a share ends."""
+        for job, top, bottom in ranks.shares(self.jobs):
+            job.started = time.monotonic()
+            rows = [run.plan(top, bottom) for run in job.runs]
+            needed = [row for part in rows for row in part]
+            for row in range(min(needed), max(needed) + 1) if needed else ():
+                for window in job.runs[0].grid.row(row):
+                    if any(run.wants(window) for run in job.runs):
+                        yield WindowJob(job, job.scene, window)
+            yield WindowJob(job, mark=lambda job=job: self._end(job, finish))  # type: ignore[misc]
+
+    def _end(self, job: _SceneJob, finish: bool) -> None:
+        """Complete a share; alone, write the results of the scene."""
+        if job.error is None:
+            try:
+                for run in job.runs:
+                    run.end()
+            except (OSError, RSFError) as error:
+                job.error = error if isinstance(error, RSFError) else _write_error(error, job)
+        if finish:
+            self._finish(job)
+
+    def _finish(self, job: _SceneJob) -> None:
+        """Merge and write a scene whose windows are all done."""
+        if job.error is not None or not job.runs or self.products is None or job.out is None:
+            job.result = None if self.products is None else _failed(job)
+            return
+        files: list[Path] = []
+        summary: dict[str, int | float | str] = {}
+        areas: dict[str, float] = {}
+        try:
+            for run in job.runs:
+                if not run.is_complete():
+                    raise DataError(
+                        "parts of the scene are missing", where=job.scene.paths[0], fix="run it again"
+                    )
+                result = run.result()
+                found = result.summary()
+                label = f"{run.model.task.name}: " if len(job.runs) > 1 else ""
+                summary.update({f"{label}{key}": value for key, value in found.items()})
+                if hasattr(result, "areas_m2"):
+                    areas.update(result.areas_m2(job.scene.georeference))
+                folder = job.out / run.model.label if len(job.runs) > 1 else job.out
+                files += write_products(run, result, folder, self.products)
+                run.journal.close()
+            (job.out / f".{job.name}.partial").rmdir()
+        except (OSError, RSFError) as error:
+            job.error = error if isinstance(error, RSFError) else _write_error(error, job)
+            job.result = _failed(job)
+            return
+        finally:
+            job.scene.close()
+        seconds = time.monotonic() - job.started
+        job.result = ScenePrediction(job.name, job.windows, summary, tuple(files), seconds, job.empty, areas)
+
+
+def _failed(job: _SceneJob) -> ScenePrediction:
+    seconds = time.monotonic() - job.started
+    error = job.error or DataError("the scene was not predicted", where=job.name)
+    return ScenePrediction(job.name, job.windows, {}, (), seconds, job.empty, error=error)
+
+
+def _write_error(error: OSError, job: _SceneJob) -> RSFError:
+    return DataError(
+        f"the results cannot be written: {(error.strerror or str(error)).lower()}",
+        where=error.filename or job.out,
+        fix="free some space or choose another folder (-o); a second call continues where this one stopped",
+    )

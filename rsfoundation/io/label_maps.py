@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from rsfoundation.core.task import Classes
+from rsfoundation.io.png import row_blocks, write_png
 
 IGNORED = 255
 
@@ -46,21 +46,25 @@ class LabelMap:
     """One class per pixel of a scene.
 
     Attributes:
-        labels: ``(H, W)`` uint8, index into ``classes``.
+        labels: ``(H, W)`` uint8, index into ``classes``: an array, or rows on disk that are read by slices.
         classes: Names and colours.
     """
 
-    labels: np.ndarray
+    labels: Any
     classes: Classes
 
     def areas(self) -> dict[str, int]:
-        """Return the number of pixels of each class."""
-        counts = np.bincount(self.labels.reshape(-1), minlength=len(self.classes.names))
-        return {name: int(count) for name, count in zip(self.classes.names, counts, strict=True)}
+        """Return the number of pixels of each class; labels of no class (255: no data) are not counted."""
+        counts = np.zeros(256, dtype=np.int64)
+        for rows in row_blocks(self.labels):
+            counts += np.bincount(rows.reshape(-1), minlength=256)
+        return {name: int(counts[label]) for label, name in enumerate(self.classes.names)}
 
     def shares(self) -> dict[str, float]:
-        """Return the share of the scene that each class covers, in 0..1."""
-        return {name: area / self.labels.size for name, area in self.areas().items()}
+        """Return the share of the labelled pixels that each class covers, in 0..1."""
+        areas = self.areas()
+        total = max(1, sum(areas.values()))
+        return {name: area / total for name, area in areas.items()}
 
 
 def write_indexed_png(labels: np.ndarray, colours: Sequence[tuple[int, int, int]], path: Path) -> None:
@@ -71,15 +75,12 @@ def write_indexed_png(labels: np.ndarray, colours: Sequence[tuple[int, int, int]
         colours: RGB colour of index 0, 1, ...
         path: The file; it appears whole or not at all.
     """
-    picture = Image.fromarray(np.ascontiguousarray(labels))
-    picture.putpalette([channel for colour in colours for channel in colour])
-    _replace(path, lambda aside: picture.save(aside, format="PNG"))
+    write_png(labels, path, palette=colours)
 
 
 def write_grey_png(values: np.ndarray, path: Path) -> None:
     """Write ``(H, W)`` uint8 as a grey PNG; the file appears whole or not at all."""
-    picture = Image.fromarray(np.ascontiguousarray(values))
-    _replace(path, lambda aside: picture.save(aside, format="PNG"))
+    write_png(values, path)
 
 
 def write_summary(content: Mapping[str, Any], path: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
-from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.core.task import Classes, Draws, Evaluates, MergeOptions, PredictsMaps, Task, Writer
 from rsfoundation.evaluation.label_map_report import write_label_map_reports
-from rsfoundation.inference.label_maps import ChangeMap, LabelMapAccumulator, plane
+from rsfoundation.inference.label_maps import ChangeMap, LabelMapAccumulator, plane, probabilities
 from rsfoundation.inference.label_maps import write_change_json as write_json
 from rsfoundation.inference.label_maps import write_change_png as write_png
 from rsfoundation.io.label_images import decode_change, read_label_image
@@ -110,7 +110,7 @@ class _ChangeAccumulator(LabelMapAccumulator):
 
 
 @TASKS.register_module()
-class ChangeDetection(Task, Evaluates, Draws, PredictsScenes):
+class ChangeDetection(Task, Evaluates, Draws, PredictsMaps):
     """Which pixels changed between two dates."""
 
     name: ClassVar[str] = "change"
@@ -122,6 +122,7 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsScenes):
     }
     primary_metric: ClassVar[str] = "changed/F1"
     images_per_scene: ClassVar[int] = 2
+    background: ClassVar[int | None] = 0
     writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -130,14 +131,31 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsScenes):
         return dict(img=list(crops), img_shape=size, ori_shape=size, img_path=["", ""], seg_fields=[])
 
     def accumulator(
-        self, height: int, width: int, classes: Classes, score_threshold: float
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
     ) -> _ChangeAccumulator:
         """Return an empty change map; a pixel changed where that is the more probable class."""
         return _ChangeAccumulator(height, width, classes)
 
+    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
+        """Return the probabilities of unchanged and changed ``(2, H, W)`` of one window."""
+        return probabilities(sample.seg_logits.data).float().cpu().numpy()
+
+    def map_result(self, labels: Any, classes: Classes) -> ChangeMap:
+        """Return the change map."""
+        return ChangeMap(labels, classes)
+
+    def shrunk(self, result: ChangeMap, height: int, width: int) -> ChangeMap:
+        """Return the change map in the pixels of an overview."""
+        return result.shrunk(height, width)
+
     def draw_result(self, images: Sequence[np.ndarray], result: ChangeMap, classes: Classes) -> np.ndarray:
         """Draw both dates and what changed."""
-        return draw_change(images, result.labels)
+        return draw_change(images, (result.labels == 1).astype(np.uint8))
 
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes

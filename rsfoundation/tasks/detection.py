@@ -19,6 +19,7 @@ from rsfoundation.core.task import (
     Classes,
     Draws,
     Evaluates,
+    MergeOptions,
     PredictsScenes,
     RunRequest,
     Submits,
@@ -29,9 +30,19 @@ from rsfoundation.evaluation.oriented.metric import DOTAMetric
 from rsfoundation.evaluation.oriented.report import write_report
 from rsfoundation.evaluation.submission.metric import DetectionSubmission
 from rsfoundation.geometry.boxes import quad_to_rbox
-from rsfoundation.inference.oriented import OrientedBoxes, WindowMerger, make_result, write_json, write_txt
+from rsfoundation.inference.oriented import (
+    OrientedBoxes,
+    WindowMerger,
+    make_result,
+    pack_boxes,
+    unpack_boxes,
+    write_coco,
+    write_json,
+    write_txt,
+)
 from rsfoundation.io.dota import find_label, read_dota_txt
 from rsfoundation.io.loading import ImageLoading, read_window
+from rsfoundation.io.vectors import Features
 from rsfoundation.models.detectors.test_time_augmentation import use_tta
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import add_legend, draw_boxes, magnification, magnify, side_by_side
@@ -115,13 +126,37 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
     primary_metric: ClassVar[str] = "mAP50"
     servers: ClassVar[tuple[str, ...]] = ("DOTA", "FAIR1M")
     writers: ClassVar[Mapping[str, Writer]] = {"txt": write_txt, "json": write_json}
+    more_writers: ClassVar[Mapping[str, Writer]] = {"coco": write_coco}
 
     def __init__(self, merge_iou: float = 0.1) -> None:
         self.merge_iou = merge_iou
 
-    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> WindowMerger:
+    def accumulator(
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
+    ) -> WindowMerger:
         """Return an empty merger for a scene."""
-        return WindowMerger(height, width, classes, score_threshold, self.merge_iou)
+        return WindowMerger(height, width, classes, score_threshold, self.merge_iou, options)
+
+    def pack_prediction(self, sample: BaseDataElement, score_threshold: float) -> dict[str, np.ndarray]:
+        """Return boxes, scores and labels above the threshold."""
+        return pack_boxes(sample, score_threshold)
+
+    def unpack_prediction(self, arrays: Mapping[str, np.ndarray]) -> DetDataSample:
+        """Return a sample with the packed detections."""
+        return unpack_boxes(arrays)
+
+    def features(self, result: OrientedBoxes, classes: Classes) -> Features:
+        """Return the boxes as polygons with class, score and axes."""
+        return result.features()
+
+    def shrunk(self, result: OrientedBoxes, height: int, width: int) -> OrientedBoxes:
+        """Return the boxes in the pixels of an overview."""
+        return result.scaled(height, width)
 
     def draw_result(
         self, images: Sequence[np.ndarray], result: OrientedBoxes, classes: Classes

@@ -18,14 +18,24 @@ from rsfoundation.core.task import (
     Classes,
     Draws,
     Evaluates,
+    MergeOptions,
     PredictsScenes,
     RunRequest,
     Task,
     Writer,
 )
 from rsfoundation.geometry.masks import CroppedMask
-from rsfoundation.inference.instances import InstanceMasks, MaskMerger, write_json, write_png
+from rsfoundation.inference.instances import (
+    InstanceMasks,
+    MaskMerger,
+    pack_masks,
+    unpack_masks,
+    write_coco,
+    write_json,
+    write_png,
+)
 from rsfoundation.io.coco import Content, decode_mask, read_coco
+from rsfoundation.io.vectors import Features
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
     Colour,
@@ -147,6 +157,7 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
     }
     primary_metric: ClassVar[str] = "segm_mAP"
     writers: ClassVar[Mapping[str, Writer]] = {"json": write_json, "png": write_png}
+    more_writers: ClassVar[Mapping[str, Writer]] = {"coco": write_coco}
 
     def __init__(self, same_object: float = 0.5) -> None:
         self.same_object = same_object
@@ -157,9 +168,32 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         for stage in {"train": ("val",), "test": ("test",)}.get(request.stage, ()):
             evaluate_on_dataset(cfg, stage)
 
-    def accumulator(self, height: int, width: int, classes: Classes, score_threshold: float) -> MaskMerger:
+    def accumulator(
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
+    ) -> MaskMerger:
         """Return an empty merger for a scene."""
-        return MaskMerger(height, width, classes, score_threshold, self.same_object)
+        return MaskMerger(height, width, classes, score_threshold, self.same_object, options.class_agnostic)
+
+    def pack_prediction(self, sample: BaseDataElement, score_threshold: float) -> dict[str, np.ndarray]:
+        """Return masks, as bits inside their bounding boxes, scores and labels above the threshold."""
+        return pack_masks(sample, score_threshold)
+
+    def unpack_prediction(self, arrays: Mapping[str, np.ndarray]) -> DetDataSample:
+        """Return a sample with the packed objects."""
+        return unpack_masks(arrays)
+
+    def features(self, result: InstanceMasks, classes: Classes) -> Features:
+        """Return the masks as polygons with class and score."""
+        return result.features()
+
+    def shrunk(self, result: InstanceMasks, height: int, width: int) -> InstanceMasks:
+        """Return the masks in the pixels of an overview."""
+        return result.scaled(height, width)
 
     def draw_result(
         self, images: Sequence[np.ndarray], result: InstanceMasks, classes: Classes

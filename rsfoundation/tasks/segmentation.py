@@ -12,9 +12,9 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
-from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Writer
+from rsfoundation.core.task import Classes, Draws, Evaluates, MergeOptions, PredictsMaps, Task, Writer
 from rsfoundation.evaluation.label_map_report import write_label_map_reports
-from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane
+from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane, probabilities
 from rsfoundation.inference.label_maps import write_class_json as write_json
 from rsfoundation.inference.label_maps import write_class_png as write_png
 from rsfoundation.io.label_images import decode_mask, read_label_image
@@ -109,7 +109,7 @@ class _SegmentationAccumulator(LabelMapAccumulator):
 
 
 @TASKS.register_module()
-class SemanticSegmentation(Task, Evaluates, Draws, PredictsScenes):
+class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps):
     """One class per pixel."""
 
     name: ClassVar[str] = "segmentation"
@@ -122,10 +122,27 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsScenes):
         return {**super().window_input(crops), "seg_fields": []}
 
     def accumulator(
-        self, height: int, width: int, classes: Classes, score_threshold: float
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
     ) -> _SegmentationAccumulator:
         """Return an empty class map; the threshold has no meaning for classes that fill the scene."""
         return _SegmentationAccumulator(height, width, classes)
+
+    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
+        """Return class probabilities ``(C, H, W)`` of one window."""
+        return probabilities(sample.seg_logits.data).float().cpu().numpy()
+
+    def map_result(self, labels: Any, classes: Classes) -> SegmentationMap:
+        """Return the class map."""
+        return SegmentationMap(labels, classes)
+
+    def shrunk(self, result: SegmentationMap, height: int, width: int) -> SegmentationMap:
+        """Return the class map in the pixels of an overview."""
+        return result.shrunk(height, width)
 
     def draw_result(
         self, images: Sequence[np.ndarray], result: SegmentationMap, classes: Classes

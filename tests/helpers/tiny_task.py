@@ -95,7 +95,7 @@ class TinyTask(Task, Evaluates, Draws, PredictsScenes):
         image = torch.from_numpy(np.ascontiguousarray(crops[0][..., ::-1])).permute(2, 0, 1)
         return dict(inputs=image, data_samples=BaseDataElement())
 
-    def accumulator(self, height, width, classes, score_threshold):
+    def accumulator(self, height, width, classes, score_threshold, options=None):
         return _Sides()
 
     def draw_truth(self, images, sample, classes):

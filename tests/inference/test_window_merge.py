@@ -3,7 +3,7 @@ import pytest
 
 from rsfoundation.core.task import Window
 from rsfoundation.geometry.windows import window_grid
-from rsfoundation.inference.label_maps import WindowMerge, taper
+from rsfoundation.inference.window_merge import WindowMerge, taper
 
 
 def scores_of(labels, window, classes, sharpness=0.8):

@@ -11,7 +11,16 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
-from rsfoundation.core.task import Classes, Draws, Evaluates, PredictsScenes, Task, Window, Writer
+from rsfoundation.core.task import (
+    Classes,
+    Draws,
+    Evaluates,
+    MergeOptions,
+    PredictsScenes,
+    Task,
+    Window,
+    Writer,
+)
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import add_legend, magnification, magnify
 
@@ -67,7 +76,12 @@ class SceneClassification(Task, Evaluates, Draws, PredictsScenes):
         return dict(inputs=image, data_samples=BaseDataElement())
 
     def accumulator(
-        self, height: int, width: int, classes: Classes, score_threshold: float
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
     ) -> MeanOverWindows:
         """Average over windows."""
         return MeanOverWindows(classes.names)

@@ -1,0 +1,90 @@
+"""Polygons of a class map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rsfoundation.core.task import Classes
+from rsfoundation.io.vectors import Features
+
+
+def map_polygons(
+    path: Path,
+    classes: Classes,
+    *,
+    background: int | None = None,
+    simplify: float = 0.0,
+    min_area: float = 0.0,
+) -> Features:
+    """Return the regions of equal class of a map, in pixel edges.
+
+    Pixels belong together when they share an edge, so that every polygon is valid. GDAL reads the map line
+    by line: memory grows with the polygons, not with the map.
+
+    Args:
+        path: One band of labels with its no-data value.
+        classes: Their names.
+        background: Label that gets no polygons.
+        simplify: Largest distance in pixels by which outlines may move; shared edges move together.
+        min_area: Regions with less pixels are left out.
+    """
+    shapes, labels = _regions(path)
+    areas = shapely.area(shapes)
+    keep = (areas >= min_area) & (labels < len(classes.names))
+    if simplify > 0 and len(shapes):
+        moved = shapely.coverage_simplify(shapes, simplify)
+        broken = ~shapely.is_valid(moved) | shapely.is_empty(moved)
+        shapes = np.where(broken, shapes, moved)
+    if background is not None:
+        keep &= labels != background
+    shapes, labels, areas = shapes[keep], labels[keep], areas[keep]
+    names = np.array(classes.names, dtype=object)[labels] if len(labels) else np.zeros(0, dtype=object)
+    return Features(shapes, {"class": names, "label": labels, "pixels": areas.astype(np.int64)})
+
+
+def _regions(path: Path) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    import rasterio
+    from rasterio.features import shapes
+
+    polygons, labels = [], []
+    with rasterio.open(path) as raster:
+        nodata = raster.nodata
+        to_pixels = ~raster.transform  # of a band, GDAL's coordinates are those of the CRS
+        for geometry, value in shapes(rasterio.band(raster, 1), connectivity=4):
+            if value != nodata:
+                rings = geometry["coordinates"]
+                polygons.append(shapely.Polygon(rings[0], rings[1:]))
+                labels.append(int(value))
+    found = np.empty(len(polygons), dtype=object)
+    found[:] = polygons
+    a, b, c, d, e, f = to_pixels[:6]
+
+    def to_edges(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = points[:, 0], points[:, 1]
+        return np.rint(np.stack([a * x + b * y + c, d * x + e * y + f], axis=1))
+
+    return np.asarray(shapely.transform(found, to_edges)), np.array(labels, dtype=np.int64)
+
+
+def mask_polygon(bitmap: NDArray[np.bool_], left: int, top: int) -> shapely.Geometry:
+    """Return the outline of a mask in pixel edges: one polygon for each part.
+
+    Args:
+        bitmap: ``(h, w)``.
+        left: Column of its first pixel.
+        top: Row of its first pixel.
+    """
+    from rasterio import Affine
+    from rasterio.features import shapes
+
+    parts = [
+        shapely.Polygon(geometry["coordinates"][0], geometry["coordinates"][1:])
+        for geometry, _ in shapes(
+            bitmap.astype(np.uint8), mask=bitmap, connectivity=4, transform=Affine(1, 0, left, 0, 1, top)
+        )
+    ]
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
