@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsfoundation.cli.console import is_first_rank, report_error, say, summary_text, table
-from rsfoundation.cli.options import Device, Launcher, LauncherName, Overrides, TrustCheckpoint
+from rsfoundation.cli.options import Device, LauncherOption, Overrides, TrustCheckpoint
 
 if TYPE_CHECKING:
     from rsfoundation.inference.model import WindowModel
@@ -131,7 +131,7 @@ def predict(
         ),
     ] = None,
     device: Device = "auto",
-    launcher: Launcher = LauncherName.none,
+    launcher: LauncherOption = "none",
     trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
 ) -> None:
@@ -166,10 +166,10 @@ def predict(
         workers=workers,
         resume=resume,
     )
-    ranks = Ranks.start(launcher.value)
+    ranks = Ranks.start(launcher)
     with trusting(trust_checkpoint):
         ready = [
-            WindowModel(one, config, device_of_rank(device, launcher.value), cfg_options or (), tta)
+            WindowModel(one, config, device_of_rank(device, launcher), cfg_options or (), tta)
             for one in model
         ]
     shared = share_backbone(ready) if len(ready) > 1 else None
