@@ -2,7 +2,7 @@
 
 mmcv imports its operators from the extension module ``mmcv._ext``. A plain install has none, so a
 finder on ``sys.meta_path`` answers for that one name with :mod:`rsfoundation.ops.mmcv_ext`. It comes first:
-where there is a compiled ``mmcv._ext``, the stand-in hands calls on to it as ``RSF_OPS`` says.
+where there is a compiled ``mmcv._ext``, the stand-in passes calls on to it as ``RSF_OPS`` says.
 """
 
 import importlib.util
@@ -41,6 +41,6 @@ class _StandInFinder(MetaPathFinder):
 
 
 def install() -> None:
-    """Put the finder in place once; a second call changes nothing."""
+    """Add the finder to ``sys.meta_path`` once; a second call changes nothing."""
     if not any(isinstance(finder, _StandInFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _StandInFinder())

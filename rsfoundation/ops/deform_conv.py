@@ -55,7 +55,7 @@ def _taps(
 
 
 @kernel
-def sample(
+def _sample(
     pixels: np.ndarray,
     offset: np.ndarray,
     mask: np.ndarray,
@@ -93,7 +93,7 @@ def sample(
 
 
 @summing_kernel
-def slopes(
+def _slopes(
     pixels: np.ndarray,
     offset: np.ndarray,
     mask: np.ndarray,
@@ -107,7 +107,7 @@ def slopes(
 ) -> None:
     """Write the gradients of offsets and mask for pixels ``start..stop`` of the output.
 
-    ``columns`` holds the gradient of what ``sample`` writes there.
+    ``columns`` holds the gradient of what ``_sample`` writes there.
     """
     places, (_, parts, channels), points = offset.shape[2], columns.shape, window[4]
     for item in range(start, stop):
@@ -137,7 +137,7 @@ def slopes(
 
 
 @kernel
-def spread(
+def _spread(
     pixels: np.ndarray,
     offset: np.ndarray,
     mask: np.ndarray,
@@ -148,9 +148,9 @@ def spread(
     start: int,
     stop: int,
 ) -> None:
-    """Add to channels ``start..stop`` of ``pixels``, counted over the batch, the gradient of ``sample``.
+    """Add to channels ``start..stop`` of ``pixels``, counted over the batch, the gradient of ``_sample``.
 
-    ``columns`` holds the gradient of what ``sample`` writes there. Channels, not outputs, are shared out
+    ``columns`` holds the gradient of what ``_sample`` writes there. Channels, not outputs, are shared out
     among threads: samples of different outputs meet in one pixel.
     """
     places, channels, points = offset.shape[2], columns.shape[1], window[4]
@@ -222,7 +222,7 @@ class _Block(NamedTuple):
         pixels: ``(n * height * width, channels)``.
         offset: ``(n * offset_groups * points, 2, rows * columns)``.
         mask: ``(n * offset_groups * points, 1, rows * columns)``, or ``offset`` where there is none.
-        columns: ``(n * rows * columns * points, channels)`` of what is sampled; written by turns.
+        columns: ``(n * rows * columns * points, channels)``, the samples, later their gradients.
     """
 
     images: slice
@@ -233,7 +233,13 @@ class _Block(NamedTuple):
 
 
 def fill_output(conv: DeformedConv, bias: Tensor | None, output: Tensor) -> None:
-    """Write the convolution into ``output`` ``(batch, out_channels, rows, columns)``."""
+    """Write the convolution into ``output``.
+
+    Args:
+        conv: The call.
+        bias: ``(out_channels,)`` or None.
+        output: ``(batch, out_channels, rows, columns)``, written.
+    """
     if _by_torchvision(conv):
         shift = conv.weight.new_zeros(len(conv.weight)) if bias is None else bias
         output.copy_(torch.ops.torchvision.deform_conv2d(*_operands(conv), shift, *_options(conv)))
@@ -248,7 +254,15 @@ def fill_output(conv: DeformedConv, bias: Tensor | None, output: Tensor) -> None
 def fill_input_grads(
     conv: DeformedConv, grad: Tensor, grad_image: Tensor, grad_offset: Tensor, grad_mask: Tensor | None
 ) -> None:
-    """Write the gradients of image, offset and mask, from that of the output."""
+    """Write the gradients of image, offset and mask.
+
+    Args:
+        conv: The call.
+        grad: Gradient of the output.
+        grad_image: Written, like all below.
+        grad_offset: Like the offset.
+        grad_mask: Like the mask, or None where there is none.
+    """
     if _by_torchvision(conv):
         sources = _torchvision_backward(conv, grad)
         grad_image.copy_(sources[0])
@@ -267,7 +281,12 @@ def fill_input_grads(
 
 
 def weight_grad(conv: DeformedConv, grad: Tensor) -> Tensor:
-    """Return the gradient of the weight, from that of the output."""
+    """Return the gradient of the weight.
+
+    Args:
+        conv: The call.
+        grad: Gradient of the output.
+    """
     if _by_torchvision(conv):
         return _torchvision_backward(conv, grad)[1]
     total = torch.zeros_like(_matrix(conv))
@@ -346,7 +365,7 @@ def _gathered(conv: DeformedConv, block: _Block) -> Iterator[Tensor]:
     places = block.offset.shape[2]
     pixels, columns = (_by_part(conv, tensor) for tensor in (block.pixels, block.columns))
     arrays = (pixels, *_movement(conv, block), columns)
-    run_chunks(sample, len(_tiles(conv, block)) * places, *arrays, grain=64, pieces=4)
+    run_chunks(_sample, len(_tiles(conv, block)) * places, *arrays, grain=64, pieces=4)
     return (tile.flatten(2) for tile in _tiles(conv, block))
 
 
@@ -363,9 +382,9 @@ def _scatter(conv: DeformedConv, block: _Block, grad: Tensor) -> tuple[Tensor, T
     grads = torch.zeros_like(block.pixels), torch.empty_like(block.offset), torch.empty_like(block.mask)
     arrays = (_by_part(conv, block.pixels), *movement, _by_part(conv, block.columns))
     count = len(tiles) * block.offset.shape[2]
-    run_chunks(slopes, count, *arrays, grads[1].numpy(), grads[2].numpy(), grain=64, pieces=4)
+    run_chunks(_slopes, count, *arrays, grads[1].numpy(), grads[2].numpy(), grain=64, pieces=4)
     target, source = grads[0].numpy(), block.columns.numpy()
-    run_chunks(spread, len(tiles) * conv.image.shape[1], target, *movement, source, conv.how.offset_groups)
+    run_chunks(_spread, len(tiles) * conv.image.shape[1], target, *movement, source, conv.how.offset_groups)
     return grads
 
 
@@ -400,7 +419,7 @@ def _geometry(sizes: dict[str, int], names: tuple[str, ...]) -> Geometry:
     return Geometry(*(sizes[name] for name in names))
 
 
-def mmcv_deform_conv_forward(
+def _mmcv_deform_conv_forward(
     image: Tensor,
     weight: Tensor,
     offset: Tensor,
@@ -416,7 +435,7 @@ def mmcv_deform_conv_forward(
     fill_output(conv, None, output)
 
 
-def mmcv_deform_conv_backward_input(
+def _mmcv_deform_conv_backward_input(
     image: Tensor,
     offset: Tensor,
     grad_output: Tensor,
@@ -433,7 +452,7 @@ def mmcv_deform_conv_backward_input(
     fill_input_grads(conv, grad_output, grad_input, grad_offset, None)
 
 
-def mmcv_deform_conv_backward_parameters(
+def _mmcv_deform_conv_backward_parameters(
     image: Tensor,
     offset: Tensor,
     grad_output: Tensor,
@@ -450,7 +469,7 @@ def mmcv_deform_conv_backward_parameters(
     grad_weight.add_(weight_grad(conv, grad_output), alpha=scale)
 
 
-def mmcv_modulated_deform_conv_forward(
+def _mmcv_modulated_deform_conv_forward(
     image: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -468,7 +487,7 @@ def mmcv_modulated_deform_conv_forward(
     fill_output(conv, bias if with_bias else None, output)
 
 
-def mmcv_modulated_deform_conv_backward(
+def _mmcv_modulated_deform_conv_backward(
     image: Tensor,
     weight: Tensor,
     bias: Tensor,

@@ -11,14 +11,14 @@ from rsfoundation.ops.roi_align import bilinear_taps
 
 
 def carafe(features: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
-    """Weigh the neighbourhood of each source pixel anew for every pixel it becomes; differentiable.
+    """Upsample: each new pixel is a weighted sum over a neighbourhood of its source pixel; differentiable.
 
     Args:
         features: ``(n, channels, h, w)``; beyond its border it is zero.
         masks: ``(n, groups * kernel * kernel, h * scale, w * scale)``; channels are split over groups.
         kernel: Odd width of the neighbourhood.
         groups: Groups of channels that share their weights.
-        scale: Pixels that a source pixel becomes, along each side.
+        scale: Factor of upsampling, along each side.
 
     Returns:
         ``(n, channels, h * scale, w * scale)``.
@@ -43,7 +43,16 @@ def carafe(features: Tensor, masks: Tensor, kernel: int, groups: int, scale: int
 def carafe_backward(
     features: Tensor, masks: Tensor, grad: Tensor, kernel: int, groups: int, scale: int
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of features and masks."""
+    """Return the gradients of features and masks.
+
+    Args:
+        features: As in ``carafe``, like all but ``grad``.
+        masks: Weights.
+        grad: Gradient of the result.
+        kernel: Width of the neighbourhood.
+        groups: Groups of channels.
+        scale: Factor of upsampling.
+    """
     with torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in (features, masks)]
         out = carafe(leaves[0], leaves[1], kernel, groups, scale)
@@ -78,7 +87,15 @@ def deform_attention(value: Tensor, shapes: Tensor, locations: Tensor, weights: 
 def deform_attention_backward(
     value: Tensor, shapes: Tensor, locations: Tensor, weights: Tensor, grad: Tensor
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of value, locations and weights."""
+    """Return the gradients of value, locations and weights.
+
+    Args:
+        value: As in ``deform_attention``, like all but ``grad``.
+        shapes: Heights and widths.
+        locations: Sampled points.
+        weights: Their weights.
+        grad: Gradient of the result.
+    """
     with torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in (value, locations, weights)]
         out = deform_attention(leaves[0], shapes, leaves[1], leaves[2])
@@ -113,7 +130,14 @@ def rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float,
 
 
 def rotated_feature_align_backward(grad: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Return the gradient of the features."""
+    """Return the gradient of the features.
+
+    Args:
+        grad: Gradient of the result.
+        boxes: As in ``rotated_feature_align``, like all below.
+        spatial_scale: Feature pixels per input pixel.
+        points: 1 or 5.
+    """
     batch, channels, height, width = grad.shape
     pixel, weight = _taps(boxes, spatial_scale, points)
     flat = grad.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -158,7 +182,13 @@ def rotate_filters(filters: Tensor, indices: Tensor) -> Tensor:
 
 
 def rotate_filters_backward(grad: Tensor, indices: Tensor, filter_shape: torch.Size) -> Tensor:
-    """Return the gradient of the filters: the sum over rotations of where each entry went."""
+    """Return the gradient of the filters: of each entry, the sum over its rotated positions.
+
+    Args:
+        grad: ``(out * rotations, in * orientations, h, w)``.
+        indices: As in ``rotate_filters``.
+        filter_shape: Shape of the filters.
+    """
     planes, inputs = filter_shape[:2]
     target = indices.flatten(0, 2).long() - 1
     spread = grad.reshape(planes, target.shape[1], inputs, -1).permute(0, 2, 3, 1)
@@ -188,14 +218,21 @@ def gather_patches(
 
 
 def place_pixels(values: Tensor, rows: Tensor, columns: Tensor, image: Tensor) -> None:
-    """Write ``values`` (channels, count) into ``image`` (1, channels, h, w) in place."""
+    """Write the values of some pixels into an image.
+
+    Args:
+        values: ``(channels, count)``.
+        rows: ``(count,)``.
+        columns: ``(count,)``.
+        image: ``(1, channels, h, w)``, written.
+    """
     image[0, :, rows, columns] = values
 
 
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
 
 
-def mmcv_carafe_forward(
+def _mmcv_carafe_forward(
     features: Tensor,
     masks: Tensor,
     rfeatures: Tensor,
@@ -206,12 +243,12 @@ def mmcv_carafe_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Fill ``output``, and ``rfeatures`` with what the backward pass is handed of the features."""
+    """Fill ``output``, and ``rfeatures`` with the features that the backward pass gets."""
     rfeatures.copy_(features)
     output.copy_(carafe(features, masks, kernel_size, group_size, scale_factor))
 
 
-def mmcv_carafe_backward(
+def _mmcv_carafe_backward(
     grad_output: Tensor,
     rfeatures: Tensor,
     masks: Tensor,
@@ -226,19 +263,19 @@ def mmcv_carafe_backward(
     scale_factor: int,
 ) -> None:
     """Fill both gradients."""
-    mmcv_carafe_naive_backward(
+    _mmcv_carafe_naive_backward(
         grad_output, rfeatures, masks, grad_input, grad_masks, kernel_size, group_size, scale_factor
     )
 
 
-def mmcv_carafe_naive_forward(
+def _mmcv_carafe_naive_forward(
     features: Tensor, masks: Tensor, output: Tensor, kernel_size: int, group_size: int, scale_factor: int
 ) -> None:
     """Fill ``output``."""
     output.copy_(carafe(features, masks, kernel_size, group_size, scale_factor))
 
 
-def mmcv_carafe_naive_backward(
+def _mmcv_carafe_naive_backward(
     grad_output: Tensor,
     features: Tensor,
     masks: Tensor,
@@ -254,7 +291,7 @@ def mmcv_carafe_naive_backward(
     grad_masks.copy_(grads[1])
 
 
-def mmcv_ms_deform_attn_forward(
+def _mmcv_ms_deform_attn_forward(
     value: Tensor,
     spatial_shapes: Tensor,
     level_start_index: Tensor,
@@ -266,7 +303,7 @@ def mmcv_ms_deform_attn_forward(
     return deform_attention(value, spatial_shapes, sampling_loc, attn_weight)
 
 
-def mmcv_ms_deform_attn_backward(
+def _mmcv_ms_deform_attn_backward(
     value: Tensor,
     spatial_shapes: Tensor,
     level_start_index: Tensor,
@@ -284,14 +321,14 @@ def mmcv_ms_deform_attn_backward(
         target.copy_(source)
 
 
-def mmcv_rotated_feature_align_forward(
+def _mmcv_rotated_feature_align_forward(
     features: Tensor, best_bboxes: Tensor, output: Tensor, spatial_scale: float, points: int
 ) -> None:
-    """Fill ``output``. R3Det hands its boxes as one row of 5 per pixel of the batch."""
+    """Fill ``output``. R3Det passes its boxes as one row of 5 per pixel of the batch."""
     output.copy_(rotated_feature_align(features, _per_pixel(best_bboxes, features), spatial_scale, points))
 
 
-def mmcv_rotated_feature_align_backward(
+def _mmcv_rotated_feature_align_backward(
     grad_output: Tensor, best_bboxes: Tensor, grad_input: Tensor, spatial_scale: float, points: int
 ) -> None:
     """Fill ``grad_input``."""
@@ -305,17 +342,17 @@ def _per_pixel(boxes: Tensor, maps: Tensor) -> Tensor:
     return boxes.reshape(shape) if boxes.numel() == math.prod(shape) else boxes
 
 
-def mmcv_active_rotated_filter_forward(filters: Tensor, indices: Tensor, output: Tensor) -> None:
+def _mmcv_active_rotated_filter_forward(filters: Tensor, indices: Tensor, output: Tensor) -> None:
     """Fill ``output``."""
     output.copy_(rotate_filters(filters, indices))
 
 
-def mmcv_active_rotated_filter_backward(grad_output: Tensor, indices: Tensor, grad_input: Tensor) -> None:
+def _mmcv_active_rotated_filter_backward(grad_output: Tensor, indices: Tensor, grad_input: Tensor) -> None:
     """Fill ``grad_input``."""
     grad_input.copy_(rotate_filters_backward(grad_output, indices, grad_input.shape))
 
 
-def mmcv_masked_im2col_forward(
+def _mmcv_masked_im2col_forward(
     image: Tensor,
     mask_h_idx: Tensor,
     mask_w_idx: Tensor,
@@ -329,7 +366,7 @@ def mmcv_masked_im2col_forward(
     columns.copy_(gather_patches(image, mask_h_idx, mask_w_idx, (kernel_h, kernel_w), (pad_h, pad_w)))
 
 
-def mmcv_masked_col2im_forward(
+def _mmcv_masked_col2im_forward(
     columns: Tensor,
     mask_h_idx: Tensor,
     mask_w_idx: Tensor,

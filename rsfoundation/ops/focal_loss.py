@@ -1,4 +1,4 @@
-"""Focal loss (Lin et al. 2017), sigmoid and softmax forms, with hand-written gradients."""
+"""Focal loss (Lin et al. 2017), of sigmoid and softmax, with hand-written gradients."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from rsfoundation.ops.kernels.threads import run_chunks
 
 
 @fused_kernel
-def sigmoid_and_rate(
+def _sigmoid_and_rate(
     values: np.ndarray,
     sigmoid: np.ndarray,
     rate: np.ndarray,
@@ -61,15 +61,23 @@ def sigmoid_focal(
 def sigmoid_focal_slope(
     logits: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
 ) -> Tensor:
-    """Return the derivative of ``sigmoid_focal`` for the logits, element by element."""
+    """Return the derivative of ``sigmoid_focal`` for the logits, element by element.
+
+    Args:
+        logits: As in ``sigmoid_focal``, like all below.
+        target: Class indices.
+        gamma: Focusing exponent.
+        alpha: Weight of the positive term.
+        weight: Factors by class.
+    """
     return _weighted(_focal(logits, target, gamma, -alpha, 1 - alpha, slope=True), weight, target)
 
 
 def _focal(logits: Tensor, target: Tensor, gamma: float, high: float, low: float, slope: bool) -> Tensor:
-    """Return the loss or its slope: what should be high is what should be low with its sign turned.
+    """Return the loss or its slope; a logit that should be high counts as one that should be low, negated.
 
-    Every row has a position to write to, background too: to look for the others would cost a search,
-    and on devices a wait.
+    Every row has a position to write to, background too: finding the others would cost a search, and a
+    synchronisation on a GPU.
     """
     (rows, classes), values = logits.shape, logits.detach().reshape(-1)
     values = values if values.dtype == torch.float64 else values.float()
@@ -86,7 +94,7 @@ def _focal(logits: Tensor, target: Tensor, gamma: float, high: float, low: float
 def _miss(x: Tensor, gamma: float, factor: float, slope: bool) -> Tensor:
     """Return the loss ``factor q^gamma log(1 + e^x)`` of logits that should be low, or its derivative.
 
-    q is the sigmoid. ``1 - q`` is formed as ``e^-softplus``, which keeps its digits where q is close to 1.
+    q is the sigmoid. ``1 - q`` is computed as ``e^-softplus``, which keeps its digits where q is close to 1.
     """
     if x.device.type != "cpu":
         q, rate = torch.sigmoid(x), F.softplus(x, threshold=_LINEAR)
@@ -94,7 +102,7 @@ def _miss(x: Tensor, gamma: float, factor: float, slope: bool) -> Tensor:
     else:
         q, rate = torch.empty_like(x), torch.empty_like(x)
         arrays, kind = (x.numpy(), q.numpy(), rate.numpy()), (float(not slope), float(slope))
-        run_chunks(sigmoid_and_rate, len(x), *arrays, *kind, float(gamma), grain=_GRAIN)
+        run_chunks(_sigmoid_and_rate, len(x), *arrays, *kind, float(gamma), grain=_GRAIN)
     return q.pow_(gamma).mul_(rate).mul_(factor)
 
 
@@ -117,7 +125,15 @@ def softmax_focal(
 def softmax_focal_slope(
     probabilities: Tensor, target: Tensor, gamma: float, alpha: float, weight: Tensor | None = None
 ) -> Tensor:
-    """Return the derivative ``(n, classes)`` of ``softmax_focal`` for the logits."""
+    """Return the derivative ``(n, classes)`` of ``softmax_focal`` for the logits.
+
+    Args:
+        probabilities: As in ``softmax_focal``, like all below.
+        target: Class indices.
+        gamma: Focusing exponent.
+        alpha: Factor of the loss.
+        weight: Factors by class.
+    """
     p, log_p = _own(probabilities, target)
     outer = alpha * (target >= 0) * (gamma * (1 - p).pow(gamma - 1) * p * log_p - (1 - p).pow(gamma))
     own = F.one_hot(target.clamp(min=0), probabilities.shape[1]).to(p)
@@ -142,28 +158,28 @@ def _weighted(rows: Tensor, weight: Tensor | None, target: Tensor) -> Tensor:
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
 
 
-def mmcv_sigmoid_focal_loss_forward(
+def _mmcv_sigmoid_focal_loss_forward(
     logits: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
     """Fill ``output`` with the loss of each element."""
     output.copy_(sigmoid_focal(logits, target, gamma, alpha, weight))
 
 
-def mmcv_sigmoid_focal_loss_backward(
+def _mmcv_sigmoid_focal_loss_backward(
     logits: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Fill ``grad_input`` with the derivative of each element."""
     grad_input.copy_(sigmoid_focal_slope(logits, target, gamma, alpha, weight))
 
 
-def mmcv_softmax_focal_loss_forward(
+def _mmcv_softmax_focal_loss_forward(
     softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
     """Fill ``output`` with the loss of each row."""
     output.copy_(softmax_focal(softmax, target, gamma, alpha, weight))
 
 
-def mmcv_softmax_focal_loss_backward(
+def _mmcv_softmax_focal_loss_backward(
     softmax: Tensor,
     target: Tensor,
     weight: Tensor,

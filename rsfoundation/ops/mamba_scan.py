@@ -59,7 +59,21 @@ def scan_op(
     reverse: bool,
     initial_state: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return output, last state and chunk marks."""
+    """Return output, last state and the states before each chunk.
+
+    Args:
+        u: As in ``Operands``, like all up to ``bias``.
+        delta: Step sizes.
+        A: Decay rates.
+        B: Input weights.
+        C: Output weights.
+        D: Skip connection.
+        z: Gate.
+        bias: Added to ``delta``.
+        softplus: Whether step sizes pass a softplus.
+        reverse: Scan from the last token to the first.
+        initial_state: ``(batch, channels, n)``.
+    """
     operands, direction = Operands(u, delta, A, B, C, D, z, bias), Direction(softplus, reverse)
     kind, compute = state_type(u), _implementation(u).forward
     blocks = list(_blocks(u, reverse))
@@ -211,10 +225,23 @@ def scan_with_state(
     reverse: bool = False,
     initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Like ``selective_scan``, and return the last state ``(batch, channels, n)`` as well.
+    """Scan a batch of sequences, and return the last state ``(batch, channels, n)`` as well.
 
-    Handing it to the next call as ``initial_state`` scans a long sequence piece by piece; the result is
-    the same however it is cut.
+    With that state as ``initial_state`` of the next call, a long sequence is scanned piece by piece; the
+    result is the same wherever it is split.
+
+    Args:
+        u: As in ``selective_scan``, like all below.
+        delta: Step sizes.
+        A: Decay rates.
+        B: Input weights.
+        C: Output weights.
+        D: Skip connection.
+        z: Gate.
+        delta_bias: Added to ``delta``.
+        delta_softplus: Whether step sizes pass a softplus.
+        reverse: Scan from the last token to the first.
+        initial_state: ``(batch, channels, n)``; zero when None.
     """
     B, C = (tensor[:, None] if tensor.dim() == 3 else tensor for tensor in (B, C))
     _check_shapes(u, delta, A, B, C, (D, delta_bias), z)
@@ -242,7 +269,18 @@ def scan_both_ways(
 ) -> Tensor:
     """Return the sum of the scans from either end.
 
-    Nothing is flipped in memory. Arguments as in ``selective_scan``.
+    Nothing is flipped in memory.
+
+    Args:
+        u: As in ``selective_scan``, like all below.
+        delta: Step sizes.
+        A: Decay rates.
+        B: Input weights.
+        C: Output weights.
+        D: Skip connection.
+        z: Gate.
+        delta_bias: Added to ``delta``.
+        delta_softplus: Whether step sizes pass a softplus.
     """
     forth, back = (
         scan_with_state(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)[0]
@@ -252,7 +290,7 @@ def scan_both_ways(
 
 
 def _exporting() -> bool:
-    """Tell whether a graph without operators of ours is wanted; torch 2.4 knows no such question."""
+    """Return whether a graph of torch's own operators is exported; torch 2.4 cannot be asked."""
     asks = getattr(torch.compiler, "is_exporting", None)
     return torch.onnx.is_in_onnx_export() or (asks is not None and asks())
 

@@ -29,7 +29,7 @@ _SOFTPLUS = (1, 20)  # beta, and the threshold above which softplus is the ident
 
 
 def _allocate(size: int, kind: type) -> tuple[np.ndarray]:
-    """Allocate what one call of a kernel works in."""
+    """Allocate the memory that one call of a kernel works in."""
     return (np.empty((_DECAY + CHUNK, size), kind),)
 
 
@@ -52,8 +52,21 @@ def forward_kernel(size: int) -> Callable[..., None]:
         start: int,
         stop: int,
     ) -> None:
-        """Scan rows ``start..stop``: write ``y`` (rows, length), the state before each chunk
-        ``marks`` (rows, chunks, size), and over ``state`` (rows, size), the one after the last step.
+        """Scan rows ``start..stop``.
+
+        Args:
+            u: As in the module, like all up to ``reverse``.
+            dt: See ``u``.
+            a: See ``u``.
+            tokens: See ``u``.
+            groups: See ``u``.
+            reverse: See ``u``.
+            state: ``(rows, size)``: on entry the state before the first step, on return that after the last.
+            y: ``(rows, length)``, written.
+            marks: ``(rows, chunks, size)``, written: the state before each chunk.
+            work: See ``_allocate``.
+            start: First row.
+            stop: Row after the last.
         """
         channels, length, chunks = len(a), u.shape[1], marks.shape[1]
         for image in range(start // channels, (stop - 1) // channels + 1):
@@ -106,7 +119,7 @@ def backward_kernel(size: int) -> Callable[..., None]:
         start: int,
         stop: int,
     ) -> None:
-        """Go back over the rows of the parts ``start..stop``; the rows are cut evenly into parts.
+        """Go back over the rows of the parts ``start..stop``; the rows are split evenly into parts.
 
         Args:
             u: As in the module, like all up to ``reverse``.
@@ -173,7 +186,13 @@ def backward_kernel(size: int) -> Callable[..., None]:
 
 
 def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutput:
-    """Scan from ``state`` (batch, channels, n); everything in one floating type."""
+    """Scan a sequence.
+
+    Args:
+        operands: Of one floating type.
+        direction: How to scan.
+        state: ``(batch, channels, n)``, before the first step.
+    """
     size = operands.A.shape[1]
     result = new_output(operands.u, size)
     result.state.copy_(state)
@@ -191,7 +210,15 @@ def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutp
 def backward(
     operands: Operands, direction: Direction, marks: Tensor, grad_out: Tensor, grad_state: Tensor
 ) -> ScanGrad:
-    """Return the gradients; ``grad_state`` is that of the last state."""
+    """Return the gradients.
+
+    Args:
+        operands: As in the forward pass.
+        direction: As in the forward pass.
+        marks: The states before each chunk, from the forward pass.
+        grad_out: Gradient of the output.
+        grad_state: Gradient of the last state.
+    """
     u, z, size = operands.u, operands.z, operands.A.shape[1]
     raw, dt = _steps(operands, direction)
     arrays = _arrays(operands, dt)

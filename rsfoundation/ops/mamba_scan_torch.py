@@ -75,7 +75,12 @@ def state_type(u: Tensor) -> torch.dtype:
 
 
 def new_output(u: Tensor, states: int) -> ScanOutput:
-    """Allocate the results of a scan."""
+    """Allocate the results of a scan.
+
+    Args:
+        u: The input, ``(batch, channels, length)``.
+        states: Numbers in the state of a channel.
+    """
     kind, (batch, channels, length) = state_type(u), u.shape
     state = u.new_empty(batch, channels, states, dtype=kind)
     marks = u.new_empty(batch, channels, -(-length // CHUNK), states, dtype=kind)
@@ -83,7 +88,13 @@ def new_output(u: Tensor, states: int) -> ScanOutput:
 
 
 def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutput:
-    """Scan from ``state`` (batch, channels, n); differentiable, everything in one floating type."""
+    """Scan a sequence; differentiable.
+
+    Args:
+        operands: Of one floating type.
+        direction: How to scan.
+        state: ``(batch, channels, n)``, before the first step.
+    """
     outputs, marks = [], []
     for tokens in _chunks(operands.u.shape[-1], direction.reverse):
         marks.append(state)
@@ -99,7 +110,15 @@ def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutp
 def backward(
     operands: Operands, direction: Direction, marks: Tensor, grad_out: Tensor, grad_state: Tensor
 ) -> ScanGrad:
-    """Return the gradients, replaying one chunk at a time from its mark."""
+    """Return the gradients, replaying one chunk at a time from its mark.
+
+    Args:
+        operands: As in the forward pass.
+        direction: As in the forward pass.
+        marks: The states before each chunk, from the forward pass.
+        grad_out: Gradient of the output.
+        grad_state: Gradient of the last state.
+    """
     totals = [None if tensor is None else torch.zeros_like(tensor) for tensor in operands]
     for index, tokens in reversed(list(enumerate(_chunks(operands.u.shape[-1], direction.reverse)))):
         slopes = (grad_out[..., tokens], grad_state)

@@ -43,7 +43,7 @@ def _steps(delta, base, bias, place, there, SOFT: tl.constexpr):
 
 @triton.jit
 def _place(at, length, REVERSE: tl.constexpr):
-    """Return where in memory the steps ``at`` of the scan lie."""
+    """Return the positions in memory of the steps ``at`` of the scan."""
     place = at
     if REVERSE:
         place = length - 1 - at
@@ -174,7 +174,13 @@ def _scan_backward(
 
 
 def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutput:
-    """Scan from ``state`` (batch, channels, n); everything in one floating type."""
+    """Scan a sequence.
+
+    Args:
+        operands: Of one floating type.
+        direction: How to scan.
+        state: ``(batch, channels, n)``, before the first step.
+    """
     dense = _dense(operands)
     result = new_output(dense.u, dense.A.shape[1])
     result.state.copy_(state)
@@ -187,7 +193,15 @@ def forward(operands: Operands, direction: Direction, state: Tensor) -> ScanOutp
 def backward(
     operands: Operands, direction: Direction, marks: Tensor, grad_out: Tensor, grad_state: Tensor
 ) -> ScanGrad:
-    """Return the gradients; ``grad_state`` is that of the last state."""
+    """Return the gradients.
+
+    Args:
+        operands: As in the forward pass.
+        direction: As in the forward pass.
+        marks: The states before each chunk, from the forward pass.
+        grad_out: Gradient of the output.
+        grad_state: Gradient of the last state.
+    """
     dense = _dense(operands)
     u, (batch, channels, _) = dense.u, dense.u.shape
     flow = grad_state.clone(memory_format=torch.contiguous_format)
@@ -219,7 +233,7 @@ def _dense(operands: Operands) -> Operands:
 
 
 def _pointers(operands: Operands) -> tuple[Tensor, ...]:
-    """Return the tensors in the kernels' order; one that is absent is never read, and ``u`` stands in."""
+    """Return the tensors in the kernels' order; ``u`` replaces an absent one, which is never read."""
     u, delta, a, b, c, skip, z, bias = operands
     skip, z, bias = (u if tensor is None else tensor for tensor in (skip, z, bias))
     return u, delta, z, a, b, c, skip, bias

@@ -1,8 +1,8 @@
 """The stand-in for mmcv's compiled extension ``mmcv._ext``.
 
-mmcv asks for its operators by name when it is imported and calls them much later. Every name is thus
-answered, and what answers is settled at the call: our operator, a compiled one, or an error that says
-what is missing.
+mmcv asks for its operators by name when it is imported and calls them much later. So every name has an
+answer, and each call decides which: the operator of this package, a compiled one, or an error with the name
+of the missing operator.
 """
 
 import importlib
@@ -56,8 +56,8 @@ def pick(name: str, builtin: Callable[..., Any] | None, args: Iterable[Any]) -> 
 
     Args:
         name: mmcv's name of the operator.
-        builtin: Our implementation, if there is one.
-        args: What the operator is called with; the device of the first tensor counts.
+        builtin: The implementation of this package, if there is one.
+        args: The operator's arguments; a CUDA tensor among them counts.
 
     Raises:
         MissingOperatorError: Neither exists, or the one that ``RSF_OPS`` asks for does not.
@@ -73,7 +73,7 @@ def pick(name: str, builtin: Callable[..., Any] | None, args: Iterable[Any]) -> 
     raise MissingOperatorError(
         f"no implementation of the mmcv operator {name!r} for {_VARIABLE}={wanted}",
         fix="install a compiled onedl-mmcv: MMCV_WITH_OPS=1 pip install --no-binary onedl-mmcv "
-        "--no-build-isolation onedl-mmcv (docs/operators.md lists what needs none)",
+        "--no-build-isolation onedl-mmcv (docs/operators.md lists the operators that need none)",
     )
 
 
@@ -82,7 +82,7 @@ def _on_cuda(args: Iterable[Any]) -> bool:
 
 
 # Module of rsfoundation.ops -> the operators of mmcv that it answers; their functions have the same name with
-# `mmcv_` before it.
+# `_mmcv_` before it.
 IMPLEMENTED: dict[str, tuple[str, ...]] = {
     "suppression": ("nms", "nms_rotated", "softnms", "nms_match"),
     "rotated_iou": ("box_iou_rotated", "bbox_overlaps", "diff_iou_rotated_sort_vertices_forward"),
@@ -159,14 +159,14 @@ def _operator(name: str) -> Callable[..., Any]:
 def _builtin(name: str) -> Callable[..., Any] | None:
     if name not in _HOME:
         return None
-    return getattr(importlib.import_module(f"rsfoundation.ops.{_HOME[name]}"), f"mmcv_{name}")
+    return getattr(importlib.import_module(f"rsfoundation.ops.{_HOME[name]}"), f"_mmcv_{name}")
 
 
-def mmcv_get_compiler_version() -> str:
-    """Say that nothing was compiled."""
+def _mmcv_get_compiler_version() -> str:
+    """Return that nothing was compiled."""
     return "none (rsfoundation.ops)"
 
 
-def mmcv_get_compiling_cuda_version() -> str:
-    """Say that nothing was compiled."""
+def _mmcv_get_compiling_cuda_version() -> str:
+    """Return that nothing was compiled."""
     return "not available"

@@ -50,7 +50,16 @@ def hulls_of(points: np.ndarray) -> Hulls:
 
 
 def common_areas(a: Hulls, b: Hulls, aligned: bool) -> np.ndarray:
-    """Return the areas common to all pairs ``(n, m)``, or to pairs of equal index ``(n, 1)``."""
+    """Return the areas common to pairs of polygons.
+
+    Args:
+        a: n polygons.
+        b: m polygons.
+        aligned: Compare polygons of equal index only.
+
+    Returns:
+        ``(n, m)``, or ``(n, 1)`` with ``aligned``.
+    """
     from rsfoundation.ops.kernels import polygon
     from rsfoundation.ops.kernels.threads import run_chunks
 
@@ -90,7 +99,7 @@ def _edges_inside(hull: Hulls, within: Hulls | None) -> np.ndarray:
     """Return the gradient of an area for the corners, ``(2, n, k)``.
 
     The area changes where the boundary moves: an edge contributes its outward normal times how far its
-    points move, over the part of it that lies in ``within``. Without ``within`` the area is that of the
+    points move, over the part of it inside ``within``. Without ``within`` the area is that of the
     polygon itself, else that of the overlap.
     """
     p = hull.corners
@@ -103,7 +112,7 @@ def _edges_inside(hull: Hulls, within: Hulls | None) -> np.ndarray:
 
 
 def _span_inside(p: np.ndarray, q: np.ndarray, polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of each segment ``p`` to ``q`` (n, k, 2) that lies in a convex polygon (n, m, 2)."""
+    """Return the part of each segment ``p`` to ``q`` (n, k, 2) inside a convex polygon (n, m, 2)."""
     start, along = polygon[:, None], (np.roll(polygon, -1, 1) - polygon)[:, None]
     at_p, at_q = (
         along[..., 0] * (x[:, :, None, 1] - start[..., 1])
@@ -118,7 +127,7 @@ def _span_inside(p: np.ndarray, q: np.ndarray, polygon: np.ndarray) -> tuple[np.
 
 
 def _add(grad: np.ndarray, hull: Hulls, corners: np.ndarray) -> None:
-    """Add what belongs to corners ``(2, n, k)`` to the points they are; targets get nothing."""
+    """Add gradients of corners ``(2, n, k)`` to those of the points they are; targets get none."""
     rows, places = np.nonzero(hull.chosen < grad.shape[1])
     np.add.at(grad, (rows, hull.chosen[rows, places]), corners[:, rows, places].T)
 
@@ -145,9 +154,22 @@ def _iou(a: Hulls, b: Hulls, foreground: bool, aligned: bool) -> Tensor:
 def box_iou_quadri(
     boxes1: Tensor, boxes2: Tensor, mode: Literal["iou", "iof"] = "iou", aligned: bool = False
 ) -> Tensor:
-    """Return the overlap of quadrilaterals ``(x1, y1, ..., x4, y4)``.
+    """Return intersection over union of quadrilaterals, or over the area of the first (``iof``).
 
-    Args and result as in ``box_iou_rotated``, with eight columns.
+    Computed in float64 and rounded to the type of ``boxes1``. Quadrilaterals of no area and those with NaN or
+    infinity overlap nothing.
+
+    Args:
+        boxes1: ``(n, 8)``: x1, y1, ..., x4, y4.
+        boxes2: ``(m, 8)``; with ``aligned`` ``(n, 8)``.
+        mode: ``iou`` or ``iof``.
+        aligned: Compare quadrilaterals of equal index only.
+
+    Returns:
+        ``(n, m)``, or ``(n,)`` with ``aligned``.
+
+    Raises:
+        OperatorInputError: Wrong shapes.
     """
     if aligned and len(boxes1) != len(boxes2):
         raise OperatorInputError(f"box_iou_quadri: aligned, but {len(boxes1)} and {len(boxes2)} boxes")
@@ -156,7 +178,17 @@ def box_iou_quadri(
 
 
 def nms_quadri(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tensor | None = None) -> Tensor:
-    """Return the indices of the quadrilaterals ``(n, 8)`` that stay; rules as in ``nms_rotated``."""
+    """Return the indices of the quadrilaterals that stay, best score first; rules as in ``nms_rotated``.
+
+    Args:
+        boxes: ``(n, 8)``: x1, y1, ..., x4, y4.
+        scores: ``(n,)``.
+        iou_threshold: Largest tolerated overlap.
+        labels: ``(n,)``; quadrilaterals of unlike labels ignore each other.
+
+    Raises:
+        OperatorInputError: Wrong shapes.
+    """
     from rsfoundation.ops.kernels.polygon import scratch, suppress
     from rsfoundation.ops.suppression import rank
 
@@ -171,7 +203,15 @@ def nms_quadri(boxes: Tensor, scores: Tensor, iou_threshold: float, labels: Tens
 
 
 def convex_iou(points: Tensor, polygons: Tensor) -> Tensor:
-    """Return the IoU ``(n, m)`` of the hulls of point sets ``(n, 18)`` with quadrilaterals ``(m, 8)``."""
+    """Return the IoU ``(n, m)`` of the hulls of point sets with quadrilaterals.
+
+    Args:
+        points: ``(n, 18)``, nine points each.
+        polygons: ``(m, 8)``.
+
+    Raises:
+        OperatorInputError: Wrong shapes.
+    """
     first, second = _hulls("convex_iou", points, 18), _hulls("convex_iou", polygons, 8)
     return _iou(first, second, False, False).to(points)
 
@@ -195,7 +235,7 @@ def convex_giou(points: Tensor, polygons: Tensor) -> tuple[Tensor, Tensor]:
 def min_area_polygons(points: Tensor) -> Tensor:
     """Return the corners ``(n, 8)`` of the rectangle of least area around each point set ``(n, 18)``."""
     corners = _hulls("min_area_polygons", points, 18).corners
-    edges = np.roll(corners, -1, 1) - corners  # a side of the least rectangle lies on an edge of the hull
+    edges = np.roll(corners, -1, 1) - corners  # one side of the least rectangle is on an edge of the hull
     angle = np.arctan2(edges[..., 1], edges[..., 0]) % (np.pi / 2)
     cos, sin = np.cos(angle)[..., None], np.sin(angle)[..., None]
     x, y = corners[:, None, :, 0], corners[:, None, :, 1]
@@ -255,7 +295,14 @@ def nearest_neighbours(points1: Tensor, points2: Tensor) -> tuple[Tensor, Tensor
 
 
 def nearest_backward(points1: Tensor, points2: Tensor, index: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of both sets for the distances of ``nearest_neighbours``."""
+    """Return the gradients of both sets for the distances of ``nearest_neighbours``.
+
+    Args:
+        points1: As there.
+        points2: As there.
+        index: Indices of the nearest points.
+        grad: Gradient of the squared distances, ``(b, n)``.
+    """
     chosen = index.long()[..., None].expand_as(points1)
     slope = 2 * grad[..., None] * (points1 - points2.gather(1, chosen))
     return slope, torch.zeros_like(points2).scatter_add_(1, chosen, -slope)
@@ -264,40 +311,40 @@ def nearest_backward(points1: Tensor, points2: Tensor, index: Tensor, grad: Tens
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
 
 
-def mmcv_box_iou_quadri(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
+def _mmcv_box_iou_quadri(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
     """Fill ``ious``, flat. Columns after the eighth are ignored: mmrotate leaves scores there."""
     ratios = box_iou_quadri(boxes1[:, :8], boxes2[:, :8], "iof" if mode_flag == 1 else "iou", aligned)
     ious.copy_(ratios.reshape(ious.shape))
 
 
-def mmcv_nms_quadri(
+def _mmcv_nms_quadri(
     dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: bool
 ) -> Tensor:
     """Return the kept indices; with ``multi_label`` the ninth column of ``dets`` is the label."""
     return nms_quadri(dets[:, :8], scores, iou_threshold, dets[:, 8] if multi_label else None)
 
 
-def mmcv_convex_iou(points: Tensor, quads: Tensor, ious: Tensor) -> None:
+def _mmcv_convex_iou(points: Tensor, quads: Tensor, ious: Tensor) -> None:
     """Fill ``ious`` (n, m)."""
     ious.copy_(convex_iou(points, quads))
 
 
-def mmcv_convex_giou(points: Tensor, quads: Tensor, output: Tensor) -> None:
+def _mmcv_convex_giou(points: Tensor, quads: Tensor, output: Tensor) -> None:
     """Fill ``output`` (n, 19): gradient of the points, then the generalised IoU."""
     output[:, 18], output[:, :18] = convex_giou(points, quads)
 
 
-def mmcv_min_area_polygons(points: Tensor, rectangles: Tensor) -> None:
+def _mmcv_min_area_polygons(points: Tensor, rectangles: Tensor) -> None:
     """Fill ``rectangles`` (n, 8)."""
     rectangles.copy_(min_area_polygons(points))
 
 
-def mmcv_points_in_polygons_forward(points: Tensor, quads: Tensor, output: Tensor) -> None:
+def _mmcv_points_in_polygons_forward(points: Tensor, quads: Tensor, output: Tensor) -> None:
     """Fill ``output`` (n, m) with ones and zeros."""
     output.copy_(points_in_polygons(points, quads))
 
 
-def mmcv_chamfer_distance_forward(
+def _mmcv_chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:
     """Fill distances and indices in both directions."""
@@ -307,7 +354,7 @@ def mmcv_chamfer_distance_forward(
         index.copy_(nearest)
 
 
-def mmcv_chamfer_distance_backward(
+def _mmcv_chamfer_distance_backward(
     xyz1: Tensor,
     xyz2: Tensor,
     idx1: Tensor,

@@ -19,7 +19,7 @@ class RoiGrid(NamedTuple):
     Attributes:
         spatial_scale: Feature pixels per input pixel.
         sampling_ratio: Samples per bin along each side; 0 for one per feature pixel, rounded up.
-        aligned: Pixel centres lie at half integers and small regions keep their size.
+        aligned: Pixel centres are at half integers, and small regions keep their size.
         clockwise: Positive angles turn clockwise in image axes.
     """
 
@@ -312,7 +312,7 @@ def _fill_max(
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
 
 
-def mmcv_roi_align_forward(
+def _mmcv_roi_align_forward(
     features: Tensor,
     rois: Tensor,
     output: Tensor,
@@ -335,7 +335,7 @@ def mmcv_roi_align_forward(
         target.copy_(source)
 
 
-def mmcv_roi_align_backward(
+def _mmcv_roi_align_backward(
     grad_output: Tensor,
     rois: Tensor,
     argmax_y: Tensor,
@@ -359,7 +359,7 @@ def mmcv_roi_align_backward(
     grad_input.copy_(grad)
 
 
-def mmcv_roi_pool_forward(
+def _mmcv_roi_pool_forward(
     features: Tensor,
     rois: Tensor,
     output: Tensor,
@@ -377,7 +377,7 @@ def mmcv_roi_pool_forward(
     argmax.copy_(places)
 
 
-def mmcv_roi_pool_backward(
+def _mmcv_roi_pool_backward(
     grad_output: Tensor,
     rois: Tensor,
     argmax: Tensor,

@@ -204,19 +204,21 @@ def _repeats(ranked: Tensor, mask: Tensor) -> Tensor:
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
 
 
-def mmcv_box_iou_rotated(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
+def _mmcv_box_iou_rotated(
+    boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool
+) -> None:
     """Fill ``ious``, flat. Columns after the fifth are ignored: mmrotate's evaluation leaves scores there."""
     ratios = box_iou_rotated(boxes1[:, :5], boxes2[:, :5], "iof" if mode_flag == 1 else "iou", aligned)
     ious.copy_(ratios.reshape(ious.shape))
 
 
-def mmcv_bbox_overlaps(
+def _mmcv_bbox_overlaps(
     boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int
 ) -> None:
     """Fill ``ious``."""
     ious.copy_(box_iou(boxes1, boxes2, "iof" if mode == 1 else "iou", aligned, offset))
 
 
-def mmcv_diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
+def _mmcv_diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:
     """Return the order of the corners; their number follows from ``mask``."""
     return sort_vertices(vertices, mask)

@@ -72,7 +72,7 @@ def _taps(
 
 
 @kernel
-def pool(
+def _pool(
     pixels: np.ndarray,
     steps: np.ndarray,
     size: np.ndarray,
@@ -104,7 +104,7 @@ def pool(
 
 
 @kernel
-def spread(
+def _spread(
     pixels: np.ndarray,
     steps: np.ndarray,
     size: np.ndarray,
@@ -114,7 +114,7 @@ def spread(
     start: int,
     stop: int,
 ) -> None:
-    """Add the gradient of ``pool`` to channels ``start..stop`` of ``pixels``, from that of its bins."""
+    """Add the gradient of ``_pool`` to channels ``start..stop`` of ``pixels``, from that of its bins."""
     count, rows, columns, _ = bins.shape
     for n in range(count):
         for row in range(rows):
@@ -156,7 +156,7 @@ def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], g
     last = _worth_transposing(rois, output_size, grid, maps.shape)
     maps = maps.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     bins = torch.empty(len(rois), *output_size, features.shape[1], dtype=kind)
-    _run(pool, len(rois), maps, rois, grid, bins, grain=8, pieces=8)
+    _run(_pool, len(rois), maps, rois, grid, bins, grain=8, pieces=8)
     return bins.permute(0, 3, 1, 2).to(features.dtype)
 
 
@@ -179,7 +179,7 @@ def spread_rotated(grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: 
     layout = torch.channels_last if last else torch.contiguous_format
     out = torch.zeros(feature_shape, dtype=kind).contiguous(memory_format=layout)
     bins = grad.detach().to(kind).permute(0, 2, 3, 1).contiguous()
-    _run(spread, feature_shape[1], out, rois, grid, bins)
+    _run(_spread, feature_shape[1], out, rois, grid, bins)
     return out.to(grad.dtype)
 
 
@@ -320,7 +320,7 @@ def _turn(bins: Tensor, rois: Tensor, orientations: int, forth: bool) -> Tensor:
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
 
 
-def mmcv_roi_align_rotated_forward(
+def _mmcv_roi_align_rotated_forward(
     features: Tensor,
     rois: Tensor,
     output: Tensor,
@@ -337,7 +337,7 @@ def mmcv_roi_align_rotated_forward(
     output.copy_(pool_rotated(features, rois, size, grid))
 
 
-def mmcv_roi_align_rotated_backward(
+def _mmcv_roi_align_rotated_backward(
     grad_output: Tensor,
     rois: Tensor,
     grad_input: Tensor,
@@ -354,7 +354,7 @@ def mmcv_roi_align_rotated_backward(
     grad_input.copy_(spread_rotated(grad_output, rois, shape, grid))
 
 
-def mmcv_riroi_align_rotated_forward(
+def _mmcv_riroi_align_rotated_forward(
     features: Tensor,
     rois: Tensor,
     output: Tensor,
@@ -370,7 +370,7 @@ def mmcv_riroi_align_rotated_forward(
     output.copy_(riroi_pool(features, rois, (pooled_height, pooled_width), num_orientations, grid))
 
 
-def mmcv_riroi_align_rotated_backward(
+def _mmcv_riroi_align_rotated_backward(
     grad_output: Tensor,
     rois: Tensor,
     grad_input: Tensor,

@@ -169,12 +169,12 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
 
 
-def mmcv_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+def _mmcv_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Return the kept indices."""
     return nms(boxes, scores, iou_threshold, offset)
 
 
-def mmcv_nms_rotated(
+def _mmcv_nms_rotated(
     dets: Tensor,
     scores: Tensor,
     order: Tensor,
@@ -187,7 +187,7 @@ def mmcv_nms_rotated(
     return nms_rotated(dets[:, :5], scores, iou_threshold, labels if multi_label else None)
 
 
-def mmcv_softnms(
+def _mmcv_softnms(
     boxes: Tensor,
     scores: Tensor,
     dets: Tensor,
@@ -203,6 +203,6 @@ def mmcv_softnms(
     return indices
 
 
-def mmcv_nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+def _mmcv_nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     """Return groups of indices: each kept box and those it suppresses."""
     return nms_match(dets, iou_threshold)

@@ -14,16 +14,16 @@ _GRAIN = 8  # fewest pairs of a window and a head worth a thread
 def window_attention(
     qkv: Tensor, heads: int, padding: Tensor, bias: Tensor | None = None, shift: int = 0
 ) -> Tensor:
-    """Mix the values of tokens by attention within windows of 7x7, without cutting the map into windows.
+    """Mix the values of tokens by attention within windows of 7x7, without splitting the map into windows.
 
     The map is filled up at its end to whole windows. Without gradients.
 
     Args:
-        qkv: Queries, keys and values side by side, ``(N, H, W, 3 * C)`` in float32, heads outermost in each.
+        qkv: Queries, keys and values, ``(N, H, W, 3 * C)`` in float32, heads outermost in each.
         heads: Number of heads, a divisor of C.
-        padding: ``(3 * C,)``, what the tokens that fill up the map hold.
+        padding: ``(3 * C,)``, the values of tokens that fill up the map.
         bias: ``(heads, 49, 49)``, added to the scores of query and key.
-        shift: Rows and columns by which the map is rolled up and left before it is cut. Tokens that meet in
+        shift: Rows and columns by which the map is rolled up and left before it is split. Tokens that meet in
             a window only because of that see each other with their scores lowered by 100, as published.
 
     Returns:
@@ -60,7 +60,7 @@ def window_attention(
 
 
 def _tables(heads: int, bias: Tensor | None, shift: int) -> Tensor:
-    """Return what the kernel adds to scores, ``(1 or 4, heads, 49, WIDE)``."""
+    """Return the tables that the kernel adds to scores, ``(1 or 4, heads, 49, WIDE)``."""
     from rsfoundation.ops.kernels.backbones import PLACES, WIDE
 
     tables = torch.full((4 if shift else 1, heads, PLACES, WIDE), -torch.inf)
@@ -68,7 +68,7 @@ def _tables(heads: int, bias: Tensor | None, shift: int) -> Tensor:
     if shift:
         came_round = torch.arange(WINDOW) >= WINDOW - shift
         rows, columns = came_round.repeat_interleave(WINDOW), came_round.repeat(WINDOW)
-        above, beside = (side[:, None] != side for side in (rows, columns))
-        for table, apart in enumerate([above, beside, above | beside], 1):
+        by_row, by_column = (side[:, None] != side for side in (rows, columns))
+        for table, apart in enumerate([by_row, by_column, by_row | by_column], 1):
             tables[table, :, :, :PLACES] += MASKED * apart
     return tables

@@ -18,16 +18,11 @@ from mmcv.ops import carafe as mmcv_carafe
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
 from rsfoundation.ops.checks import OperatorInputError
-from rsfoundation.ops.feature_ops import (
-    carafe,
-    deform_attention,
-    mmcv_carafe_naive_backward,
-    mmcv_ms_deform_attn_backward,
-    mmcv_ms_deform_attn_forward,
-)
+from rsfoundation.ops.feature_ops import carafe, deform_attention
+from rsfoundation.ops.mmcv_ext import StandIn
 from rsfoundation.ops.roi_align import bilinear_taps
 
-DOUBLE = torch.float64
+DOUBLE, EXT = torch.float64, StandIn("mmcv._ext")
 
 
 def draw(*shape, seed=0):
@@ -157,11 +152,11 @@ def test_multi_scale_deformable_attention():
     weights = torch.rand(2, 5, 2, 2, 3, dtype=DOUBLE).requires_grad_()
     expected = multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
     torch.testing.assert_close(
-        mmcv_ms_deform_attn_forward(value, shapes, starts, locations, weights, 64), expected
+        EXT.ms_deform_attn_forward(value, shapes, starts, locations, weights, 64), expected
     )
     grad = draw(*expected.shape)
     out = [torch.zeros_like(t) for t in (value, locations, weights)]
-    mmcv_ms_deform_attn_backward(value, shapes, starts, locations, weights, grad, *out, 64)
+    EXT.ms_deform_attn_backward(value, shapes, starts, locations, weights, grad, *out, 64)
     for one, other in zip(out, torch.autograd.grad(expected, (value, locations, weights), grad), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -211,7 +206,7 @@ def test_carafe(kernel, groups, scale):
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
     target = [torch.zeros_like(features), torch.zeros_like(masks)]
-    mmcv_carafe_naive_backward(weights, features, masks, *target, kernel, groups, scale)
+    EXT.carafe_naive_backward(weights, features, masks, *target, kernel, groups, scale)
     torch.testing.assert_close(target[0], theirs[0])
     torch.testing.assert_close(target[1], theirs[1])
 

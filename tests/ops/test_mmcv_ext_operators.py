@@ -15,7 +15,7 @@ from rsfoundation.ops.mmcv_ext import IMPLEMENTED, StandIn
 def test_every_listed_operator_exists():
     for module, names in IMPLEMENTED.items():
         home = importlib.import_module(f"rsfoundation.ops.{module}")
-        assert all(callable(getattr(home, f"mmcv_{name}")) for name in names)
+        assert all(callable(getattr(home, f"_mmcv_{name}")) for name in names)
 
 
 def test_missing_operator_is_named_when_called_and_not_before():

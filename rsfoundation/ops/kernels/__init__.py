@@ -4,5 +4,5 @@ The constants here are shared by kernels and the operators that call them. Impor
 """
 
 MIN_AREA = 1e-14  # mmcv: a smaller box or polygon overlaps nothing
-DEPTHWISE_LANES = 16  # channels that the depth-wise kernel computes side by side
+DEPTHWISE_LANES = 16  # channels that the depth-wise kernel computes at a time
 ATTENTION_WINDOW = 7  # tokens along a side of a window

@@ -14,7 +14,7 @@ _MAX_CORNERS = 32  # of a clipped polygon; a convex one has at most those of bot
 
 
 def scratch() -> tuple[np.ndarray]:
-    """Allocate what the common area of two polygons is found in."""
+    """Allocate the memory that ``overlap`` works in."""
     return (np.empty((2, _MAX_CORNERS, 2)),)
 
 
@@ -124,7 +124,21 @@ def common_rows(
     start: int,
     stop: int,
 ) -> None:
-    """Fill rows of the zeroed ``out`` (n, m), or (n, 1) for pairs of equal index, with common areas."""
+    """Fill rows of a matrix with common areas.
+
+    Args:
+        a: ``(n, k, 2)``.
+        a_sizes: ``(n,)``.
+        a_bounds: ``(n, 4)``: x1, y1, x2, y2.
+        b: ``(m, l, 2)``.
+        b_sizes: ``(m,)``.
+        b_bounds: ``(m, 4)``.
+        aligned: Whether polygons of equal index only are compared.
+        out: ``(n, m)``, or ``(n, 1)`` with ``aligned``; zero on entry.
+        work: See ``scratch``.
+        start: First row.
+        stop: Row after the last.
+    """
     for i in range(start, stop):
         for column in range(out.shape[1]):
             j = i if aligned else column
@@ -144,10 +158,18 @@ def suppress(
     kept: np.ndarray,
     work: np.ndarray,
 ) -> int:
-    """Write the indices of the polygons that stay into ``kept`` (n,) and return their number.
+    """Write the indices of the polygons that stay into ``kept`` and return their number.
 
-    Polygons come best first; those of unlike ``labels`` (n,) ignore each other. With ``single`` the IoU
-    is rounded to float32 before it is compared.
+    Args:
+        corners: ``(n, k, 2)``, best first.
+        sizes: ``(n,)``.
+        areas: ``(n,)``.
+        bounds: ``(n, 4)``: x1, y1, x2, y2.
+        labels: ``(n,)``; polygons of unlike labels ignore each other.
+        threshold: A polygon goes when its IoU with a better kept one reaches this.
+        single: Whether the IoU is rounded to float32 before it is compared.
+        kept: ``(n,)``, written.
+        work: See ``scratch``.
     """
     count = 0
     for i in range(len(corners)):

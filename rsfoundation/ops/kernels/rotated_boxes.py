@@ -18,7 +18,7 @@ CX, CY, HALF_W, HALF_H, COS, SIN, REACH_X, REACH_Y, AREA = range(9)
 
 
 def describe(boxes: np.ndarray) -> np.ndarray:
-    """Precompute what each pair needs.
+    """Precompute the values that comparisons of pairs read.
 
     Args:
         boxes: ``(n, 5)`` of cx, cy, w, h, theta (radians).
@@ -40,7 +40,14 @@ def describe(boxes: np.ndarray) -> np.ndarray:
 
 @inlined
 def near(a: np.ndarray, i: int, b: np.ndarray, j: int) -> bool:
-    """Return whether the upright bounds of two described rectangles overlap; cheap."""
+    """Return whether the upright bounds of two rectangles overlap; cheap.
+
+    Args:
+        a: Table of ``describe``; the first rectangle is its row ``i``.
+        i: See ``a``.
+        b: Table of ``describe``; the second rectangle is its row ``j``.
+        j: See ``b``.
+    """
     meet_x = abs(a[i, CX] - b[j, CX]) < a[i, REACH_X] + b[j, REACH_X]
     return meet_x and abs(a[i, CY] - b[j, CY]) < a[i, REACH_Y] + b[j, REACH_Y]
 
@@ -49,7 +56,7 @@ def near(a: np.ndarray, i: int, b: np.ndarray, j: int) -> bool:
 def _relative(
     first: np.ndarray, i: int, second: np.ndarray, j: int
 ) -> tuple[float, float, float, float, float, float]:
-    """Return centre and half axes of one described rectangle in the frame of another."""
+    """Return centre and half axes of one rectangle in the frame of another."""
     dx, dy = first[i, CX] - second[j, CX], first[i, CY] - second[j, CY]
     cos_a, sin_a, cos_b, sin_b = first[i, COS], first[i, SIN], second[j, COS], second[j, SIN]
     cos, sin = cos_a * cos_b + sin_a * sin_b, sin_a * cos_b - cos_a * sin_b
@@ -60,7 +67,14 @@ def _relative(
 
 @inlined
 def meet(first: np.ndarray, i: int, second: np.ndarray, j: int) -> bool:
-    """Return whether two described rectangles of some area may overlap, seen in the frame of the second."""
+    """Return whether two rectangles of some area may overlap, seen in the frame of the second.
+
+    Args:
+        first: Table of ``describe``; the first rectangle is its row ``i``.
+        i: See ``first``.
+        second: Table of ``describe``; the second rectangle is its row ``j``.
+        j: See ``second``.
+    """
     if first[i, AREA] < MIN_AREA or second[j, AREA] < MIN_AREA:
         return False
     cx, cy, ux, uy, vx, vy = _relative(first, i, second, j)
@@ -89,7 +103,15 @@ def _edge(x0: float, y0: float, x1: float, y1: float, width: float, height: floa
 
 @inlined
 def ratio(first: np.ndarray, i: int, second: np.ndarray, j: int, foreground: bool) -> float:
-    """Return the IoU of two described rectangles that ``meet``, or the overlap over the area of the first."""
+    """Return the IoU of two rectangles that ``meet``, or their overlap over the area of the first.
+
+    Args:
+        first: Table of ``describe``; the first rectangle is its row ``i``.
+        i: See ``first``.
+        second: Table of ``describe``; the second rectangle is its row ``j``.
+        j: See ``second``.
+        foreground: Whether to divide by the area of the first.
+    """
     cx, cy, ux, uy, vx, vy = _relative(first, i, second, j)
     area, x0, y0 = 0.0, cx - ux + vx, cy - uy + vy
     for corner in range(4):  # in the order (-, -), (+, -), (+, +), (-, +) of the half axes u and v
@@ -104,7 +126,16 @@ def ratio(first: np.ndarray, i: int, second: np.ndarray, j: int, foreground: boo
 
 @kernel
 def iou_rows(a: np.ndarray, b: np.ndarray, foreground: bool, out: np.ndarray, start: int, stop: int) -> None:
-    """Fill rows ``start..stop`` of the zeroed matrix ``out`` (n, m) with the ratios of all pairs."""
+    """Fill rows of a matrix with the ratios of all pairs.
+
+    Args:
+        a: Table of ``describe``, n rows.
+        b: Table of ``describe``, m rows.
+        foreground: Whether to divide by the area of the first.
+        out: ``(n, m)``, zero on entry.
+        start: First row.
+        stop: Row after the last.
+    """
     for i in range(start, stop):
         for j in range(len(b)):
             if near(a, i, b, j) and meet(a, i, b, j):
@@ -115,7 +146,16 @@ def iou_rows(a: np.ndarray, b: np.ndarray, foreground: bool, out: np.ndarray, st
 def iou_aligned(
     a: np.ndarray, b: np.ndarray, foreground: bool, out: np.ndarray, start: int, stop: int
 ) -> None:
-    """Fill ``out[start:stop]``, zeroed, with the ratios of pairs of equal index."""
+    """Fill a vector with the ratios of pairs of equal index.
+
+    Args:
+        a: Table of ``describe``, n rows.
+        b: Table of ``describe``, n rows.
+        foreground: Whether to divide by the area of the first.
+        out: ``(n,)``, zero on entry.
+        start: First pair.
+        stop: Pair after the last.
+    """
     for i in range(start, stop):
         if meet(a, i, b, i):
             out[i] = ratio(a, i, b, i, foreground)
@@ -127,7 +167,11 @@ _LEVEL, _CELL_X, _CELL_Y, _LABEL = range(4)  # columns of the integers made by `
 
 
 def file_boxes(boxes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """File boxes described by ``describe`` in the grids of a few levels.
+    """Assign boxes to the cells of grids, one grid for each power of two of box extent.
+
+    Args:
+        boxes: Table of ``describe``.
+        labels: ``(n,)``.
 
     Returns:
         ``(n, 4)`` int64: level, column and row of the cell, label; and the width of a cell of each level.
@@ -148,7 +192,13 @@ def _bucket(level: int, column: int, row: int, heads: np.ndarray) -> int:
 
 @inlined
 def reaches(iou: float, threshold: float, single: bool) -> bool:
-    """Return whether the IoU, rounded to float32 where ``single``, reaches the threshold."""
+    """Return whether an IoU reaches the threshold.
+
+    Args:
+        iou: In float64.
+        threshold: Compared with.
+        single: Whether the IoU is rounded to float32 first.
+    """
     return (np.float64(np.float32(iou)) if single else iou) >= threshold
 
 
@@ -165,11 +215,11 @@ def suppress(
     level_head: np.ndarray,
     chains: np.ndarray,
 ) -> None:
-    """Clear ``keep`` (n) of bool where a box goes.
+    """Set ``keep`` (n) to False where a box is suppressed.
 
     Args:
         boxes: Table of ``describe``, best score first.
-        places: What ``file_boxes`` says of them; boxes of unlike labels ignore each other.
+        places: The integers of ``file_boxes``; boxes of unlike labels ignore each other.
         threshold: A box goes when its IoU with a better kept one reaches this; must be positive.
         single: Whether the IoU is rounded to float32 before it is compared.
         cells: Width of a cell of each level, from ``file_boxes``.
@@ -246,10 +296,18 @@ def soft_suppress(
     method: int,
     offset: float,
 ) -> int:
-    """Order ``dets`` (n, 5: box, score) and ``indices`` in place, best first; return how many stay.
+    """Sort ``dets`` (n, 5: box, score) and ``indices``, best first; return how many stay.
 
-    Boxes of equal score are taken in the order of ``indices``. A box whose score falls under ``min_score`` is
-    dropped.
+    Boxes of equal score are taken in the order of ``indices``.
+
+    Args:
+        dets: Boxes and scores, sorted on return; scores are lowered.
+        indices: ``(n,)``, ascending on entry.
+        threshold: Overlap from which the naive and linear methods act.
+        sigma: Width of the Gaussian method.
+        min_score: Boxes that fall under it are dropped.
+        method: ``NAIVE``, ``LINEAR`` or ``GAUSSIAN``.
+        offset: 1 when a box includes its last pixel.
     """
     count, place = len(dets), 0
     while place < count:
