@@ -6,6 +6,8 @@ import pytest
 import torch
 import torchvision
 from mmcv.ops import batched_nms
+from mmdet.models.dense_heads import RPNHead, YOLOXHead
+from mmengine.config import ConfigDict
 
 from rsfoundation import ops
 from rsfoundation.ops import checks
@@ -162,3 +164,25 @@ def test_they_are_logged_once_for_each_operator(monkeypatch):
     ]  # fmt: skip
     assert "1 of 5 rows hold NaN or infinity, row 2 first" in logged[1][0]
     assert {level for _, level in logged} == {30}
+
+
+def test_a_fresh_yolox_predicts_although_a_size_overflows():
+    head = YOLOXHead(
+        4, 1, stacked_convs=1, test_cfg=ConfigDict(score_thr=0.01, nms=dict(type="nms", iou_threshold=0.65))
+    )
+    classes, sizes, objectness = head([torch.rand(1, 1, side, side) for side in (8, 4, 2)])
+    sizes[0][0, 2, 0, 0] = 200.0  # its exponential is infinite
+    metas = [dict(img_shape=(64, 64), scale_factor=(1.0, 1.0))]
+    (result,) = head.predict_by_feat(classes, sizes, objectness, batch_img_metas=metas, rescale=True)
+    assert len(result) > 10
+
+
+def test_a_region_proposal_network_goes_through_with_one_score_that_is_nan():
+    head = RPNHead(in_channels=8, feat_channels=8)
+    scores, deltas = head([torch.rand(1, 8, side, side) for side in (16, 8, 4, 2, 1)])
+    scores[0][0, 0, 3, 3] = math.nan
+    cfg = ConfigDict(nms_pre=200, max_per_img=100, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0)
+    metas = [dict(img_shape=(64, 64), scale_factor=(1.0, 1.0))]
+    (result,) = head.predict_by_feat(scores, deltas, batch_img_metas=metas, cfg=cfg)
+    assert result.scores[0].isnan()
+    assert torch.isfinite(result.bboxes).all()
