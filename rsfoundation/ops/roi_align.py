@@ -156,7 +156,7 @@ def _taps(
 def bilinear_taps(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Return the flat pixels ``(s, 4)`` and weights ``(s, 4)`` of bilinear samples.
 
-    Samples beyond one pixel outside the map weigh nothing; others are clamped to it.
+    Samples beyond one pixel outside the map, and those that are NaN, weigh nothing; others are clamped to it.
 
     Args:
         y: ``(s,)``, rows.
@@ -165,7 +165,8 @@ def bilinear_taps(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor
         width: Columns of the map.
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
-    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    y = torch.where(inside, y, 0).clamp(0, height - 1)  # NaN would be no index
+    x = torch.where(inside, x, 0).clamp(0, width - 1)
     y_low, x_low = y.floor(), x.floor()
     down, right = y - y_low, x - x_low
     top, left = y_low.long(), x_low.long()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torchvision
-from mmcv.ops import batched_nms
+from mmcv.ops import batched_nms, rotated_feature_align
 from mmdet.models.dense_heads import RPNHead, YOLOXHead
 from mmengine.config import ConfigDict
 
@@ -146,6 +146,20 @@ def test_regions_that_are_not_finite_pool_zeros_and_have_no_gradient(bad, width,
             assert not out[1].any()
             (grad,) = torch.autograd.grad(out[1].sum(), leaf)
             assert not grad.any()
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("points", [1, 5])
+def test_a_pixel_whose_box_is_not_finite_keeps_its_features(bad, points):
+    maps = torch.rand(1, 2, 4, 4, requires_grad=True)
+    boxes = torch.rand(1, 4, 4, 5) * 30
+    expected = rotated_feature_align(maps, boxes, 1 / 8, points).detach()
+    boxes[0, 1, 2] = bad
+    expected[0, :, 1, 2] = maps[0, :, 1, 2].detach()
+    out = rotated_feature_align(maps, boxes, 1 / 8, points)
+    torch.testing.assert_close(out, expected)
+    (grad,) = torch.autograd.grad(out[0, :, 1, 2].sum(), maps)
+    assert grad.sum() == 2
 
 
 def test_they_are_logged_once_for_each_operator(monkeypatch):
