@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +333,7 @@ def _parts(weight: Weight) -> Iterator[torch.Tensor]:
     for piece in weight.pieces:
         parts += piece[:left].split(_PART) if left else ()
         left -= min(left, piece.numel())
-    for part, following in zip(parts, [*parts[1:], None], strict=True):
+    for part, following in zip_longest(parts, parts[1:]):  # nothing for a weight without elements
         if following is not None:
             _advise(following, _WILL_NEED)
         yield part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +18,16 @@ import torch.distributed as dist
 from mmengine._strategy.deepspeed import DeepSpeedStrategy as _DeepSpeedStrategy
 from mmengine._strategy.deepspeed import MMDeepSpeedEngineWrapper
 from mmengine.device import get_device
-from mmengine.logging import MessageHub
+from mmengine.dist import all_gather_object
+from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseDataPreprocessor
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch.optim import Optimizer
 
 from rsfoundation.core.errors import CheckpointError, ConfigError
-from rsfoundation.engine.distributed.strategy import ShardingMixin
+from rsfoundation.engine.distributed.strategy import ShardingMixin, autocast_forward
 from rsfoundation.engine.distributed.zero_shards import (
     is_cut_alike,
     publish_masters,
@@ -108,6 +111,8 @@ def take_wrapper_options(wrapper: dict[str, Any], config: dict[str, Any]) -> tor
 
 def _take_clipping(clip: dict[str, Any] | None, config: dict[str, Any]) -> None:
     if not clip:
+        # stated, since DeepSpeed's default is 1.0 from 0.19.3 on
+        config.setdefault("gradient_clipping", 0.0)
         return
     if "max_norm" not in clip or clip.get("norm_type", 2) != 2 or clip.get("type", "norm") != "norm":
         raise ConfigError(
@@ -160,41 +165,81 @@ def plain(node: Any) -> Any:
     return node
 
 
+class UsedParameters:
+    """Notes which decaying parameters the loss reaches, up to the first step of the optimiser.
+
+    DeepSpeed gives the others gradients of zero, so that weight decay changes them; other strategies leave
+    them as they are.
+
+    Args:
+        model: The whole model, before DeepSpeed wraps it.
+        optimizer: Its optimiser.
+    """
+
+    def __init__(self, model: torch.nn.Module, optimizer: Optimizer) -> None:
+        decaying = {
+            parameter
+            for group in optimizer.param_groups
+            if group.get("weight_decay")
+            for parameter in group["params"]
+        }
+        self._unused = {name for name, parameter in model.named_parameters() if parameter in decaying}
+        self._hooks = [
+            parameter.register_hook(functools.partial(self._note, name))
+            for name, parameter in model.named_parameters()
+            if name in self._unused
+        ]
+
+    def _note(self, name: str, _gradient: torch.Tensor) -> None:
+        self._unused.discard(name)
+
+    def warn_unused(self) -> None:
+        """Name the parameters that got no gradient on any rank. Every rank must call it."""
+        for hook in self._hooks:
+            hook.remove()
+        unused = sorted(set.intersection(*all_gather_object(self._unused)))
+        if unused:
+            print_log(
+                f"{len(unused)} parameters get no gradient from the loss: {', '.join(unused[:8])}"
+                f"{', ...' if len(unused) > 8 else ''}. Under DeepSpeed weight decay shrinks them, other "
+                "strategies leave them unchanged. Freeze them, or set their decay_mult to 0 in paramwise_cfg",
+                logger="current",
+                level=logging.WARNING,
+            )
+
+
 @MODEL_WRAPPERS.register_module(name="rsfoundation.EngineWrapper")
 class EngineWrapper(MMDeepSpeedEngineWrapper):
-    """mmengine's wrapper, which also logs the norm of the gradients when they are clipped."""
+    """mmengine's wrapper, which also logs the norm of clipped gradients and names unused parameters.
+
+    Args:
+        model: DeepSpeed's engine.
+        used: Watches the first gradients of a model that is trained.
+    """
+
+    def __init__(self, *, model: Any, used: UsedParameters | None = None) -> None:
+        super().__init__(model=model)
+        self._used = used
 
     def step(self) -> None:
         """Step the engine."""
+        last_of_accumulation = self.model.is_gradient_accumulation_boundary()
         self.model.step()
+        if self._used is not None and last_of_accumulation:
+            self._used.warn_unused()
+            self._used = None
         norm = self.model.get_global_grad_norm() if self.model.gradient_clipping() else None
         if norm is not None and self.model.was_step_applied():
             MessageHub.get_current_instance().update_scalar("train/grad_norm", float(norm))
 
 
-def autocast_forward(model: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
-    """Run ``model.forward`` under autocast, inside DeepSpeed, which turns an outer autocast off.
-
-    Autocast also lets a model whose weights are in ``dtype`` take float32 images, and keeps losses and
-    box arithmetic in float32.
-    """
-    inner = model.forward
-
-    @functools.wraps(inner)
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device, dtype=dtype):
-            return inner(*args, **kwargs)
-
-    model.forward = forward
-
-
 @contextmanager
-def keep_images_exact(model: torch.nn.Module) -> Iterator[None]:
-    """Give data preprocessors their mean and scale back in float32 after DeepSpeed cast the model."""
+def keep_buffers_exact(model: torch.nn.Module) -> Iterator[None]:
+    """Give data preprocessors and batch norms their float32 buffers back after DeepSpeed cast the model."""
     kept = [
         (module, name, buffer.clone())
         for module in model.modules()
-        if isinstance(module, BaseDataPreprocessor)
+        if isinstance(module, (BaseDataPreprocessor, _BatchNorm))
         for name, buffer in module.named_buffers(recurse=False)
     ]
     yield
@@ -290,14 +335,16 @@ class DeepSpeedStrategy(ShardingMixin, _DeepSpeedStrategy):
         if self._autocast is not None:
             autocast_forward(model, get_device(), self._autocast)
         arguments: dict[str, Any] = {"model": model, "config": self.config}
-        with keep_images_exact(model):
-            if hasattr(self, "optim_wrapper"):
-                arguments["optimizer"] = self.optim_wrapper.optimizer
+        used = None
+        if hasattr(self, "optim_wrapper"):
+            arguments["optimizer"] = self.optim_wrapper.optimizer
+            used = UsedParameters(model, self.optim_wrapper.optimizer)
+        with keep_buffers_exact(model):
             engine, optimizer, *_ = deepspeed.initialize(**arguments)
         if hasattr(self, "optim_wrapper"):
             self.optim_wrapper.optimizer = optimizer
         read_safely(engine)
-        return EngineWrapper(model=engine)
+        return EngineWrapper(model=engine, used=used)
 
     def shards(self) -> dict[str, torch.Tensor]:
         """Return this rank's float32 masters, one flat tensor per ZeRO group."""

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.engine.distributed.strategy import ShardingMixin
+from rsfoundation.engine.distributed.strategy import ShardingMixin, autocast_forward
 from rsfoundation.registry import STRATEGIES
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -39,8 +39,8 @@ class FSDPStrategy(ShardingMixin, DDPStrategy):
     Args:
         wrap_numel: A module whose siblings repeat it (a block of a stage) is sharded as a unit when it
             holds at least this many parameters; the rest is one unit.
-        param_dtype: ``bfloat16`` or ``float16`` to gather and compute in that type while the shards and
-            the optimiser stay in float32. Autocast (``--amp``) is the safer way to mixed precision.
+        param_dtype: ``bfloat16`` or ``float16`` to gather in that type and compute under autocast, while the
+            shards and the optimiser stay in float32.
         offload: Keep the shards in host memory between uses.
     """
 
@@ -60,7 +60,9 @@ class FSDPStrategy(ShardingMixin, DDPStrategy):
     def _wrap_model(self, model: torch.nn.Module) -> torch.nn.Module:
         model = self.convert_model(self._finish_whole(model))
         options = self._shard_options()
-        for unit in repeated_modules(model, self.wrap_numel):
+        if self.param_dtype is not None:
+            autocast_forward(model, get_device(), getattr(torch, self.param_dtype))
+        for unit in reversed(repeated_modules(model, self.wrap_numel)):  # torch wants inner units first
             _fully_shard()(unit, **options)
         _fully_shard()(model, **options)
         self._sharded: dict[str, Any] = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -72,7 +74,9 @@ class FSDPStrategy(ShardingMixin, DDPStrategy):
         options: dict[str, Any] = {"mesh": init_device_mesh(get_device(), (dist.get_world_size(),))}
         if self.param_dtype is not None:
             dtype = getattr(torch, self.param_dtype)
-            options["mp_policy"] = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+            options["mp_policy"] = MixedPrecisionPolicy(
+                param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+            )
         if self.offload:
             options["offload_policy"] = CPUOffloadPolicy()
         return options
@@ -126,11 +130,24 @@ class FSDPStrategy(ShardingMixin, DDPStrategy):
 
 
 def repeated_modules(model: torch.nn.Module, numel: int) -> list[torch.nn.Module]:
-    """Return the blocks worth a unit: children of one class inside a list or sequence, large enough."""
+    """Return the blocks worth a unit: children of one class inside a list or sequence, large enough.
+
+    Args:
+        model: The whole model.
+        numel: Least number of parameters of a block.
+
+    Returns:
+        The blocks; one that contains others comes before them.
+    """
     found = []
     for parent in model.modules():
         if isinstance(parent, (torch.nn.ModuleList, torch.nn.Sequential)):
-            blocks = [child for child in parent if sum(p.numel() for p in child.parameters()) >= numel]
+            blocks = [
+                child
+                for child in parent
+                if sum(p.numel() for p in child.parameters()) >= numel
+                and type(child).forward is not torch.nn.Module.forward  # gathered when it is called
+            ]
             if len(blocks) > 1 and len({type(block) for block in blocks}) == 1:
                 found += blocks
     return found

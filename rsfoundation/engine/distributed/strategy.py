@@ -1,4 +1,4 @@
-"""What the sharding strategies share: joining the process group, the whole model before it is sharded."""
+"""Base of the sharding strategies: the process group, and the whole model before it is sharded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.distributed.launch import init_distributed
@@ -43,6 +45,7 @@ class ShardingMixin:
         if self.before_sharding is not None:
             self.before_sharding(model)
         _refuse_scalars(model)
+        compute_batch_norm_in_float32(model)
         return model.to(get_device())
 
     def save_checkpoint(
@@ -83,8 +86,56 @@ class ShardingMixin:
         raise NotImplementedError
 
 
+def autocast_forward(model: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Run ``model.forward`` under autocast, inside DeepSpeed, which turns an outer autocast off.
+
+    Autocast also lets a model whose weights are in ``dtype`` take float32 images and buffers, and keeps
+    losses and box arithmetic in float32.
+
+    Args:
+        model: The whole model.
+        device: ``cpu`` or ``cuda``.
+        dtype: Type of convolutions and matrix products.
+    """
+    inner = model.forward
+
+    @wraps(inner)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, dtype=dtype):
+            return inner(*args, **kwargs)
+
+    model.forward = forward
+
+
+def compute_batch_norm_in_float32(model: torch.nn.Module) -> None:
+    """Let every batch norm compute in float32 where a strategy casts its weights to 16 bits.
+
+    Running statistics stay in float32, and torch takes no batch norm whose weights have another type. The
+    input and the output keep their type; in a float32 model nothing changes.
+    """
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = partial(_forward_in_float32, module, module.forward)
+
+
+def _forward_in_float32(
+    module: torch.nn.Module, forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
+    """Call ``forward`` while attributes of the instance hide its parameters, which are read by name."""
+    weights = dict(module.named_parameters(recurse=False))
+    if all(value.dtype == torch.float32 for value in weights.values()):
+        return forward(x)
+    wide = {name: value.float() for name, value in weights.items()}
+    vars(module).update(wide)
+    try:
+        return forward(x)
+    finally:
+        for name in wide:
+            del vars(module)[name]
+
+
 def _refuse_scalars(model: torch.nn.Module) -> None:
-    """Name a parameter without dimensions: neither DeepSpeed nor FSDP can cut it, and both say less."""
+    """Refuse a parameter without dimensions: neither DeepSpeed nor FSDP can shard it."""
     scalars = [name for name, parameter in model.named_parameters() if parameter.ndim == 0]
     if scalars:
         raise ConfigError(

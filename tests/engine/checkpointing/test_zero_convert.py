@@ -85,6 +85,27 @@ def test_types_and_progress(folder, tmp_path):
     assert seen[-1][0] == seen[-1][1] == sum(value.numel() * value.element_size() for value in state.values())
 
 
+@pytest.mark.parametrize("output", ["out.pth", "out.safetensors", "out"])
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_entries_without_elements_keep_their_shape(tmp_path, stage, output):
+    """A trained parameter, a frozen one and a buffer: DeepSpeed's own script converts them."""
+    empty = torch.empty(0, 4)
+    make_checkpoint(tmp_path / "step_1", SHAPES | {"trained": empty.shape}, stage, 2)
+    for file in tmp_path.glob("step_1/*model_states.pt"):
+        content = torch.load(file)
+        content["module"] |= {"buffer": empty, "frozen": empty}
+        content["buffer_names"].append("buffer")
+        content["frozen_param_shapes"] = {"frozen": empty.shape}
+        content["frozen_param_fragments"] = {"frozen": torch.empty(0)}
+        torch.save(content, file)
+    done = convert_zero(tmp_path / "step_1", tmp_path / output)
+    state = read_checkpoint(done.output)["state_dict"]
+    assert [state[name].shape for name in ("trained", "frozen", "buffer")] == [empty.shape] * 3
+    assert len(state) == len(SHAPES) + 5
+    whole = read_zero_folder(tmp_path / "step_1")["state_dict"]
+    assert all(torch.equal(state[name], value) for name, value in whole.items())
+
+
 def test_only_adapters(folder, tmp_path):
     with pytest.raises(CheckpointError, match="adapters"):
         convert_zero(folder, tmp_path / "out.pth", only="adapters")
