@@ -312,8 +312,8 @@ class WindowMerger:
         if not groups:
             return boxes, scores, labels
         first = [max(group, key=lambda place: scores[place]) for group in groups]
-        quads = shapely.polygons(rbox_to_quad(boxes))
-        whole = [shapely.minimum_rotated_rectangle(shapely.union_all(quads[list(group)])) for group in groups]
+        shapes = [shapely.polygons(rbox_to_quad(boxes[group])) for group in groups]
+        whole = [shapely.minimum_rotated_rectangle(shapely.union_all(pieces)) for pieces in shapes]
         joined = quad_to_rbox(np.array([shapely.get_coordinates(shape)[:4] for shape in whole]))
         rest = np.ones(len(boxes), dtype=bool)
         rest[[place for group in groups for place in group]] = False
@@ -361,16 +361,23 @@ def _pieces(boxes: np.ndarray, labels: np.ndarray, secondary: np.ndarray) -> np.
     parts, whole = np.flatnonzero(secondary), np.flatnonzero(~secondary)
     if not len(parts) or not len(whole):
         return piece
-    shapes = shapely.polygons(rbox_to_quad(boxes[whole]))
-    mine = shapely.polygons(rbox_to_quad(boxes[parts]))
-    part, other = shapely.STRtree(shapes).query(mine)
+    around = [shapely.box(*rbox_to_hbox(boxes[places]).T) for places in (parts, whole)]
+    other, part = shapely.STRtree(around[0]).query(around[1])
     same = labels[parts[part]] == labels[whole[other]]
     part, other = part[same], other[same]
-    shared = shapely.area(shapely.intersection(mine[part], shapes[other]))
+    shared = _shared_area(boxes, parts[part], whole[other])
     areas = boxes[parts, 2] * boxes[parts, 3]
     inside = shared >= _SAME_OBJECT * np.maximum(areas[part], 1e-12)
     piece[parts[part[inside]]] = True
     return piece
+
+
+def _shared_area(boxes: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the area that pairs of boxes have in common; polygons are made of these boxes alone."""
+    places, index = np.unique(np.concatenate([one, other]), return_inverse=True)
+    shapes = shapely.polygons(rbox_to_quad(boxes[places]))
+    first, second = shapes[index[: len(one)]], shapes[index[len(one) :]]
+    return np.asarray(shapely.area(shapely.intersection(first, second)))
 
 
 def _same_objects(
