@@ -30,6 +30,7 @@ from rsfoundation.evaluation.oriented.metric import DOTAMetric
 from rsfoundation.evaluation.oriented.report import write_report
 from rsfoundation.evaluation.submission.metric import DetectionSubmission
 from rsfoundation.geometry.boxes import quad_to_rbox
+from rsfoundation.inference.model import suppresses_across_classes
 from rsfoundation.inference.oriented import (
     OrientedBoxes,
     WindowMerger,
@@ -54,9 +55,10 @@ def prepare_test(cfg: Config, request: RunRequest, merge_iou: float) -> None:
     Raises:
         ConfigError: Options that do not go together.
     """
+    agnostic = suppresses_across_classes(cfg)
     if request.stage == "predict":
         if request.tta:
-            use_tta(cfg, merge_iou, adapters_merged=True)
+            use_tta(cfg, merge_iou, adapters_merged=True, class_agnostic=agnostic)
         return
     if request.format_only:
         out = request.out or Path(cfg.work_dir) / "submission"
@@ -65,6 +67,7 @@ def prepare_test(cfg: Config, request: RunRequest, merge_iou: float) -> None:
             out=str(out),
             images=str(request.images) if request.images else None,
             merge_iou=merge_iou,
+            class_agnostic=agnostic,
         )
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="rsfoundation.SubmissionCheckHook")]
         _test_on_the_submitted_split(cfg)
@@ -74,7 +77,7 @@ def prepare_test(cfg: Config, request: RunRequest, merge_iou: float) -> None:
     else:
         match_labels_to_metric(cfg, "test")
     if request.tta:
-        use_tta(cfg, merge_iou)
+        use_tta(cfg, merge_iou, class_agnostic=agnostic)
 
 
 def match_labels_to_metric(cfg: Config, stage: str) -> None:
@@ -82,6 +85,8 @@ def match_labels_to_metric(cfg: Config, stage: str) -> None:
     evaluators = cfg.get(f"{stage}_evaluator") or []
     for one in evaluators if isinstance(evaluators, list) else [evaluators]:
         dataset: Any = cfg[f"{stage}_dataloader"].dataset
+        if str(one.get("type")).endswith("DOTAMetric") and suppresses_across_classes(cfg):
+            one.setdefault("class_agnostic", True)
         if one.get("matching") == "devkit":
             _keep_devkit_objects(dataset)
         if one.get("matching") == "devkit" or one.get("full_images") or one.get("full_image_labels"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,13 +13,23 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
-from rsfoundation.core.task import Classes, Draws, Evaluates, MergeOptions, PredictsMaps, Task, Writer
+from rsfoundation.core.task import (
+    Classes,
+    Draws,
+    Evaluates,
+    MergeOptions,
+    PredictsMaps,
+    RunRequest,
+    Task,
+    Writer,
+)
 from rsfoundation.evaluation.label_map_report import write_label_map_reports
 from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane, probabilities
 from rsfoundation.inference.label_maps import write_class_json as write_json
 from rsfoundation.inference.label_maps import write_class_png as write_png
 from rsfoundation.io.label_images import decode_mask, read_label_image
 from rsfoundation.io.label_maps import IGNORED
+from rsfoundation.models.segmentors.test_time_augmentation import use_segmentation_tta
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
     Colour,
@@ -120,6 +131,13 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps):
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
         """Return what mmseg's loading steps would have left: the crop, and no labels yet."""
         return {**super().window_input(crops), "seg_fields": []}
+
+    def prepare_config(self, cfg: Any, request: RunRequest) -> None:
+        """Let test and prediction see several views of each image where the user asks for it."""
+        if request.tta and request.stage != "train":
+            use_segmentation_tta(cfg, adapters_merged=request.stage == "predict")
+            request = replace(request, tta=False)
+        super().prepare_config(cfg, request)
 
     def accumulator(
         self,

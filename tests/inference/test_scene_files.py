@@ -340,3 +340,34 @@ def test_the_geopackage_opens_with_its_style(models, tmp_path):
     root = ElementTree.fromstring(style.split("\n", 1)[1])
     names = [category.get("value") for category in root.iter("category")]
     assert names == list(models["detection"].classes.names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scene", "label", "content"),
+    [
+        ("detection", "val/images/a.png", "val/labelTxt/a.txt", b"1 2 3 not a label\n"),
+        ("detection", "val/images/a.png", "val/labelTxt/a.txt", b"\xff\xfe\x00bad"),
+        ("segmentation", "img_dir/val/a.png", "label_dir/val/a.png", b"\x89PNG broken"),
+        ("instance", "val/a.png", "annotations/instances_val.json", b'{"images": [{"file_name": "a.png"}]}'),
+        ("instance", "val/a.png", "annotations/instances_val.json", b"{broken"),
+    ],
+)
+def test_a_broken_label_file_next_to_a_scene_stops_nothing(models, tmp_path, kind, scene, label, content):
+    for file in (scene, label):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.moveaxis(rectangle(), 0, 2)).save(tmp_path / scene)
+    (tmp_path / label).write_bytes(content)
+    (done,) = predict(models[kind], [tmp_path / scene], tmp_path / "out")
+    assert done.error is None and len(done.files) >= 2
+    assert not any("comparison" in file.name for file in done.files)
+
+
+def test_a_broken_change_label_stops_nothing(models, tmp_path):
+    for folder in ("A", "B"):
+        (tmp_path / "val" / folder).mkdir(parents=True)
+        Image.fromarray(np.moveaxis(rectangle(), 0, 2)).save(tmp_path / "val" / folder / "a.png")
+    (tmp_path / "val" / "label").mkdir()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "val" / "label" / "a.png")  # another size
+    scenes = [tmp_path / "val" / "A" / "a.png", tmp_path / "val" / "B" / "a.png"]
+    (done,) = predict(models["change"], scenes, tmp_path / "out")
+    assert done.error is None and not any("comparison" in file.name for file in done.files)

@@ -6,7 +6,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from rsfoundation.core.task import Classes, Window
+from rsfoundation.core.task import Classes, MergeOptions, Window
 from rsfoundation.tasks.detection import OrientedDetection
 
 CLASSES = Classes(("ship", "plane"), ((255, 0, 0), (0, 255, 0)))
@@ -77,3 +77,54 @@ def test_merge_iou_is_the_task_s():
     merger = OrientedDetection(merge_iou=0.9).accumulator(100, 100, CLASSES, 0.1)
     merger.add(LEFT, sample((50, 50, 20, 10, 0, 0.9, 0), (52, 50, 20, 10, 0, 0.8, 0)))
     assert len(merger.result().boxes) == 2
+
+
+def test_class_agnostic_suppression_compares_classes():
+    rows = [(30 + 30 * i, 40, 20, 10, 0.3, 0.9 - 0.01 * i, i % 2) for i in range(2)]
+    twins = [(x, y, w, h, t, score - 0.2, 1 - label) for x, y, w, h, t, score, label in rows]
+    for agnostic, count in ((False, 4), (True, 2)):
+        options = MergeOptions(class_agnostic=agnostic)
+        merger = OrientedDetection().accumulator(100, 160, CLASSES, 0.1, options)
+        merger.add(LEFT, sample(*rows, *twins))
+        assert len(merger.result().scores) == count
+
+
+@pytest.mark.parametrize(
+    ("test_cfg", "expected"),
+    [
+        (dict(rcnn=dict(nms=dict(type="nms_rotated", iou_threshold=0.1, class_agnostic=True))), True),
+        (dict(nms=dict(type="nms_rotated", iou_threshold=0.1, class_agnostic=True)), True),
+        (dict(rcnn=dict(nms=dict(type="nms_rotated", iou_threshold=0.1))), False),
+    ],
+)
+def test_evaluation_submission_and_tta_follow_the_model(test_cfg, expected, tmp_path):
+    from mmengine.config import Config
+
+    from rsfoundation.core.task import RunRequest
+
+    def resolved(**request):
+        pipeline = [dict(type="mmdet.Resize", scale=(64, 64)), dict(type="mmdet.PackDetInputs")]
+        cfg = Config(
+            dict(
+                model=dict(test_cfg=test_cfg),
+                work_dir=str(tmp_path),
+                test_dataloader=dict(dataset=dict(type="x", pipeline=pipeline)),
+                test_evaluator=dict(type="rsfoundation.DOTAMetric", full_images=True),
+            )
+        )
+        OrientedDetection().prepare_config(cfg, RunRequest(**request))
+        return cfg
+
+    assert resolved(stage="test").test_evaluator.get("class_agnostic", False) is expected
+    submission = resolved(stage="test", format_only=True)
+    assert submission.test_evaluator.class_agnostic is expected
+    assert resolved(stage="predict", tta=True).tta_model.class_agnostic is expected
+
+
+def test_patches_merge_across_classes():
+    from rsfoundation.geometry.boxes import suppress
+
+    boxes = np.array([(20.0, 20, 10, 5, 0), (20.5, 20, 10, 5, 0)])
+    for agnostic, count in ((False, 2), (True, 1)):
+        kept = suppress(boxes, np.array([0.9, 0.8]), np.array([0, 1]), 0.1, agnostic)
+        assert len(kept) == count

@@ -85,6 +85,7 @@ class DOTAMetric(ImageResultMetric):
         full_image_labels: Folder of DOTA label files of the full images; the labels of the patches joined,
             when not given.
         merge_iou: Of that NMS.
+        class_agnostic: Whether that NMS compares detections of different classes too.
         collect_device: Where results of ranks are gathered.
         prefix: Put before every name.
 
@@ -101,6 +102,7 @@ class DOTAMetric(ImageResultMetric):
         full_images: bool = False,
         full_image_labels: str | None = None,
         merge_iou: float = 0.1,
+        class_agnostic: bool = False,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
@@ -112,6 +114,7 @@ class DOTAMetric(ImageResultMetric):
         self.full_images = full_images or full_image_labels is not None
         self.full_image_labels = full_image_labels
         self.merge_iou = merge_iou
+        self.class_agnostic = class_agnostic
         self.evaluation: Evaluation | None = None
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
@@ -119,7 +122,9 @@ class DOTAMetric(ImageResultMetric):
         images, names = self.sorted_results(results), self.dataset_meta["classes"]
         if self.full_images:
             labels = self._labels(names)
-            images = list(merge_patches(images, self.merge_iou, labels.read if labels else None))
+            images = list(
+                merge_patches(images, self.merge_iou, labels.read if labels else None, self.class_agnostic)
+            )
         self.evaluation = evaluate(join_results(images), names, self.rule, self.matching)
         self._log_table(self.evaluation)
         return self.evaluation.metrics()

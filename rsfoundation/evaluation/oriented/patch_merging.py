@@ -20,7 +20,10 @@ Truth = tuple[np.ndarray, np.ndarray, np.ndarray]  # truth, truth_labels, ignore
 
 
 def merge_patches(
-    results: Sequence[ImageResult], iou: float = 0.1, read_truth: Callable[[str], Truth] | None = None
+    results: Sequence[ImageResult],
+    iou: float = 0.1,
+    read_truth: Callable[[str], Truth] | None = None,
+    class_agnostic: bool = False,
 ) -> Iterator[ImageResult]:
     """Merge the patches of each full image, one image at a time, in the order of their names.
 
@@ -29,6 +32,7 @@ def merge_patches(
         iou: Of the NMS.
         read_truth: Returns the ground truth of a full image by its name. Not given: that of the patches is
             joined, and an object that several patches hold counts once.
+        class_agnostic: Whether the NMS compares detections of different classes too.
 
     Raises:
         DataError: A patch name states no place in full-image pixels.
@@ -36,7 +40,7 @@ def merge_patches(
     placed = [(parse_place(result.name), result) for result in results]
     placed.sort(key=lambda pair: pair[0].image)
     groups = groupby(placed, key=lambda pair: pair[0].image)
-    return (_merge_image(name, list(group), iou, read_truth) for name, group in groups)
+    return (_merge_image(name, list(group), iou, read_truth, class_agnostic) for name, group in groups)
 
 
 def parse_place(name: str) -> PatchName:
@@ -59,11 +63,12 @@ def _merge_image(
     patches: list[tuple[PatchName, ImageResult]],
     iou: float,
     read_truth: Callable[[str], Truth] | None,
+    class_agnostic: bool,
 ) -> ImageResult:
     boxes = _shift(np.concatenate([result.boxes for _, result in patches]), patches, "boxes")
     scores = np.concatenate([result.scores for _, result in patches])
     labels = np.concatenate([result.labels for _, result in patches])
-    kept = suppress(boxes, scores, labels, iou)
+    kept = suppress(boxes, scores, labels, iou, class_agnostic)
     truth, truth_labels, ignored = read_truth(name) if read_truth else _join_truth(patches)
     whole = len(patches) == 1 and patches[0][0].window == 0
     return ImageResult(

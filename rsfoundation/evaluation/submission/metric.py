@@ -33,6 +33,7 @@ class DetectionSubmission(ImageResultMetric):
         images: Folder of the full test images. With it, every image must have been tested, and no other;
             FAIR1M needs it for the sizes of images that were cut into patches.
         merge_iou: Of the NMS per class.
+        class_agnostic: Whether that NMS compares detections of different classes too.
         collect_device: Where results of ranks are gathered.
         prefix: Put before every name.
 
@@ -48,6 +49,7 @@ class DetectionSubmission(ImageResultMetric):
         style: Literal["auto", "dota", "fair1m"] = "auto",
         images: str | None = None,
         merge_iou: float = 0.1,
+        class_agnostic: bool = False,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
@@ -57,12 +59,13 @@ class DetectionSubmission(ImageResultMetric):
         self.style = style
         self.images = list_images(Path(images)) if images is not None else None
         self.merge_iou = merge_iou
+        self.class_agnostic = class_agnostic
         self.submissions: tuple[Submission, ...] = ()
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
         """Merge, write, check; the metrics are counts."""
         tested, names = self.sorted_results(results), tuple(self.dataset_meta["classes"])
-        merged = merge_patches(tested, self.merge_iou, _no_truth)
+        merged = merge_patches(tested, self.merge_iou, _no_truth, self.class_agnostic)
         written = (
             write_fair1m(self.out, merged, names, self._size_of, self._suffix(tested))
             if self.is_fair1m()

@@ -29,6 +29,7 @@ class OrientedTTA(BaseTTAModel):
     Args:
         module: The detector.
         merge_iou: Of the NMS.
+        class_agnostic: Whether the NMS compares detections of different classes too.
         max_per_image: Most detections of an image, best first.
         data_preprocessor: Replaces the detector's own.
     """
@@ -37,11 +38,13 @@ class OrientedTTA(BaseTTAModel):
         self,
         module: Any,
         merge_iou: float = 0.1,
+        class_agnostic: bool = False,
         max_per_image: int = 2000,
         data_preprocessor: Any = None,
     ) -> None:
         super().__init__(module, data_preprocessor)
         self.merge_iou = merge_iou
+        self.class_agnostic = class_agnostic
         self.max_per_image = max_per_image
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DetDataSample]]) -> list[DetDataSample]:
@@ -53,7 +56,7 @@ class OrientedTTA(BaseTTAModel):
         found = [view.pred_instances for view in views]
         scores = torch.cat([one.scores for one in found]).cpu().numpy()
         labels = torch.cat([one.labels for one in found]).cpu().numpy()
-        kept = suppress(boxes, scores, labels, self.merge_iou)
+        kept = suppress(boxes, scores, labels, self.merge_iou, self.class_agnostic)
         kept = kept[np.argsort(-scores[kept], kind="stable")][: self.max_per_image]
         merged = views[0].new()
         merged.pred_instances = InstanceData(
@@ -80,7 +83,9 @@ def unflipped(view: DetDataSample) -> Boxes:
     return flip(boxes, rows, columns, view.metainfo["flip_direction"])
 
 
-def use_tta(cfg: Config, merge_iou: float, adapters_merged: bool = False) -> None:
+def use_tta(
+    cfg: Config, merge_iou: float, adapters_merged: bool = False, class_agnostic: bool = False
+) -> None:
     """Change a config so that its test set is tested at several scales and flips.
 
     The config may choose them: ``tta = dict(scales=(0.5, 1.0, 1.5), flips=(None, 'horizontal'))``.
@@ -89,6 +94,7 @@ def use_tta(cfg: Config, merge_iou: float, adapters_merged: bool = False) -> Non
         cfg: The config, changed in place.
         merge_iou: IoU of the NMS that merges the views.
         adapters_merged: LoRA adapters are merged into the weights before the model is wrapped.
+        class_agnostic: Whether that NMS compares detections of different classes too.
 
     Raises:
         ConfigError: The test pipeline has no resizing step, or the model has adapters that are not merged.
@@ -116,7 +122,7 @@ def use_tta(cfg: Config, merge_iou: float, adapters_merged: bool = False) -> Non
         *([_with_meta(step)] for step in after),
     ]
     cfg.test_dataloader.dataset.pipeline = [*before, dict(type="TestTimeAug", transforms=views)]
-    cfg.tta_model = dict(type="rsfoundation.OrientedTTA", merge_iou=merge_iou)
+    cfg.tta_model = dict(type="rsfoundation.OrientedTTA", merge_iou=merge_iou, class_agnostic=class_agnostic)
     cfg.use_tta = True
 
 
