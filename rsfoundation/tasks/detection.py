@@ -13,7 +13,6 @@ from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement, InstanceData
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.core.reports import DatasetReport
 from rsfoundation.core.task import (
     ChecksData,
     Classes,
@@ -223,13 +222,14 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
         """Read the label file that belongs to ``<split>/images/<name>``; ``None`` where there is none.
 
         Objects of classes that the model does not know are left out.
+
+        Raises:
+            DataError: The file has a malformed line; prediction then draws no comparison.
         """
         label = find_label(paths[0])
         if label is None:
             return None
-        objects = [
-            item for item in read_dota_txt(label, DatasetReport()).objects if item.name in classes.names
-        ]
+        objects = [item for item in read_dota_txt(label).objects if item.name in classes.names]
         truth = InstanceData(
             bboxes=torch.from_numpy(quad_to_rbox([item.quad for item in objects])),
             labels=torch.tensor([classes.names.index(item.name) for item in objects], dtype=torch.long),
