@@ -1,6 +1,7 @@
 """The Mamba-1 token mixer, with the parameter names of Hugging Face's ``MambaMixer``."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.layers import is_plain
+from rsfoundation.models.layers import is_inference, is_plain, linear
 from rsfoundation.ops import selective_scan
 from rsfoundation.registry import MODELS
 
@@ -93,16 +94,28 @@ class MambaMixer(nn.Module):
         Returns:
             ``(B, L, C)``; the token at t depends on the tokens up to t only.
         """
-        length = tokens.shape[1]
-        x, gate = self.in_proj(tokens).transpose(1, 2).chunk(2, dim=1)
+        projected = self.project(tokens)
+        mixed = self.scan_fast(projected, (False,)) if self.is_fast(projected) else self.scan(projected)
+        return self.out_proj(mixed)
+
+    def project(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return inputs and gates, ``(B, L, 2 I)``, of tokens ``(B, L, C)``; it works on each by itself."""
+        return linear(self.in_proj, tokens)
+
+    def scan(self, projected: torch.Tensor) -> torch.Tensor:
+        """Convolve, scan and gate the result of :meth:`project`; ``out_proj`` comes after it.
+
+        Args:
+            projected: ``(B, L, 2 I)``.
+
+        Returns:
+            ``(B, L, I)``.
+        """
+        length = projected.shape[1]
+        x, gate = projected.transpose(1, 2).chunk(2, dim=1)
         x = self.activation(self.conv1d(x)[..., :length])
-        steps, b, c = self.x_proj(x.transpose(1, 2)).split(
-            [self.time_step_rank, self.state_size, self.state_size], dim=-1
-        )
-        if is_plain(self.dt_proj):  # the scan adds the bias itself
-            delta, delta_bias = F.linear(steps, self.dt_proj.weight), self.dt_proj.bias.float()
-        else:
-            delta, delta_bias = self.dt_proj(steps), None
+        steps, b, c = self.x_proj(x.transpose(1, 2)).split(self._split, dim=-1)
+        delta, delta_bias = self._steps(steps)
         y = selective_scan(
             x,
             delta.transpose(1, 2),
@@ -113,4 +126,48 @@ class MambaMixer(nn.Module):
             delta_bias=delta_bias,
             delta_softplus=True,
         )
-        return self.out_proj((y * self.activation(gate)).transpose(1, 2))
+        return (y * self.activation(gate)).transpose(1, 2)
+
+    def is_fast(self, projected: torch.Tensor) -> bool:
+        """Return whether :meth:`scan_fast` can take the place of :meth:`scan` for these tokens."""
+        single = projected.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        return (
+            single
+            and projected.device.type == "cpu"
+            and is_inference(self)
+            and self.activation is F.silu
+            and is_plain(self.conv1d, self.dt_proj)
+        )
+
+    def scan_fast(self, projected: torch.Tensor, directions: Sequence[bool]) -> torch.Tensor:
+        """Return the mean of :meth:`scan` over directions, at inference on a CPU.
+
+        Args:
+            projected: ``(B, L, 2 I)``.
+            directions: For each direction, whether it is from the last token to the first.
+
+        Returns:
+            ``(B, L, I)``, tokens in order.
+        """
+        from rsfoundation.ops.mamba_tokens import causal_conv_silu, scan_tokens  # loads numba
+
+        x, gate = projected.chunk(2, dim=-1)
+        rates, mixed = -self.A_log.exp(), None
+        for reverse in directions:
+            u = causal_conv_silu(x, self.conv1d.weight, self.conv1d.bias, reverse)
+            parameters = linear(self.x_proj, u)
+            delta = F.linear(parameters[..., : self.time_step_rank], self.dt_proj.weight)
+            tokens = parameters[..., self.time_step_rank :]
+            mixed = scan_tokens(u, delta, tokens, rates, self.D, self.dt_proj.bias, reverse, mixed)
+        assert mixed is not None
+        return mixed.mul_(F.silu(gate)).mul_(1 / len(directions))
+
+    @property
+    def _split(self) -> list[int]:
+        return [self.time_step_rank, self.state_size, self.state_size]
+
+    def _steps(self, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return step sizes before the softplus, and the bias that the scan adds to them."""
+        if is_plain(self.dt_proj):
+            return F.linear(steps, self.dt_proj.weight), self.dt_proj.bias.float()
+        return self.dt_proj(steps), None

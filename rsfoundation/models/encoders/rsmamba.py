@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -68,20 +68,20 @@ def path_gates(path_type: PathType, width: int, depth: int) -> nn.ModuleList:
 def mix_along_paths(
     tokens: torch.Tensor,
     path_type: PathType,
-    mixer: Callable[[torch.Tensor], torch.Tensor],
-    gate: nn.Module | None,
+    scan: Callable[[torch.Tensor], torch.Tensor],
+    gate: Callable[[Sequence[torch.Tensor]], torch.Tensor] | None,
 ) -> torch.Tensor:
-    """Run a causal mixer along every path as one batch, put the tokens back in order, combine.
+    """Run a causal scan along every path as one batch, put the tokens back in order, combine.
 
     Args:
         tokens: ``(B, L, C)``.
         path_type: The paths. A ``shuffle`` path follows a random order drawn here, on the CPU generator.
-        mixer: Takes and returns ``(paths * B, L, C)``.
-        gate: Takes the token means of all paths side by side, ``(B, paths * C)``, and returns one logit
-            per path; the mean of the paths is taken when None.
+        scan: Takes ``(paths * B, L, C)`` and returns ``(paths * B, L, I)``.
+        gate: Takes the token means of all paths, ``(B, I)`` each, and returns one logit per path,
+            ``(B, paths)``; the mean of the paths is taken when None.
 
     Returns:
-        ``(B, L, C)``.
+        ``(B, L, I)``.
     """
     paths, order = [tokens], None
     if "reverse" in path_type:
@@ -89,16 +89,19 @@ def mix_along_paths(
     if "shuffle" in path_type:
         order = torch.randperm(tokens.shape[1]).to(tokens.device)
         paths.append(tokens[:, order])
-    mixed = list(mixer(torch.cat(paths)).chunk(len(paths)))
+    mixed = list(scan(torch.cat(paths)).chunk(len(paths)))
     if "reverse" in path_type:
         mixed[1] = mixed[1].flip(1)
     if order is not None:
         mixed[2] = mixed[2][:, order.argsort()]
     if gate is None:
         return torch.stack(mixed).mean(0)
-    weights = gate(torch.cat([path.mean(1) for path in mixed], dim=-1)).softmax(-1)
+    weights = gate([path.mean(1) for path in mixed]).softmax(-1)
     return torch.einsum("pblc,bp->blc", torch.stack(mixed), weights)
 
+
+# Paths that are combined by their mean: whether each is from the last token to the first.
+_FAST_PATHS: Mapping[str, tuple[bool, ...]] = {"forward": (False,), "forward_reverse_mean": (False, True)}
 
 OutType = Literal["featmap", "featmap_hwc", "raw", "cls_token", "avg_featmap"]
 ClassPosition = Literal["none", "head", "middle", "tail"]
@@ -256,12 +259,22 @@ class RSMamba(PlainEncoder):
 
     def run_layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
         """Run block ``index`` on tokens ``(B, L, C)``; the last one is followed by ``ln1``."""
-        mixer, gate = self.layers[index], self.gate_layers[index] if self.gate_layers else None
+        mixer = cast(MambaMixer, self.layers[index])
+        linear_gate = self.gate_layers[index] if self.gate_layers else None
 
-        def normalise_and_mix(batch: torch.Tensor) -> torch.Tensor:
-            return mixer(self.pre_norm(batch.to(self.pre_norm.weight.dtype)))
+        def gate(means: Sequence[torch.Tensor]) -> torch.Tensor:
+            assert linear_gate is not None
+            return linear_gate(torch.cat([mixer.out_proj(mean) for mean in means], dim=-1))
 
-        tokens = tokens + mix_along_paths(tokens, self.path_type, normalise_and_mix, gate)
+        # The projections work on each token by itself: once for all paths.
+        projected = mixer.project(self.pre_norm(tokens.to(self.pre_norm.weight.dtype)))
+        if self.path_type in _FAST_PATHS and mixer.is_fast(projected):
+            mixed = mixer.scan_fast(projected, _FAST_PATHS[self.path_type])
+        else:
+            mixed = mix_along_paths(
+                projected, self.path_type, mixer.scan, None if linear_gate is None else gate
+            )
+        tokens = tokens + mixer.out_proj(mixed)
         return self.ln1(tokens) if index == len(self.layers) - 1 else tokens
 
     def to_map(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:

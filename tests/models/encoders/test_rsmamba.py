@@ -80,7 +80,8 @@ def test_shuffled_paths_differ_unless_seeded(path_type):
 def test_an_order_free_mixer_gives_itself_along_every_path(path_type):
     tokens = torch.randn(2, 5, 4)
     gates = path_gates(path_type, width=4, depth=1)
-    mixed = mix_along_paths(tokens, path_type, lambda batch: 3 * batch, gates[0] if gates else None)
+    gate = (lambda means: gates[0](torch.cat(means, dim=-1))) if gates else None
+    mixed = mix_along_paths(tokens, path_type, lambda batch: 3 * batch, gate)
     torch.testing.assert_close(mixed, 3 * tokens)
 
 
@@ -263,3 +264,36 @@ def test_gradient_checkpointing_changes_nothing(path_type):
     plain, frugal = gradients(False), gradients(True)
     for name, gradient in plain.items():
         torch.testing.assert_close(frugal[name], gradient, msg=name)
+
+
+FAST = [dict(), dict(state_size=5, conv_kernel=3), dict(use_conv_bias=False, use_bias=True, time_step_rank=3)]
+
+
+@pytest.mark.parametrize("layer_cfgs", FAST)
+@pytest.mark.parametrize("path_type", ["forward", "forward_reverse_mean", "forward_reverse_gate"])
+def test_inference_equals_the_training_graph(path_type, layer_cfgs):
+    encoder = small(path_type=path_type, layer_cfgs=layer_cfgs, dt_init="torch", cls_position="head")
+    image = torch.randn(2, 3, 64, 96)
+    expected = encoder(image)[0]
+    with torch.no_grad():
+        found = encoder(image)[0]
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=2e-5)
+
+
+def test_only_plain_layers_of_silu_take_the_fast_way():
+    mixer, tokens = MambaMixer(8, 12).eval(), torch.randn(1, 5, 24)
+    with torch.no_grad():
+        assert mixer.is_fast(tokens)
+        assert not mixer.is_fast(tokens.double())
+        assert not MambaMixer(8, 12, hidden_act="gelu").eval().is_fast(tokens)
+        mixer.dt_proj = torch.nn.Sequential(mixer.dt_proj)
+        assert not mixer.is_fast(tokens)
+    assert not MambaMixer(8, 12).eval().is_fast(tokens)  # gradients
+
+
+def test_a_mixer_alone_is_the_same_with_and_without_gradients():
+    torch.manual_seed(0)
+    mixer, tokens = MambaMixer(16, 72, dt_init="torch").eval(), torch.randn(2, 33, 16)
+    expected = mixer(tokens)
+    with torch.no_grad():
+        torch.testing.assert_close(mixer(tokens), expected.detach(), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,198 @@
+"""The Mamba mixer between its projections, on channels-last tokens, for inference on a CPU.
+
+``selective_scan`` takes channels-first sequences and has gradients. Here tokens stay as the linear layers
+around them have them, and lanes of a vector are channels: a step needs no sum across lanes, and nothing is
+transposed. A kernel scans a block of channels over all tokens; its states and decay rates stay in the first
+cache. All it works on is one array, at offsets known when it is compiled, so that the compiler sees that
+nothing overlaps.
+
+Importing this module loads numba.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsfoundation.ops.kernels.runtime import exp, fused_kernel, inlined, log1p
+from rsfoundation.ops.kernels.threads import run_chunks
+
+_LANES = 64  # channels of a block
+_UNROLL = 4  # states computed in one pass over the channels
+_TOKENS_PER_TASK = 256
+_LOG2_E = 1 / math.log(2)
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_LOWEST, _BIAS, _BIAS_AND_HALF = np.float32(-126), np.float32(127), np.float32(127.5)
+# Polynomial of (2^r - 1) / r on [-0.5, 0.5] (Cephes, exp2f), highest power first.
+_P0, _P1 = np.float32(1.535336188319500e-4), np.float32(1.339887440266574e-3)
+_P2, _P3 = np.float32(9.618437357674640e-3), np.float32(5.550332471162809e-2)
+_P4, _P5 = np.float32(2.402264791363012e-1), np.float32(6.931472028550421e-1)
+
+
+@inlined
+def _exp2(x: Any) -> Any:
+    """Return 2^x for x <= 0, in float32 within 2 units in the last place; 2^-126 below that."""
+    near = max(x, _LOWEST)
+    power = np.int32(near + _BIAS_AND_HALF)  # biased, thus positive: dropping the fraction rounds
+    r = near - (np.float32(power) - _BIAS)
+    tail = ((((_P0 * r + _P1) * r + _P2) * r + _P3) * r + _P4) * r + _P5
+    return (tail * r + _ONE) * np.int32(power << np.int32(23)).view(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _scan_kernel(size: int) -> Callable[..., None]:
+    """Return the scan of a block of channels for states of ``size`` numbers, a multiple of ``_UNROLL``."""
+    rates, steps = size * _LANES, 2 * size * _LANES  # offsets in `work`; states are at 0
+    drives, sums = steps + _LANES, steps + 2 * _LANES
+
+    @fused_kernel
+    def scan(
+        u: np.ndarray,
+        delta: np.ndarray,
+        bias: np.ndarray,
+        a: np.ndarray,
+        tokens: np.ndarray,
+        d: np.ndarray,
+        reverse: bool,
+        add: bool,
+        y: np.ndarray,
+        work: np.ndarray,
+        start: int,
+        stop: int,
+    ) -> None:
+        """Scan the blocks ``start..stop`` of all images, from the first token or from the last."""
+        length, channels = u.shape[1], u.shape[2]
+        blocks = (channels + _LANES - 1) // _LANES
+        for block in range(start, stop):
+            image, low = block // blocks, block % blocks * _LANES
+            count = min(_LANES, channels - low)
+            work[:] = _ZERO
+            for n in range(size):
+                for c in range(count):
+                    work[rates + n * _LANES + c] = a[n, low + c]
+            for k in range(length):
+                t = length - 1 - k if reverse else k
+                for c in range(count):
+                    raw = delta[image, t, low + c] + bias[low + c]
+                    step = max(raw, _ZERO) + log1p(exp(-abs(raw)))
+                    work[steps + c] = step
+                    work[drives + c] = step * u[image, t, low + c]
+                    work[sums + c] = d[low + c] * u[image, t, low + c]
+                for n in range(0, size, _UNROLL):
+                    at = n * _LANES
+                    b0, b1 = tokens[image, t, n], tokens[image, t, n + 1]
+                    b2, b3 = tokens[image, t, n + 2], tokens[image, t, n + 3]
+                    c0, c1 = tokens[image, t, size + n], tokens[image, t, size + n + 1]
+                    c2, c3 = tokens[image, t, size + n + 2], tokens[image, t, size + n + 3]
+                    for c in range(_LANES):
+                        step, drive = work[steps + c], work[drives + c]
+                        i0, i1, i2, i3 = at + c, at + _LANES + c, at + 2 * _LANES + c, at + 3 * _LANES + c
+                        s0 = _exp2(step * work[rates + i0]) * work[i0] + drive * b0
+                        s1 = _exp2(step * work[rates + i1]) * work[i1] + drive * b1
+                        s2 = _exp2(step * work[rates + i2]) * work[i2] + drive * b2
+                        s3 = _exp2(step * work[rates + i3]) * work[i3] + drive * b3
+                        work[i0], work[i1], work[i2], work[i3] = s0, s1, s2, s3
+                        work[sums + c] += s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3
+                if add:
+                    for c in range(count):
+                        y[image, t, low + c] += work[sums + c]
+                else:
+                    for c in range(count):
+                        y[image, t, low + c] = work[sums + c]
+
+    return scan
+
+
+@fused_kernel
+def _convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    reverse: bool,
+    out: np.ndarray,
+    start: int,
+    stop: int,
+) -> None:
+    """Convolve the tokens ``start..stop``, counted over all images, and apply SiLU."""
+    length, channels = x.shape[1], x.shape[2]
+    for token in range(start, stop):
+        image, t = token // length, token % length
+        for c in range(channels):
+            out[image, t, c] = bias[c]
+        for k in range(len(weight)):
+            distance = len(weight) - 1 - k
+            s = t + distance if reverse else t - distance
+            if 0 <= s < length:
+                for c in range(channels):
+                    out[image, t, c] += weight[k, c] * x[image, s, c]
+        for c in range(channels):
+            value = out[image, t, c]
+            out[image, t, c] = value / (_ONE + exp(-value))
+
+
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool = False) -> Tensor:
+    """Depth-wise convolution along the tokens that sees the past only, then SiLU.
+
+    Args:
+        x: ``(B, L, C)`` in float32 on the CPU; rows may be part of wider ones.
+        weight: ``(C, 1, K)``, as a ``Conv1d`` has it.
+        bias: ``(C,)`` or None.
+        reverse: The past are the later tokens.
+
+    Returns:
+        ``(B, L, C)``.
+    """
+    out = torch.empty(x.shape, dtype=x.dtype)
+    taps = weight[:, 0].T.contiguous()
+    shift = torch.zeros(x.shape[2]) if bias is None else bias
+    arrays = (x.numpy(), taps.numpy(), shift.numpy(), reverse, out.numpy())
+    run_chunks(_convolve, x.shape[0] * x.shape[1], *arrays, grain=_TOKENS_PER_TASK)
+    return out
+
+
+def scan_tokens(
+    u: Tensor,
+    delta: Tensor,
+    tokens: Tensor,
+    A: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    reverse: bool = False,
+    add_to: Tensor | None = None,
+) -> Tensor:
+    """Selective scan with softplus steps, as ``selective_scan`` computes it, on channels-last tokens.
+
+    Args:
+        u: ``(B, L, C)``, like all in float32 on the CPU.
+        delta: Step sizes before bias and softplus, like ``u``.
+        tokens: B and C of every token, ``(B, L, 2 N)``.
+        A: ``(C, N)``, negative.
+        D: ``(C,)``, the skip connection.
+        delta_bias: ``(C,)``.
+        reverse: Scan from the last token to the first.
+        add_to: Add the result to this tensor, in place; None for a new one.
+
+    Returns:
+        ``(B, L, C)``.
+    """
+    size = A.shape[1]
+    padding = -size % _UNROLL
+    if padding:  # states that stay zero
+        tokens = torch.nn.functional.pad(tokens.unflatten(-1, (2, size)), (0, padding)).flatten(-2)
+    rates = torch.nn.functional.pad(A.T * _LOG2_E, (0, 0, 0, padding)).contiguous()
+    out = torch.empty(u.shape, dtype=u.dtype) if add_to is None else add_to
+    operands = (u, delta, delta_bias, rates, tokens, D)
+    arrays = (*(operand.numpy() for operand in operands), reverse, add_to is not None, out.numpy())
+    size += padding
+    blocks = u.shape[0] * -(-u.shape[2] // _LANES)
+    scratch = partial(_allocate, (2 * size + 3) * _LANES)
+    run_chunks(_scan_kernel(size), blocks, *arrays, pieces=2, scratch=scratch)
+    return out
+
+
+def _allocate(values: int) -> tuple[np.ndarray]:
+    return (np.empty(values, np.float32),)
