@@ -60,6 +60,7 @@ def draw_samples(cfg: Config, split: Split, count: int, out: Path, start: int = 
     from rsfoundation.core.errors import ConfigError
     from rsfoundation.core.task import Draws, require
     from rsfoundation.engine.config import unknown_type_error
+    from rsfoundation.engine.image_loading import use_image_loading
     from rsfoundation.engine.runner import build_task, classes_of
     from rsfoundation.io.images import write_rgb
 
@@ -67,6 +68,7 @@ def draw_samples(cfg: Config, split: Split, count: int, out: Path, start: int = 
     if loader is None:
         raise ConfigError(f"the config has no {split}_dataloader", where=cfg.filename)
     init_default_scope(cfg.get("default_scope", "mmengine"))
+    use_image_loading(cfg)
     task = require(build_task(cfg), Draws, "rsf browse")
     try:
         dataset = DATASETS.build(loader.dataset)
@@ -79,15 +81,27 @@ def draw_samples(cfg: Config, split: Split, count: int, out: Path, start: int = 
         sample = item["data_samples"]
         stem = Path(task.image_paths(sample)[0]).stem
         file = out / f"{index:05d}_{stem}.png"
-        write_rgb(file, task.draw_truth(_rgb_images(item["inputs"]), sample, classes))
+        images = _rgb_images(item["inputs"], len(task.image_paths(sample)))
+        write_rgb(file, task.draw_truth(images, sample, classes))
         files.append(file)
     return files
 
 
-def _rgb_images(inputs: Any) -> list[np.ndarray]:
-    """Turn packed inputs, a BGR tensor ``(3 * dates, H, W)`` in 0..255, into one RGB image per date."""
+def _rgb_images(inputs: Any, dates: int) -> list[np.ndarray]:
+    """Turn packed inputs, a tensor ``(bands * dates, H, W)``, into one RGB image per date.
+
+    Three bands start with blue; of others the first three are shown, or the first. Values beyond 0..255 are
+    stretched.
+    """
     import numpy as np
 
-    planes = np.clip(inputs.numpy(), 0, 255).astype(np.uint8)
-    groups = [planes[i : i + 3] for i in range(0, len(planes), 3)]
-    return [np.ascontiguousarray(group[::-1].transpose(1, 2, 0)) for group in groups]
+    planes = inputs.float().numpy()
+    low, high = planes.min(), planes.max()
+    if low < 0 or high > 255 or (inputs.is_floating_point() and high <= 1):
+        planes = (planes - low) * (255 / max(high - low, 1e-9))
+    images = []
+    for bands in np.split(planes.astype(np.uint8), dates):
+        shown = bands[:3] if len(bands) > 3 else bands[::-1]
+        shown = shown if len(shown) >= 3 else np.repeat(bands[:1], 3, axis=0)
+        images.append(np.ascontiguousarray(shown.transpose(1, 2, 0)))
+    return images

@@ -39,6 +39,22 @@ Overrides = Annotated[
         metavar="KEY=VALUE...",
     ),
 ]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        help="Bands that the model sees, by number or name, red first: 4,3,2; the config's when not given.",
+        metavar="BANDS",
+    ),
+]
+PixelRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-range",
+        help="Values that become 0 and 255, of every image: 0,2047; the config's when not given.",
+        metavar="LOW,HIGH",
+    ),
+]
 WorkDir = Annotated[
     Path | None,
     typer.Option("--work-dir", help="Run folder; work_dirs/CONFIG-NAME when not given.", metavar="FOLDER"),
@@ -83,6 +99,17 @@ Track = Annotated[
 ]
 # torchrun of older torch releases passes it; the environment variable has the same value.
 LocalRank = Annotated[int, typer.Option("--local-rank", "--local_rank", hidden=True)]
+
+
+def loading_overrides(bands: str | None, pixel_range: str | None) -> tuple[str, ...]:
+    """Return ``--bands`` and ``--pixel-range`` as config overrides.
+
+    Args:
+        bands: As given.
+        pixel_range: As given.
+    """
+    given = {"bands": bands, "pixel_range": pixel_range}
+    return tuple(f"image_loading.{key}={value}" for key, value in given.items() if value is not None)
 
 
 def read_size(text: str) -> tuple[int, int]:

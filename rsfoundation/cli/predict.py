@@ -144,8 +144,9 @@ def predict(
 
     rsf predict before.tif after.tif --model work_dirs/change_toy_lsknet_t -o out -f tif -f html
     """
+    from rsfoundation.engine.image_loading import loading_of
     from rsfoundation.inference.joint import share_backbone
-    from rsfoundation.inference.model import WindowModel, scene_loading
+    from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.predict import PredictOptions, predict_scenes
     from rsfoundation.inference.ranks import Ranks, device_of_rank
     from rsfoundation.io.checkpoints import trusting
@@ -173,7 +174,7 @@ def predict(
             for one in model
         ]
     shared = share_backbone(ready) if len(ready) > 1 else None
-    loading = scene_loading(ready[0].cfg, bands, pixel_range)
+    loading = loading_of(ready[0].cfg, bands, pixel_range)
     if dry_run:
         from rsfoundation.inference.plan import plan_scenes
 

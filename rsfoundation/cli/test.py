@@ -10,14 +10,17 @@ import typer
 from rsfoundation.cli.console import metrics_table, say
 from rsfoundation.cli.options import (
     Amp,
+    Bands,
     ConfigArgument,
     Device,
     LauncherOption,
     LocalRank,
     Overrides,
+    PixelRangeOption,
     Seed,
     TrustCheckpoint,
     WorkDir,
+    loading_overrides,
 )
 
 Checkpoint = Annotated[
@@ -77,6 +80,8 @@ def test(
     device: Device = "auto",
     seed: Seed = None,
     launcher: LauncherOption = "none",
+    bands: Bands = None,
+    pixel_range: PixelRangeOption = None,
     trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
     local_rank: LocalRank = 0,
@@ -102,7 +107,7 @@ def test(
         device=device,
         seed=seed,
         launcher=launcher,
-        overrides=tuple(cfg_options or ()),
+        overrides=(*(cfg_options or ()), *loading_overrides(bands, pixel_range)),
         trust_checkpoint=trust_checkpoint,
     )
     result = run(config, checkpoint, options, pictures, RunRequest("test", format_only, out, images, tta))

@@ -9,16 +9,19 @@ import typer
 from rsfoundation.cli.console import metrics_table, say
 from rsfoundation.cli.options import (
     Amp,
+    Bands,
     ConfigArgument,
     Device,
     LauncherOption,
     LocalRank,
     Overrides,
+    PixelRangeOption,
     Seed,
     Strategy,
     Track,
     TrustCheckpoint,
     WorkDir,
+    loading_overrides,
 )
 
 Resume = Annotated[
@@ -45,6 +48,8 @@ def train(
     launcher: LauncherOption = "none",
     strategy: Strategy = None,
     track: Track = None,
+    bands: Bands = None,
+    pixel_range: PixelRangeOption = None,
     trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
     local_rank: LocalRank = 0,
@@ -66,7 +71,7 @@ def train(
         device=device,
         seed=seed,
         launcher=launcher,
-        overrides=tuple(cfg_options or ()),
+        overrides=(*(cfg_options or ()), *loading_overrides(bands, pixel_range)),
         strategy=strategy,
         track=tuple(track or ()),
         trust_checkpoint=trust_checkpoint,

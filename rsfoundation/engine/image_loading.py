@@ -13,7 +13,8 @@ from rsfoundation.engine.config import dicts_of
 from rsfoundation.io.loading import ImageLoading
 
 _LOADER = "rsfoundation.LoadImageFromFile"
-_LOADERS = (_LOADER, "rsfoundation.MultiImgLoadImageFromFile", "rsfoundation.MultiImgLoadInferencerLoader")
+_PAIRS = ("MultiImgLoadImageFromFile", "MultiImgLoadInferencerLoader")
+_LOADERS = (_LOADER, *(f"{scope}{name}" for name in _PAIRS for scope in ("", "rsfoundation.", "opencd.")))
 _SCOPES = ("", "mmcv.", "mmengine.", "mmseg.", "mmdet.", "mmrotate.")
 _SETTINGS = ("bands", "pixel_range", "to_float32")
 _PREPROCESSORS = {
@@ -57,15 +58,21 @@ def use_image_loading(cfg: Config) -> list[str]:
     return [f"{replaced} steps LoadImageFromFile read through rsfoundation's decoder"] if replaced else []
 
 
-def loading_of(pipeline: Any) -> ImageLoading:
-    """Return how a pipeline loads its images; colours of 8 bit where it has no loading step of ours.
+def loading_of(cfg: Config, bands: str | None = None, pixel_range: str | None = None) -> ImageLoading:
+    """Return how the test pipeline of a config loads its images, and what the user says instead.
 
     Args:
-        pipeline: The steps of a resolved config.
+        cfg: A resolved config.
+        bands: Numbers or names between commas, or ``all``.
+        pixel_range: ``low,high``, or ``native``.
+
+    Raises:
+        ConfigError: The bands or the range cannot be understood.
     """
-    step = next(iter(_steps(pipeline)), {})
-    known = (*_SETTINGS, "color_type", "imdecode_backend")
-    return image_loading(**{key: value for key, value in step.items() if key in known})
+    step = dict(next(_steps(cfg.get("test_dataloader") or {}), {}))
+    known = {key: step[key] for key in (*_SETTINGS, "color_type", "imdecode_backend") if key in step}
+    given = {"bands": bands, "pixel_range": pixel_range}
+    return image_loading(**{**known, **{key: value for key, value in given.items() if value is not None}})
 
 
 def _steps(node: Any) -> Iterator[dict[str, Any]]:

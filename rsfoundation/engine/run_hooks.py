@@ -20,10 +20,12 @@ from torch import nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Classes, Draws, Task
+from rsfoundation.datasets.transforms.loading import ImageLoader
 from rsfoundation.engine.environment import environment_report
 from rsfoundation.engine.results import unify_metrics, write_json
 from rsfoundation.engine.runner import classes_of
-from rsfoundation.io.images import read_rgb, write_rgb
+from rsfoundation.io.images import write_rgb
+from rsfoundation.io.loading import ImageLoading
 from rsfoundation.registry import HOOKS
 
 _NO_CURVE = {"epoch", "iter", "lr", "base_lr", "time", "data_time", "memory", "grad_norm"}
@@ -188,15 +190,16 @@ class PictureHook(Hook):
         self.count = count
         self.max_side = max_side
         self._classes: Classes | None = None
+        self._loading = ImageLoading()
         self._drawn = 0
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Start counting."""
-        self._start(runner.val_dataloader.dataset.metainfo)
+        self._start(runner.val_dataloader.dataset)
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start counting."""
-        self._start(runner.test_dataloader.dataset.metainfo)
+        self._start(runner.test_dataloader.dataset)
 
     def after_val_iter(
         self,
@@ -218,8 +221,11 @@ class PictureHook(Hook):
         """Draw what is left to draw of this batch."""
         self._draw(runner, "test", outputs or (), 0)
 
-    def _start(self, meta: dict[str, Any]) -> None:
-        self._classes = classes_of(meta)
+    def _start(self, dataset: Any) -> None:
+        self._classes = classes_of(dataset.metainfo)
+        steps = getattr(getattr(dataset, "pipeline", None), "transforms", ())
+        found = (step.loading for step in steps if isinstance(step, ImageLoader))
+        self._loading = next(found, ImageLoading())
         self._drawn = 0
 
     def _draw(self, runner: Runner, mode: str, samples: Sequence[BaseDataElement], step: int) -> None:
@@ -237,7 +243,8 @@ class PictureHook(Hook):
     def _draw_sample(self, runner: Runner, mode: str, name: str, sample: BaseDataElement, step: int) -> None:
         assert self._classes is not None
         part = self.task.read_region(sample)
-        images = [read_rgb(path) for path in self.task.image_paths(sample)] if part is None else [part]
+        loading = self._loading
+        images = [loading.picture(path) for path in self.task.image_paths(sample)] if part is None else [part]
         picture = self._fit(self.task.draw_comparison(images, sample, self._classes))
         write_rgb(Path(runner.work_dir) / "pictures" / mode / f"{name}.png", picture)
         for backend in runner.visualizer._vis_backends.values():

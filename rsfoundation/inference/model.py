@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from rsfoundation.engine.image_loading import loading_of
 from rsfoundation.engine.model_builder import inference_model, with_test_time_augmentation
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config
 from rsfoundation.engine.runner import build_task, classes_of
-from rsfoundation.io.loading import ImageLoading, PixelRange
 
 
 class WindowModel:
@@ -63,7 +61,7 @@ class WindowModel:
             network = MODELS.build(with_test_time_augmentation(self.cfg, network)).eval()
         self.network = network.to(self.device)
         self.tta = tta
-        self.loading = scene_loading(self.cfg)
+        self.loading = loading_of(self.cfg)
         self.class_agnostic = suppresses_across_classes(self.cfg)
         self.label = self.checkpoint.parent.name or self.task.name
         self.pipeline = Compose(_without_loading(self.cfg.test_dataloader.dataset))
@@ -95,27 +93,6 @@ class WindowModel:
             One data sample per window, coordinates in pixels of that window.
         """
         return self.predict_packed([self.pack(crops) for crops in windows])
-
-
-def scene_loading(cfg: Any, bands: str | None = None, pixel_range: str | None = None) -> ImageLoading:
-    """Return how images are read: as the test pipeline of a config does, and what the user says instead.
-
-    Args:
-        cfg: The resolved config.
-        bands: Numbers or names between commas; three are red, green, blue.
-        pixel_range: ``low,high``: the values that become 0 and 255.
-
-    Raises:
-        ConfigError: The bands or the range cannot be understood.
-    """
-    loading = loading_of(cfg.test_dataloader.dataset)
-    if bands is not None:
-        words = [word.strip() for word in bands.split(",")]
-        chosen = tuple(int(word) if word.isdigit() else word for word in words)
-        loading = replace(loading, bands="all" if words == ["all"] else chosen)
-    if pixel_range is not None:
-        loading = replace(loading, pixel_range=PixelRange.parse(pixel_range, "--pixel-range"))
-    return loading
 
 
 def suppresses_across_classes(cfg: Any) -> bool:

@@ -10,12 +10,12 @@ from rsfoundation.io.loading import ImageLoading
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """Read an image as ``uint8`` RGB ``(H, W, 3)``.
+    """Read an image to look at as ``uint8`` RGB ``(H, W, 3)``; see :meth:`ImageLoading.picture`.
 
     Raises:
         DataError: The file is missing or no readable image.
     """
-    return cv2.cvtColor(ImageLoading().read(path), cv2.COLOR_BGR2RGB)
+    return ImageLoading().picture(path)
 
 
 def write_rgb(path: Path, picture: np.ndarray) -> None:

@@ -134,6 +134,33 @@ class ImageLoading:
         with self.open(path, decode_limit=None) as image:
             return image.read()
 
+    def picture(self, path: str | Path, max_side: int | None = None) -> NDArray[np.uint8]:
+        """Return an image to look at, of any kind of pixels: RGB ``(H, W, 3)``.
+
+        Shown are the first three of the bands chosen, or the one. Values without a declared range are
+        stretched from the least to the largest of the raster.
+
+        Args:
+            path: The file.
+            max_side: Longest side; larger images are made smaller, from overviews where they have some.
+
+        Raises:
+            DataError: The file is missing or no image, lacks a band, or its pixels are broken.
+        """
+        chosen = self.bands if isinstance(self.bands, tuple) else None
+        with RasterReader(path, chosen, decode_limit=None if max_side is None else DECODE_LIMIT) as reader:
+            if reader.palette is not None:
+                indices = reader.read()[..., 0]  # averages of indices mean nothing
+                return np.array(reader.palette, np.uint8)[indices]
+            scale = self.pixel_range
+            if not isinstance(scale, PixelRange) and reader.dtype != np.uint8:
+                low, high = found_range(reader)
+                scale = PixelRange((low,), (high if high > low else low + 1,))
+            pixels = reader.read() if max_side is None else reader.read_overview(max_side)
+        if isinstance(scale, PixelRange):
+            pixels = np.rint(scale.apply(pixels)).astype(np.uint8)
+        return pixels[..., :3].copy() if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+
     def convert(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Turn pixels in their own dtype into what the model takes.
 
@@ -332,7 +359,7 @@ def found_range(reader: RasterReader) -> tuple[float, float]:
 def _range_fix(low: float, high: float) -> str:
     return (
         f"set the range that all images share: image_loading=dict(pixel_range=({low:g}, {high:g})) in the "
-        f"config, or --pixel-range {low:g},{high:g}"
+        f"config, or --pixel-range {low:g},{high:g} of rsf train, test and predict"
     )
 
 
@@ -342,7 +369,8 @@ def _warn_of_unused_bands(reader: RasterReader) -> None:
         taken = "bands 1, 2 and 3 are read" if count > 3 else "band 1 is read"
         _warn(
             f"{reader.path} has {count} bands: {taken} as {'red, green, blue' if count > 3 else 'grey'}; "
-            "choose by number or name: image_loading=dict(bands=(1, 2, 3)) in the config, or --bands 1,2,3"
+            "choose by number or name: image_loading=dict(bands=(1, 2, 3)) in the config, or --bands 1,2,3 "
+            "of rsf train, test and predict"
         )
 
 

@@ -57,8 +57,6 @@ class AnyBands:
                 fix=f"choose {expected} bands, image_loading=dict(bands=(...)); or give mean, std and the "
                 f"backbone's in_channels for {bands}",
             )
-        if bands != 3:
-            self._channel_conversion = False
         return super().forward(data, training)  # type: ignore[misc]
 
 
@@ -70,3 +68,19 @@ class SegDataPreProcessor(AnyBands, MMSegDataPreProcessor):
 @MODELS.register_module()
 class DetDataPreprocessor(AnyBands, MMDetDataPreprocessor):
     """mmdet's preprocessor for images of any number of bands."""
+
+    _channel_conversion: bool
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Preprocess a batch; see :meth:`AnyBands.forward`. mmdet's own would keep three bands of more.
+
+        Args:
+            data: ``inputs`` of ``(C, H, W)`` each, and data samples.
+            training: Whether to augment batches.
+        """
+        turned: bool = self._channel_conversion
+        self._channel_conversion = turned and data["inputs"][0].shape[-3] == 3
+        try:
+            return super().forward(data, training)
+        finally:
+            self._channel_conversion = turned

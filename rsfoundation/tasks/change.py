@@ -13,7 +13,9 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
+from rsfoundation.core.reports import DatasetReport
 from rsfoundation.core.task import (
+    ChecksData,
     Classes,
     Draws,
     Evaluates,
@@ -121,7 +123,7 @@ class _ChangeAccumulator(LabelMapAccumulator):
 
 
 @TASKS.register_module()
-class ChangeDetection(Task, Evaluates, Draws, PredictsMaps):
+class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
     """Which pixels changed between two dates."""
 
     name: ClassVar[str] = "change"
@@ -135,6 +137,10 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps):
     images_per_scene: ClassVar[int] = 2
     background: ClassVar[int | None] = 0
     writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
+
+    def dataset_report(self, dataset: Any) -> DatasetReport:
+        """Return what reading the data set left out, and what its labels look wrong about."""
+        return dataset.report
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
         """Return what the pair's loading steps would have left: both crops, and no labels yet."""

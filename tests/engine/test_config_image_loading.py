@@ -1,5 +1,6 @@
 """One decoder in every pipeline of a config, with the bands and the range that the config names."""
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -8,6 +9,7 @@ from mmengine.registry import init_default_scope
 from raster_files import write_tiff
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.datasets.transforms.loading import LoadImageFromFile
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.image_loading import loading_of, use_image_loading
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config
@@ -50,8 +52,40 @@ def test_bands_and_range_of_the_config_reach_every_step():
     for step in (cfg.train_dataloader.dataset.datasets[0].pipeline[0], cfg.tta_pipeline[0]):
         assert step.bands == (4, "nir") and step.pixel_range == (0, 2047)
     assert cfg.model.data_preprocessor.type == "rsfoundation.SegDataPreProcessor"
-    assert loading_of(cfg.tta_pipeline) == ImageLoading((4, "nir"), PixelRange((0.0,), (2047.0,)))
-    assert loading_of([dict(type="PackSegInputs")]) == ImageLoading()
+    cfg.test_dataloader = cfg.train_dataloader
+    assert loading_of(cfg) == ImageLoading((4, "nir"), PixelRange((0.0,), (2047.0,)))
+    assert loading_of(cfg, "red, 2", "5,9") == ImageLoading(("red", 2), PixelRange((5.0,), (9.0,)))
+    assert loading_of(cfg, "all", "native") == ImageLoading("all", "native")
+    assert loading_of(Config(dict(test_dataloader=dict()))) == ImageLoading()
+
+
+@pytest.mark.parametrize("wrong", ["", "1,,2", (), (1.5,), [None]])
+def test_bands_that_cannot_be_understood(wrong):
+    with pytest.raises(ConfigError, match="bands is"):
+        LoadImageFromFile(bands=wrong)
+
+
+@pytest.mark.parametrize(("backend", "first"), [("cv2", [2, 1, 0, 3]), ("tifffile", [0, 1, 2, 3])])
+def test_unchanged_images_keep_values_and_the_order_of_mmcvs_decoder(tmp_path, backend, first):
+    values = np.random.default_rng(0).integers(0, 60000, (8, 9, 7)).astype(np.uint16)
+    loader = LoadImageFromFile(color_type="unchanged", imdecode_backend=backend)
+    seven = loader(dict(img_path=str(write_tiff(tmp_path / "a.tif", values))))["img"]
+    assert seven.dtype == np.uint16 and np.array_equal(seven, values)
+    four = loader(dict(img_path=str(write_tiff(tmp_path / "b.tif", values[..., :4], alpha=2))))["img"]
+    assert np.array_equal(four, values[..., first]), "an alpha band is a band then"
+
+
+def test_grey_images_are_those_of_mmcv_but_for_rounding(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    path = str(tmp_path / "a.png")
+    cv2.imwrite(path, colours)
+    grey = LoadImageFromFile(color_type="grayscale")(dict(img_path=path))["img"]
+    mmcvs = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    assert grey.shape[2] == 1 and np.abs(grey[..., 0].astype(int) - mmcvs).max() <= 1
+
+
+def test_an_image_that_cannot_be_read_is_left_out_where_asked(tmp_path):
+    assert LoadImageFromFile(ignore_empty=True)(dict(img_path=str(tmp_path / "a.png"))) is None
 
 
 def test_preprocessors_are_exchanged_only_where_bands_may_differ():
@@ -87,7 +121,7 @@ def test_a_resolved_config_of_every_task_reads_alike_in_training_and_test(tmp_pa
         image = Compose([pipeline[0]])(dict(img_path=path))["img"]
         for date in image if isinstance(image, list) else [image]:
             assert np.array_equal(date, colours[..., ::-1])
-        assert loading_of(pipeline).pixel_range == PixelRange((0.0,), (2040.0,))
+    assert loading_of(cfg).pixel_range == PixelRange((0.0,), (2040.0,))
 
 
 def test_loaders_without_workers_lose_the_options_of_workers():

@@ -165,3 +165,31 @@ def test_open_images_pickle_with_their_loading_and_stay_few(tmp_path):
     )
     image = images.open(files[0])
     assert np.array_equal(pickle.loads(pickle.dumps(image)).read(), image.read())
+
+
+def test_pictures_of_every_kind_of_pixels(tmp_path, raster_library):
+    """A picture stretches what has no range, and shows what the model sees where it has one."""
+    eight = write_tiff(tmp_path / "a.tif", COLOURS, photometric="rgb")
+    assert np.array_equal(ImageLoading().picture(eight), COLOURS)
+    stretched = COLOURS.astype(np.float64)
+    stretched = np.rint((stretched - COLOURS.min()) * (255 / np.ptp(COLOURS)))
+    for dtype, factor in (("uint16", 8), ("int16", 100), ("float32", 0.01), ("int32", 70000)):
+        file = write_tiff(tmp_path / "b.tif", (COLOURS.astype(np.float64) * factor).astype(dtype))
+        assert np.abs(ImageLoading().picture(file) - stretched).max() <= 1, dtype
+    seven = np.concatenate([COLOURS, COLOURS, COLOURS[..., :1]], axis=2)
+    file = write_tiff(tmp_path / "c.tif", seven.astype(np.uint16) * 8)
+    loading = ImageLoading((6, 5, 4, 1), PixelRange.parse((0, 2040)))
+    assert np.array_equal(loading.picture(file), COLOURS[..., ::-1])
+    assert np.array_equal(ImageLoading((2,), loading.pixel_range).picture(file)[..., 2], COLOURS[..., 1])
+    assert ImageLoading("all", "native").picture(file).shape == (40, 50, 3)
+    assert ImageLoading().picture(file, max_side=25).shape == (20, 25, 3)
+    flat = write_tiff(tmp_path / "d.tif", np.full((5, 5), 700, np.uint16))
+    assert not ImageLoading().picture(flat).any()
+
+
+def test_a_palette_raster_is_shown_in_its_colours(tmp_path):
+    from PIL import Image
+
+    picture = Image.fromarray(COLOURS).quantize(9)
+    picture.save(tmp_path / "a.tif")
+    assert np.array_equal(ImageLoading().picture(tmp_path / "a.tif"), np.asarray(picture.convert("RGB")))

@@ -37,7 +37,13 @@ def test_every_band_is_normalised_in_its_place(kind, sample, bands):
 @pytest.mark.parametrize(("kind", "sample"), KINDS)
 def test_three_bands_are_turned(kind, sample):
     made = kind(mean=[10.0, 20.0, 30.0], std=[1.0, 1.0, 1.0], bgr_to_rgb=True)
-    assert made(batch(sample, 3))["inputs"][0, :, 0, 0].tolist() == [-8, -19, -30]
+    for _ in range(2):
+        assert made(batch(sample, 3))["inputs"][0, :, 0, 0].tolist() == [-8, -19, -30]
+    free = kind(bgr_to_rgb=True)
+    for bands, first in ((5, 0), (3, 2), (5, 0), (3, 2)):
+        assert free(batch(sample, bands))["inputs"][0, 0, 0, 0] == first, (
+            "one batch leaves no trace on the next"
+        )
 
 
 @pytest.mark.parametrize(("kind", "sample"), KINDS)

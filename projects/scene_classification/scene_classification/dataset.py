@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.structures import BaseDataElement
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.io.images import read_rgb
+from rsfoundation.io.loading import ImageLoading
 from rsfoundation.registry import DATASETS
 
 
@@ -42,6 +42,6 @@ class SceneFolders(BaseDataset):
     def prepare_data(self, index: int) -> dict:
         """Return ``inputs`` (3, size, size) RGB uint8 and a data sample with path and label."""
         info = self.get_data_info(index)
-        image = cv2.resize(read_rgb(info["img_path"]), (self.size, self.size))
+        image = cv2.resize(ImageLoading().read(info["img_path"])[..., ::-1], (self.size, self.size))
         sample = BaseDataElement(metainfo=dict(img_path=info["img_path"], label=info["label"]))
         return dict(inputs=torch.from_numpy(image).permute(2, 0, 1), data_samples=sample)

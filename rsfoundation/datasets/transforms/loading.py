@@ -19,7 +19,7 @@ _RED_FIRST = "tifffile"  # mmcv's decoder that leaves the bands of an unchanged 
 
 
 def image_loading(
-    bands: Sequence[int | str] | Literal["all"] | None = None,
+    bands: Sequence[int | str] | str | None = None,
     pixel_range: Any = None,
     to_float32: bool = False,
     color_type: str = "color",
@@ -28,8 +28,8 @@ def image_loading(
     """Return what a loading step of a config says about pixels.
 
     Args:
-        bands: Bands by number from 1 or by name; see :class:`ImageLoading`.
-        pixel_range: ``(low, high)``, one such pair per band, or ``'native'``.
+        bands: Bands by number from 1 or by name, or a text with commas; see :class:`ImageLoading`.
+        pixel_range: ``(low, high)``, one such pair per band, a text with a comma, or ``'native'``.
         to_float32: Whether pixels come as float32.
         color_type: As for mmcv: ``color``, ``grayscale``, or ``unchanged`` (every band, values as they are).
         imdecode_backend: mmcv's decoder. All images are decoded alike here; for ``unchanged`` images it says
@@ -39,16 +39,28 @@ def image_loading(
         ConfigError: An option has a value that it does not know, or two exclude each other.
     """
     check_choice("color_type", color_type, _COLOR_TYPES, "LoadImageFromFile")
-    if isinstance(bands, str) and bands != "all":
-        raise ConfigError(
-            f"bands is {bands!r}", where="bands", fix="bands=(3, 2, 1), ('red', 'nir') or 'all'"
-        )
-    chosen: Any = bands if bands is None or isinstance(bands, str) else tuple(bands)
+    chosen = _bands(bands)
     if color_type == "unchanged" and chosen in (None, "all") and pixel_range in (None, "native"):
         blue_first = () if imdecode_backend == _RED_FIRST else (3, 4)
         return ImageLoading("all", "native", to_float32, blue_first=blue_first)
     scale = pixel_range if pixel_range in (None, "native") else PixelRange.parse(pixel_range)
     return ImageLoading(chosen, scale, to_float32, grey=color_type == "grayscale")
+
+
+def _bands(value: Any) -> Any:
+    """Return bands as :class:`ImageLoading` takes them; a text names them between commas."""
+    if value is None or value == "all":
+        return value
+    words = [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+    words = [words] if isinstance(words, int) else list(words)
+    bands = tuple(int(word) if str(word).isdigit() else word for word in words)
+    if not bands or not all(isinstance(band, int) or (isinstance(band, str) and band) for band in bands):
+        raise ConfigError(
+            f"bands is {value!r}",
+            where="bands",
+            fix="bands=(3, 2, 1), bands=('red', 'nir') or bands='all'",
+        )
+    return bands
 
 
 def local_file(path: str, backend_args: dict | None) -> AbstractContextManager[str]:

@@ -55,8 +55,10 @@ def test_statistics_are_no_weights():
 
 def test_colours_are_swapped_within_each_date():
     values = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1).expand(6, 32, 32)
-    packed = DualInputSegDataPreProcessor(bgr_to_rgb=True)(dict(inputs=[values]))
-    assert packed["inputs"][0, :, 0, 0].tolist() == [2, 1, 0, 5, 4, 3]
+    preprocessor = DualInputSegDataPreProcessor(bgr_to_rgb=True)
+    for _ in range(2):  # of the second batch as well
+        packed = preprocessor(dict(inputs=[values]))
+        assert packed["inputs"][0, :, 0, 0].tolist() == [2, 1, 0, 5, 4, 3]
 
 
 def test_dates_of_other_bands_keep_their_order():
