@@ -28,12 +28,13 @@ _FIX = f"correct the annotation, or leave such annotations out with {SKIPPING}"
 Content = dict[str, list[dict[str, Any]]]
 
 
-def read_coco(path: Path, report: DatasetReport) -> Content:
+def read_coco(path: Path, report: DatasetReport, *, need_masks: bool = True) -> Content:
     """Read a COCO file.
 
     Args:
         path: The file.
         report: Takes annotations and images that break a rule; they are left out.
+        need_masks: Whether annotations without a ``segmentation`` break one although they have a ``bbox``.
 
     Returns:
         ``images`` with unique ids, ``categories`` with unique ids and names, and ``annotations`` with new
@@ -49,7 +50,7 @@ def read_coco(path: Path, report: DatasetReport) -> Content:
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
     annotations = []
     for annotation in content["annotations"]:
-        problem = _problem(annotation, sizes, canonical)
+        problem = _problem(annotation, sizes, canonical, need_masks)
         if problem is not None:
             kind, what = problem
             report.error(kind, annotation_error(path, annotation.get("id"), what), path)
@@ -181,7 +182,10 @@ def _unique_images(
 
 
 def _problem(
-    annotation: dict[str, Any], sizes: dict[Any, tuple[int, int]], categories: dict[Any, Any]
+    annotation: dict[str, Any],
+    sizes: dict[Any, tuple[int, int]],
+    categories: dict[Any, Any],
+    need_masks: bool,
 ) -> tuple[str, str] | None:
     """Return kind and description of the rule that an annotation breaks, if it does."""
     image, category = annotation.get("image_id"), annotation.get("category_id")
@@ -192,9 +196,20 @@ def _problem(
         hint = _id_of_another_type(category, categories)
         return NO_CATEGORY, f"category_id {category!r} is not among the categories{hint}"
     segmentation = annotation.get("segmentation")
+    if not segmentation and not need_masks and _is_box(annotation.get("bbox")):
+        return None
     if isinstance(segmentation, dict):
         return _run_length_problem(segmentation, sizes[image])
     return _polygon_problem(segmentation)
+
+
+def _is_box(box: Any) -> bool:
+    """Return whether a bbox has the numbers of an upright, a rotated or a four-cornered box."""
+    return isinstance(box, list) and len(box) in (4, 5, 8) and all(map(_is_finite, box))
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, (int, float)) and isfinite(number)
 
 
 def _known(number: Any, known: dict[Any, Any]) -> bool:
@@ -244,8 +259,8 @@ def _polygon_problem(polygons: Any) -> tuple[str, str] | None:
 
 def _remove_short_rings(annotation: dict[str, Any], path: Path, report: DatasetReport) -> None:
     """Remove polygons of less than three points next to longer ones: a mask cannot be made of them."""
-    polygons = annotation["segmentation"]
-    if isinstance(polygons, list) and min(map(len, polygons)) < _LEAST:
+    polygons = annotation.get("segmentation")
+    if isinstance(polygons, list) and polygons and min(map(len, polygons)) < _LEAST:
         annotation["segmentation"] = [ring for ring in polygons if len(ring) >= _LEAST]
         removed = len(polygons) - len(annotation["segmentation"])
         example = Example(f"{path}, annotation {annotation.get('id')}", "a polygon of less than 3 points")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mmdet.structures.bbox import get_box_tensor
 
 from rsfoundation.core.errors import DataError, nearest
-from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
+from rsfoundation.datasets.oriented.classes import DOTA_CLASSES, FAIR1M_CLASSES
 from rsfoundation.io.dota import read_dota_txt
+from rsfoundation.io.xml_labels import read_fair1m_xml
 
 
 @dataclass(frozen=True)
@@ -140,40 +142,66 @@ def _array(tensor: Any, dtype: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LabelFolder:
-    """A folder of DOTA label files, one for each full image.
+    """A folder of label files, one for each full image: DOTA's text files, or FAIR1M's xml files.
 
     Attributes:
-        folder: Folder of ``<image>.txt``.
-        classes: Names, in label order; objects of other DOTA classes are dropped.
+        folder: Folder of ``<image>.txt`` or ``<image>.xml``.
+        classes: Names, in label order; objects of other classes of DOTA or FAIR1M are dropped.
         ignore_difficulty: Objects of this difficulty or more do not count; ``None`` counts all.
+        suffix: ``.txt`` or ``.xml``.
+        dropped: Number of dropped objects of each class, of the files that were read.
     """
 
     folder: Path
     classes: tuple[str, ...]
     ignore_difficulty: int | None = None
+    suffix: Literal[".txt", ".xml"] = ".txt"
+    dropped: Counter[str] = field(default_factory=Counter, compare=False)
+
+    def names(self) -> list[str]:
+        """Return the names of the images, sorted.
+
+        Raises:
+            DataError: There is no label file.
+        """
+        found = sorted(path.stem for path in self.folder.glob(f"*{self.suffix}"))
+        if not found:
+            raise DataError(
+                f"no label file (*{self.suffix}) in the folder",
+                where=self.folder,
+                fix="name the folder of the full images' own labels, such as data/DOTA/val/labelTxt",
+            )
+        return found
 
     def read(self, image: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the corners ``(m, 8)``, labels ``(m,)`` and ignored flags ``(m,)`` of an image.
 
         Raises:
-            DataError: The file is missing or malformed, or names a class that DOTA does not have either.
+            DataError: The file is missing or malformed, or names a class that is unknown to its format, too.
         """
-        file = self.folder / f"{image}.txt"
+        file = self.folder / f"{image}{self.suffix}"
         if not file.is_file():
             raise DataError(
                 f"the full image {image!r} has no label file",
                 where=file,
                 fix="set full_image_labels to the full images' own labels, such as data/DOTA/val/labelTxt",
             )
+        read, others = (
+            (read_dota_txt, DOTA_CLASSES["2.0"])
+            if self.suffix == ".txt"
+            else (read_fair1m_xml, FAIR1M_CLASSES)
+        )
         objects = []
-        for item in read_dota_txt(file).objects:
+        for item in read(file).objects:
             if item.name in self.classes:
                 objects.append(item)
-            elif item.name not in DOTA_CLASSES["2.0"]:
+            elif item.name in others:
+                self.dropped[item.name] += 1
+            else:
                 hint = nearest(item.name, self.classes)
                 raise DataError(
                     f"unknown class {item.name!r}{f'; {hint}' if hint else ''}",
-                    where=f"{file}:{item.line}",
+                    where=f"{file}:{item.line}" if item.line else file,
                     fix="correct the label, or list the class in the data set's metainfo",
                 )
         hard = self.ignore_difficulty

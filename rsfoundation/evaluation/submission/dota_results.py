@@ -4,7 +4,7 @@ Rules: https://captain-whu.github.io/DOTA/tasks.html, and what the server reject
 """
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ from rsfoundation.evaluation.oriented.image_results import ImageResult
 from rsfoundation.evaluation.submission.archive import (
     MAX_LINE,
     base_name,
+    file_names,
     read_lines,
     temporary_file,
     write_zip,
@@ -145,6 +146,44 @@ def _refuse_blanks(name: str, kind: str) -> None:
             f"the {kind} name {name!r} cannot be written to a DOTA result file, whose fields end at blanks",
             fix=f"rename the {kind}",
         )
+
+
+class ResultRow(NamedTuple):
+    """One detection of a result file: image, label, score, and the corners as written."""
+
+    image: str
+    label: int
+    score: float
+    corners: tuple[float, ...]
+
+
+def read_dota(archive: ZipFile, files: Mapping[str, int], task: Task) -> Iterator[ResultRow]:
+    """Yield the detections of an archive, file by file, with 8 (Task1) or 4 (Task2) coordinates as corners.
+
+    Args:
+        archive: The archive.
+        files: Name of each class file to read, in any folder -> label.
+        task: ``Task1`` or ``Task2``.
+
+    Raises:
+        DataError: A line has other columns, or no numbers where they are expected.
+    """
+    for name in file_names(archive):
+        label = files.get(base_name(name))
+        if label is None:
+            continue
+        for number, line in enumerate(read_lines(archive, name), start=1):
+            fields = line.split()
+            if not fields:
+                continue
+            numbers = parse_numbers(fields[1:]) if len(fields) == _COLUMNS[task] else None
+            if numbers is None or len(line) > MAX_LINE:
+                raise DataError(
+                    f"{line[:100]!r} is no detection; expected '{_FIELDS[task]}'",
+                    where=f"{archive.filename}/{name}:{number}",
+                    fix="`rsf submission check` lists every such line",
+                )
+            yield ResultRow(fields[0], label, numbers[0], tuple(numbers[1:]))
 
 
 def is_of_task(task: str, name: str) -> bool:

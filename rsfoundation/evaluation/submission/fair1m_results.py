@@ -11,11 +11,17 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from rsfoundation.core.errors import nearest
+from rsfoundation.core.errors import DataError, nearest
 from rsfoundation.datasets.oriented.classes import FAIR1M_CLASSES
 from rsfoundation.evaluation.oriented.image_results import ImageResult
-from rsfoundation.evaluation.submission.archive import base_name, read_text, temporary_file, write_zip
-from rsfoundation.evaluation.submission.dota_results import Written, has_area, score_texts
+from rsfoundation.evaluation.submission.archive import (
+    base_name,
+    file_names,
+    read_text,
+    temporary_file,
+    write_zip,
+)
+from rsfoundation.evaluation.submission.dota_results import ResultRow, Written, has_area, score_texts
 from rsfoundation.evaluation.submission.problems import (
     ImageNames,
     Problem,
@@ -108,6 +114,35 @@ def _document(
 def _fill(node: Element, texts: dict[str, str]) -> None:
     for tag, text in texts.items():
         SubElement(node, tag).text = text
+
+
+def read_fair1m(archive: ZipFile, classes: Sequence[str]) -> Iterator[ResultRow]:
+    """Yield the detections of an archive of xml files, file by file.
+
+    Args:
+        archive: The archive.
+        classes: Names in label order, with ``_`` where the files have blanks.
+
+    Raises:
+        DataError: A file is no xml, or a detection is malformed or of an unknown class.
+    """
+    labels = {official_name(name): label for label, name in enumerate(classes)}
+    for name in filter(is_xml, file_names(archive)):
+        parsed = parse_document(archive, name)
+        if isinstance(parsed, Problem):
+            raise DataError(parsed.what, where=parsed.where, fix=parsed.fix)
+        for place, node in enumerate(parsed[0].findall("objects/object"), start=1):
+            label = labels.get((node.findtext("possibleresult/name") or "").strip())
+            score = parse_numbers([(node.findtext("possibleresult/probability") or "").strip()])
+            points = parse_points(node)
+            if label is None or score is None or points is None or len(points) not in (8, 10):
+                raise DataError(
+                    f"object {place} is no detection of a known class; expected <name>, <probability> and 4 "
+                    "or 5 <point>",
+                    where=f"{archive.filename}/{name}",
+                    fix="`rsf submission check` lists every such object; --class names classes of your own",
+                )
+            yield ResultRow(_stem(name), label, score[0], tuple(points[:8]))
 
 
 _MAX_XML = 64 << 20  # bytes; 90 000 detections in one image, and its tree takes ten times as much memory

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from quad_overlap import winding_overlap
 from random_records import random_records
 
 from rsfoundation.evaluation.oriented.image_results import join_results
@@ -70,29 +71,6 @@ def test_nothing_on_either_side(make_record):
         overlaps, targets = best_overlaps(join_results([record]), "mmrotate")
         assert not overlaps.any() and (targets == -1).all() and len(targets) == len(record.boxes)
     assert len(best_overlaps(join_results([]), "devkit").targets) == 0
-
-
-def winding_overlap(a, b):
-    """Return the IoU of two quads as the integral of the product of their winding numbers, by shapely."""
-
-    def triangles(quad):
-        for place in (1, 2):
-            corners = quad[[0, place, place + 1]]
-            (ax, ay), (bx, by) = corners[1] - corners[0], corners[2] - corners[0]
-            yield shapely.polygons(corners), (ax * by - ay * bx) / 2
-
-    def sign(parts):
-        return np.sign(sum(area for _, area in parts))
-
-    first, second = list(triangles(a)), list(triangles(b))
-    common = sum(
-        np.sign(area) * np.sign(other_area) * shapely.area(shapely.intersection(polygon, other))
-        for polygon, area in first
-        for other, other_area in second
-    )
-    common *= sign(first) * sign(second)
-    areas = [abs(sum(area for _, area in parts)) for parts in (first, second)]
-    return common / (sum(areas) - common) if sum(areas) else 0.0
 
 
 def test_quads_of_every_shape_keep_their_corners_under_devkit_rules(make_record):
