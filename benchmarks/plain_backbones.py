@@ -29,22 +29,27 @@ def gated_conv(model: nn.Module, x: torch.Tensor) -> Maps:
     """LSKNet and StripNet."""
     maps = []
     for stage in range(1, 5):
-        embed = getattr(model, f"patch_embed{stage}")
-        x = embed.norm(embed.proj(x))
-        for block in getattr(model, f"block{stage}"):
-            attn, mlp = block.attn, block.mlp
-            gate = _gate if hasattr(attn.spatial_gating_unit, "conv_spatial") else _strip_gate
-            y = block.norm1(x)
-            y = attn.proj_2(gate(attn.spatial_gating_unit, F.gelu(attn.proj_1(y)))) + y
-            x = x + block.layer_scale_1[:, None, None] * y
-            y = mlp.fc2(F.gelu(mlp.dwconv.dwconv(mlp.fc1(block.norm2(x)))))
-            x = x + block.layer_scale_2[:, None, None] * y
-        count, channels, height, width = x.shape
-        norm = getattr(model, f"norm{stage}")
-        tokens = F.layer_norm(x.flatten(2).transpose(1, 2), (channels,), norm.weight, norm.bias, norm.eps)
-        x = tokens.reshape(count, height, width, channels).permute(0, 3, 1, 2).contiguous()
+        x = gated_conv_stage(model, stage, x)
         maps.append(x)
     return maps
+
+
+def gated_conv_stage(model: nn.Module, stage: int, x: torch.Tensor) -> torch.Tensor:
+    """One stage of LSKNet or StripNet, counted from 1."""
+    embed = getattr(model, f"patch_embed{stage}")
+    x = embed.norm(embed.proj(x))
+    for block in getattr(model, f"block{stage}"):
+        attn, mlp = block.attn, block.mlp
+        gate = _gate if hasattr(attn.spatial_gating_unit, "conv_spatial") else _strip_gate
+        y = block.norm1(x)
+        y = attn.proj_2(gate(attn.spatial_gating_unit, F.gelu(attn.proj_1(y)))) + y
+        x = x + block.layer_scale_1[:, None, None] * y
+        y = mlp.fc2(F.gelu(mlp.dwconv.dwconv(mlp.fc1(block.norm2(x)))))
+        x = x + block.layer_scale_2[:, None, None] * y
+    count, channels, height, width = x.shape
+    norm = getattr(model, f"norm{stage}")
+    tokens = F.layer_norm(x.flatten(2).transpose(1, 2), (channels,), norm.weight, norm.bias, norm.eps)
+    return tokens.reshape(count, height, width, channels).permute(0, 3, 1, 2).contiguous()
 
 
 def _shear(x: torch.Tensor) -> torch.Tensor:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from rsfoundation.models.backbones.fast_conv import conv_norm
+from rsfoundation.models.layers import is_plain
 from rsfoundation.models.necks.change_fusion import FDAF
 from rsfoundation.registry import MODELS
 
@@ -69,9 +72,26 @@ class Changer(BaseDecodeHead):
 
     def _project(self, levels: Sequence[Tensor]) -> Tensor:
         """Bring the levels of one date to one map ``(B, channels / 2, H, W)``."""
-        size = levels[0].shape[2:]
-        projected = [
-            resize(conv(level), size=size, mode=self.interpolate_mode, align_corners=self.align_corners)
-            for conv, level in zip(self.convs, levels, strict=True)
-        ]
-        return self.fusion_conv(torch.cat(projected, dim=1))
+        projected = [_convolve(conv, level) for conv, level in zip(self.convs, levels, strict=True)]
+        fusion = self.fusion_conv
+        if not is_plain(fusion.conv):
+            return fusion(torch.cat([self._enlarge(level, levels[0]) for level in projected], dim=1))
+        # A 1x1 convolution of the joined levels is the sum of one per level, and commutes with enlarging:
+        # coarse levels are convolved at their own size, and half as many channels are enlarged.
+        weights = fusion.conv.weight.split(self.channels, dim=1)
+        parts = [F.conv2d(level, weight) for level, weight in zip(projected, weights, strict=True)]
+        total = sum(self._enlarge(part, levels[0]) for part in parts)
+        if fusion.conv.bias is not None:
+            total = total + fusion.conv.bias[:, None, None]
+        return fusion.activate(fusion.norm(total) if fusion.with_norm else total)
+
+    def _enlarge(self, x: Tensor, like: Tensor) -> Tensor:
+        if x.shape[2:] == like.shape[2:]:
+            return x
+        size = like.shape[2:]
+        return resize(x, size=size, mode=self.interpolate_mode, align_corners=self.align_corners)
+
+
+def _convolve(layer: ConvModule, x: Tensor) -> Tensor:
+    """Apply convolution, norm and activation; at inference the norm is part of the convolution."""
+    return layer.activate(conv_norm(layer.conv, layer.norm, x)) if layer.with_norm else layer(x)

@@ -121,8 +121,16 @@ class FDAF(BaseModule):
             flow: Where to sample it.
         """
         height, width = x.shape[2:]
-        rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype)
-        columns = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype)
-        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-        size = x.new_tensor([width, height])
-        return F.grid_sample(x, grid + flow.permute(0, 2, 3, 1) / size, align_corners=True)
+        columns, rows = (_axis(side, x) for side in (width, height))
+        right, down = columns + flow[:, 0] / width, rows[:, None] + flow[:, 1] / height
+        return F.grid_sample(x, torch.stack([right, down], dim=-1).to(x.dtype), align_corners=True)
+
+
+def _axis(side: int, like: Tensor) -> Tensor:
+    """Return ``side`` positions from -1 to 1.
+
+    ``linspace`` and the side as a constant would fix the size of the map in an exported graph.
+    """
+    precise = torch.promote_types(like.dtype, torch.float32)  # half precision cannot count far
+    steps = torch.arange(side, device=like.device, dtype=precise)
+    return steps * 2 / steps[-1:].clamp(min=1) - 1

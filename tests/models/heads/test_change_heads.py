@@ -44,3 +44,58 @@ def test_bit_without_tokenizer_pools_its_tokens(mode):
     head = BITHead(**sizes, use_tokenizer=False, pool_mode=mode)
     assert head.enc_pos_embedding.shape == (1, 8, 8)
     assert head([torch.rand(2, 12, 5, 6)]).shape == (2, 2, 40, 48)
+
+
+def changer():
+    golden = Golden("cd_changer_head")
+    with DefaultScope.overwrite_default_scope("rsfoundation"):
+        head = golden.load(Changer(**golden.meta["kwargs"]))
+    return head, list(golden.inputs().values())
+
+
+def test_a_wrapped_fusion_layer_is_called():
+    """An adapter computes more than the weight of the layer says."""
+    head, levels = changer()
+
+    class Doubled(torch.nn.Module):
+        def __init__(self, conv):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x):
+            return 2 * self.conv(x)
+
+    with torch.no_grad():
+        head.fusion_conv.conv.weight.mul_(2)
+        expected = head(levels)
+        head.fusion_conv.conv.weight.div_(2)
+        head.fusion_conv.conv = Doubled(head.fusion_conv.conv)
+        torch.testing.assert_close(head(levels), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_training_fuses_the_enlarged_levels_as_published():
+    head, levels = changer()
+    head.train()
+    head.dropout = None
+    found = head(levels)
+    found.square().sum().backward()
+    gradient = head.fusion_conv.conv.weight.grad.clone()
+    head.zero_grad()
+    halves = [level.chunk(2, dim=1) for level in levels]
+    size = levels[0].shape[2:]
+    dates = [
+        head.fusion_conv(
+            torch.cat(
+                [
+                    torch.nn.functional.interpolate(conv(half[date]), size=size, mode="bilinear")
+                    for conv, half in zip(head.convs, halves, strict=True)
+                ],
+                dim=1,
+            )
+        )
+        for date in (0, 1)
+    ]
+    plain = head.cls_seg(head.discriminator(head.neck_layer(*dates, "concat")))
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+    plain.square().sum().backward()
+    torch.testing.assert_close(gradient, head.fusion_conv.conv.weight.grad, rtol=1e-3, atol=1e-4)
