@@ -185,7 +185,7 @@ def predict(
         _show(results)
         _write_report(results, report, out, ready)
     if shared is not None:
-        say(f"the shared backbone ran {shared.runs} times for {shared.asked} uses")
+        say(f"the shared backbone saw {shared.runs} images for {shared.asked} uses")
     say(f"files: {out}")
     failed = [scene for scene in results if scene.error is not None]
     if failed:

@@ -69,6 +69,12 @@ def toy(
     large: Annotated[
         int, typer.Option("--large", help="Large scenes, for prediction by windows.", min=0)
     ] = 1,
+    geotiff: Annotated[
+        bool,
+        typer.Option(
+            "--geotiff", help="Write the large scenes as GeoTIFFs too: CRS, 5 bands, a border without data."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other scenes.", min=0)] = 0,
 ) -> None:
     """Draw aerial scenes with labels for all four tasks, in the layouts of the real data sets.
@@ -87,6 +93,11 @@ def toy(
     ]
     table("toy scenes", ("task", "", "folder"), rows)
     say(", ".join(f"{count} {split}" for split, count in report.scenes.items()))
+    if geotiff:
+        from rsfoundation.prepare.toy.geotiff import make_geotiffs
+
+        for file in make_geotiffs(out, large, seed=seed):
+            say(f"written to {file}")
 
 
 def dota(

@@ -12,39 +12,50 @@ from torch import Tensor, nn
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.inference.model import WindowModel
 
-_KEPT = 4  # inputs whose maps are kept: a window, both dates of a change head
+_KEPT = 8  # images whose maps are kept at least: a window, both dates of a change head
 
 
 class SharedBackbone(nn.Module):
-    """A backbone that several networks use; for an input that it has just seen it returns the maps again.
+    """A backbone that several networks use; for an image that it has just seen it returns the maps again.
 
-    Networks prepare a window alike (mean, deviation, padding), so that their inputs are equal to the bit;
-    a siamese network asks for both dates, a detector for one of them.
+    Networks prepare a window alike (mean, deviation, padding), so that their inputs are equal to the bit. A
+    siamese network asks for both dates at once, a detector for one of them: images are looked up one by one,
+    and those that are new pass through the backbone together.
 
     Args:
-        backbone: The backbone.
+        backbone: The backbone; it returns a tuple of maps.
 
     Attributes:
-        runs: How often it ran.
-        asked: How often it was asked.
+        runs: How many images went through it.
+        asked: For how many images it was asked.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.runs = self.asked = 0
-        self._seen: deque[tuple[Tensor, Any]] = deque(maxlen=_KEPT)
+        self._seen: deque[tuple[Tensor, tuple[Tensor, ...]]] = deque(maxlen=_KEPT)
 
-    def forward(self, x: Tensor) -> Any:
-        """Return the maps of ``x``."""
-        self.asked += 1
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of images ``(N, C, H, W)``."""
+        if 2 * len(x) > (self._seen.maxlen or 0):
+            self._seen = deque(self._seen, maxlen=4 * len(x))
+        self.asked += len(x)
+        found = [self._known(image) for image in x]
+        new = [index for index, maps in enumerate(found) if maps is None]
+        if new:
+            self.runs += len(new)
+            maps = tuple(self.backbone(x if len(new) == len(x) else x[new]))
+            for place, index in enumerate(new):
+                found[index] = tuple(part[place] for part in maps)
+                self._seen.append((x[index], found[index] or ()))
+        return tuple(torch.stack(parts) for parts in zip(*(maps or () for maps in found), strict=True))
+
+    def _known(self, image: Tensor) -> tuple[Tensor, ...] | None:
         for known, maps in self._seen:
-            if known.shape == x.shape and torch.equal(known, x):
+            if known.shape == image.shape and torch.equal(known, image):
                 return maps
-        self.runs += 1
-        maps = self.backbone(x)
-        self._seen.append((x, maps))
-        return maps
+        return None
 
     def __getattr__(self, name: str) -> Any:
         try:

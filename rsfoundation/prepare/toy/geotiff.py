@@ -1,0 +1,84 @@
+"""Large toy scenes as georeferenced rasters: two dates, five bands, a border without data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsfoundation.core.errors import DataError
+from rsfoundation.prepare.toy.make import LARGE
+from rsfoundation.prepare.toy.objects import DATES
+from rsfoundation.prepare.toy.scene import GSD, Scene
+from rsfoundation.prepare.toy.writers import LAND_CLASSES, class_map
+
+CRS = "EPSG:32633"
+CORNER = (500_000.0, 5_200_000.0)  # easting and northing of the upper left corner of the first scene
+BORDER = 48  # pixels without data on the left
+BANDS = ("red", "green", "blue", "near infrared", "height")
+_NEAR_INFRARED = {"low_vegetation": 170, "tree": 200}
+_HEIGHT = {"building": 90, "tree": 60, "car": 15}
+
+
+def make_geotiffs(
+    root: Path, count: int, *, size: tuple[int, int] = (1280, 960), seed: int = 0
+) -> list[Path]:
+    """Write the large toy scenes to ``<root>/geotiff/large_<n>_<date>.tif``.
+
+    The first three bands are those of the large scenes of the tasks; near infrared and height follow from
+    what is drawn. Pixels without data are 0 in every band.
+
+    Args:
+        root: Folder of the toy scenes.
+        count: Number of scenes.
+        size: Width and height in pixels.
+        seed: As for :func:`rsfoundation.prepare.toy.make.make_toy_scenes`.
+
+    Returns:
+        The files: of each scene the first, then the second date.
+
+    Raises:
+        DataError: rasterio is not installed.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        raise DataError(
+            "GeoTIFFs are written through rasterio, which is not installed",
+            where=root / "geotiff",
+            fix="pip install 'rsfoundation[geo]'",
+        ) from error
+    folder = root / "geotiff"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number in range(1, count + 1):
+        scene = Scene((seed, LARGE, number), *size)
+        west = CORNER[0] + (number - 1) * 2 * size[0] * GSD
+        transform = rasterio.Affine(GSD, 0, west, 0, -GSD, CORNER[1])
+        for date in range(DATES):
+            bands = _bands(scene, date)
+            file = folder / f"large_{number}_{date + 1}.tif"
+            aside = file.with_suffix(".part.tif")
+            profile = dict(driver="GTiff", width=size[0], height=size[1], count=len(BANDS), dtype="uint8")
+            layout = dict(tiled=True, blockxsize=256, blockysize=256, compress="deflate", photometric="rgb")
+            with rasterio.open(
+                aside, "w", **profile, **layout, crs=CRS, transform=transform, nodata=0
+            ) as made:
+                made.write(bands)
+                made.descriptions = BANDS
+            aside.replace(file)
+            files.append(file)
+    return files
+
+
+def _bands(scene: Scene, date: int) -> NDArray[np.uint8]:
+    """Return ``(5, H, W)`` of one date: at least 1 where there is data."""
+    image = scene.image(date)
+    names = [land.name for land in LAND_CLASSES]
+    classes = class_map(scene)
+    near = np.array([_NEAR_INFRARED.get(name, 70) for name in names], dtype=np.uint8)[classes]
+    height = np.array([_HEIGHT.get(name, 1) for name in names], dtype=np.uint8)[classes]
+    bands = np.maximum(np.stack([*np.moveaxis(image, 2, 0), near, height]), 1)
+    bands[:, :, :BORDER] = 0
+    return bands
