@@ -80,3 +80,16 @@ def test_semantic_labels_are_padded_like_the_change_label(pair):
     padded = DualInputSegDataPreProcessor(**STANDARD)(batch, training=True)["data_samples"][0]
     for field in ("gt_sem_seg_from", "gt_sem_seg_to"):
         assert torch.equal(padded.get(field).data, padded.gt_sem_seg.data)
+
+
+def test_colours_of_every_batch_are_swapped():
+    """The second batch of pairs comes in the model's colour order as the first one does."""
+    import torch
+
+    from rsfoundation.models.segmentors.preprocessor import DualInputSegDataPreProcessor
+
+    preprocess = DualInputSegDataPreProcessor(mean=[0.0] * 6, std=[1.0] * 6, bgr_to_rgb=True)
+    pair = torch.arange(6.0).view(6, 1, 1).expand(6, 4, 4)
+    for _ in range(3):
+        inputs = preprocess(dict(inputs=[pair], data_samples=None))["inputs"]
+        assert inputs[0, :, 0, 0].tolist() == [2, 1, 0, 5, 4, 3]
