@@ -55,6 +55,7 @@ HOOKS = Registry(
     scope=_SCOPE,
     locations=[
         "rsfoundation.engine.checkpointing.hook",
+        "rsfoundation.engine.checkpointing.resumed_settings",
         "rsfoundation.engine.model_builder",
         "rsfoundation.engine.run_hooks",
         "rsfoundation.engine.peft",

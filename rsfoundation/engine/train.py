@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.core.task import Draws, RunRequest
 from rsfoundation.engine.checkpointing.find import best_checkpoint, find_start, named_by_marker
+from rsfoundation.engine.checkpointing.resumed_settings import ResumedSettingsHook
 from rsfoundation.engine.config import explained_option_errors, load_config
 from rsfoundation.engine.distributed.launch import init_distributed, watch_ranks
 from rsfoundation.engine.environment import use_device
@@ -53,6 +54,8 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
         runner = build_runner(run.cfg, run.start)
         record = RunRecordHook(task, interval=_log_interval(run.cfg))
         hooks = [ClassCountHook(), ProgressHook(), record]
+        if run.cfg.get("resume"):
+            hooks.append(ResumedSettingsHook())
         if isinstance(task, Draws):
             hooks.append(PictureHook(task, count=4))
         for hook in hooks:
