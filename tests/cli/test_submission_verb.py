@@ -8,6 +8,7 @@ from rsfoundation.cli import main
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import RunRequest
 from rsfoundation.datasets.oriented.classes import DOTA_V1
+from rsfoundation.registry import TASKS
 
 GOOD = "P0001 0.9 10 10 20 10 20 20 10 20\n"
 
@@ -55,10 +56,12 @@ def test_classes_of_one_s_own(tmp_path, capsys):
     assert run([path], capsys)[0] == 2
 
 
-@pytest.mark.parametrize("asked", [dict(format_only=True), dict(tta=True)])
-def test_what_a_task_cannot_do_is_refused_before_anything_runs(asked):
-    from rsfoundation.tasks.segmentation import SemanticSegmentation
-
+@pytest.mark.parametrize(
+    ("task", "asked"),
+    [("SemanticSegmentation", dict(format_only=True)), ("InstanceSegmentation", dict(tta=True))],
+)
+def test_what_a_task_cannot_do_is_refused_before_anything_runs(task, asked):
+    built = TASKS.build(dict(type=task))
     with pytest.raises(ConfigError, match="has no --"):
-        SemanticSegmentation().prepare_config({}, RunRequest("test", **asked))
-    SemanticSegmentation().prepare_config({}, RunRequest("test"))
+        built.prepare_config({}, RunRequest("test", **asked))
+    built.prepare_config({}, RunRequest("test"))

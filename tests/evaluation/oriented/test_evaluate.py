@@ -94,3 +94,17 @@ def test_confusion_by_hand(make_record):
 def test_no_image_at_all():
     result = evaluate(join_results([]), ("a",))
     assert np.isnan(result.metrics()["mAP50"]) and result.confusion.sum() == 0
+
+
+def test_equal_scores_are_ranked_by_image_and_row(make_record):
+    """Far above 16, from where on sorts of torch and numpy may exchange equal elements."""
+    grid = [(20 * column + 10, 20 * row + 10, 10, 8, 0) for row in range(10) for column in range(10)]
+    truth = dict(truth=grid[:50], truth_labels=[0] * 50)
+    right_first = make_record("a", grid, [0.5] * 100, [0] * 100, **truth)
+    wrong_first = make_record("a", grid[::-1], [0.5] * 100, [0] * 100, **truth)
+    assert evaluate(join_results([right_first]), ("a",)).metrics()["mAP50"] == pytest.approx(1.0)
+    # one in 51, two in 52, ...: precision is best at the end, a half
+    assert evaluate(join_results([wrong_first]), ("a",)).metrics()["mAP50"] == pytest.approx(0.5)
+    empty = make_record("b", grid, [0.5] * 100, [0] * 100)
+    for results, precision in (([right_first, empty], 1.0), ([empty, right_first], 50 / 150)):
+        assert evaluate(join_results(results), ("a",)).metrics()["mAP50"] == pytest.approx(precision)

@@ -117,3 +117,13 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_test(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(FileExistsError):
         DetectionSubmission(str(tmp_path / "out"))
+
+
+def test_equal_scores_keep_the_order_of_the_model(tmp_path):
+    boxes = [(20 * place + 10, 10, 10, 6, 0) for place in range(60)]
+    order = np.random.default_rng(0).permutation(60)
+    tied = sample("P0001", boxes=[boxes[place] for place in order])
+    tied["pred_instances"]["scores"] = torch.full((60,), 0.5)
+    submit(tmp_path, [tied])
+    lines = zipfile.ZipFile(tmp_path / "Task1.zip").read("Task1_plane.txt").decode().splitlines()
+    assert [float(line.split()[2]) for line in lines] == [20 * place + 5 for place in order]
