@@ -92,3 +92,27 @@ def common_region(one: Window, other: Window) -> Window | None:
     width = min(one.left + one.width, other.left + other.width) - left
     height = min(one.top + one.height, other.top + other.height) - top
     return Window(left, top, width, height) if width > 0 and height > 0 else None
+
+
+def turn_labels(labels: np.ndarray, quarters: int, fill: int) -> np.ndarray:
+    """Turn a label map clockwise about its centre, within its own size, by whole quarters.
+
+    Where one side is odd and the other even, an odd number of quarters puts every pixel between two: the one
+    to the right, and below, is taken. OpenCV's choice there depends on its version.
+
+    Args:
+        labels: ``(H, W)``.
+        quarters: Number of quarter turns; negative ones are counterclockwise.
+        fill: Label of pixels that nothing covers.
+    """
+    height, width = labels.shape[:2]
+    y, x = np.ogrid[: 2 * height : 2, : 2 * width : 2]  # doubled, so that half pixels are whole numbers
+    dy, dx = y - (height - 1), x - (width - 1)
+    for _ in range(quarters % 4):  # back to where each pixel comes from
+        dy, dx = -dx, dy
+    rows, columns = (dy + height) // 2, (dx + width) // 2  # (dy + height - 1 + 1) / 2, rounded down
+    rows, columns = np.broadcast_arrays(rows, columns)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    turned = np.full_like(labels, fill)
+    turned[inside] = labels[rows[inside], columns[inside]]
+    return turned

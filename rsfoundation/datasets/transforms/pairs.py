@@ -22,6 +22,7 @@ from mmseg.datasets.transforms import (
     RGB2Gray,
 )
 
+from rsfoundation.geometry.masks import turn_labels
 from rsfoundation.registry import TRANSFORMS
 
 Results = dict[str, Any]
@@ -98,8 +99,37 @@ class MultiImgRandomFlip(SameDraw, RandomFlip):
     """Flip in ``direction``: horizontal, vertical, diagonal, or a list to choose from."""
 
 
+def rotate_labels(labels: np.ndarray, angle: float, fill: int) -> np.ndarray:
+    """Rotate a label map clockwise about its centre by nearest neighbour; quarter turns are exact.
+
+    Args:
+        labels: ``(H, W)``.
+        angle: In degrees.
+        fill: Label of pixels that nothing covers.
+    """
+    if angle % 90 == 0:
+        return turn_labels(labels, round(angle / 90), fill)
+    return mmcv.imrotate(labels, angle, border_value=fill, interpolation="nearest")
+
+
+class _Rotate(RandomRotate):
+    """``RandomRotate`` whose labels are exact where it draws quarter turns about the centre."""
+
+    def generate_degree(self) -> tuple[bool, float]:
+        self._drawn = super().generate_degree()
+        return self._drawn
+
+    def transform(self, results: Results) -> Results | None:
+        labels = {key: results[key] for key in results.get("seg_fields", [])}
+        results = super().transform(results)
+        rotated, angle = self._drawn
+        if rotated and angle % 90 == 0 and self.center is None and not self.auto_bound:
+            results.update({key: rotate_labels(one, angle, self.seg_pad_val) for key, one in labels.items()})
+        return results
+
+
 @TRANSFORMS.register_module()
-class MultiImgRandomRotate(SameDraw, RandomRotate):
+class MultiImgRandomRotate(SameDraw, _Rotate):
     """Rotate by an angle of ``degree``; uncovered label pixels become ``seg_pad_val``."""
 
 
@@ -148,9 +178,7 @@ class _RotFlip(BaseTransform):
     def _rotate(self, results: Results, angle: float) -> Results:
         results["img"] = mmcv.imrotate(results["img"], angle, border_value=self.pad_val)
         for key in results.get("seg_fields", []):
-            results[key] = mmcv.imrotate(
-                results[key], angle, border_value=self.seg_pad_val, interpolation="nearest"
-            )
+            results[key] = rotate_labels(results[key], angle, self.seg_pad_val)
         return results
 
     def _turn(self, results: Results, quarters: int, axis: int) -> Results:

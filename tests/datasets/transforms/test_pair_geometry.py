@@ -70,3 +70,25 @@ def test_flip_records_what_it_did():
     results = TRANSFORMS.build(dict(type="MultiImgRandomFlip", prob=1.0, direction="vertical"))(loaded())
     assert results["flip"] and results["flip_direction"] == "vertical"
     np.testing.assert_array_equal(results["img"][1], loaded()["img"][1][::-1])
+
+
+@pytest.mark.parametrize("name", ["MultiImgRandomRotate", "MultiImgRandomRotFlip"])
+@pytest.mark.parametrize("angle", [90, -90, 180, 270])
+@pytest.mark.parametrize("size", [(7, 7), (8, 6), (7, 6), (6, 9)])
+def test_quarter_turns_of_labels_follow_one_rule_where_pixels_fall_between_two(name, angle, size):
+    height, width = size
+    label = np.arange(height * width).reshape(size).astype(np.uint8)
+    prob = dict(prob=1.0) if name == "MultiImgRandomRotate" else dict(rotate_prob=1.0)
+    transform = TRANSFORMS.build(dict(type=name, degree=(angle, angle), seg_pad_val=255, **prob))
+    image = np.zeros((*size, 3), np.uint8)
+    turned = transform(dict(img=[image, image], gt_seg_map=label, seg_fields=["gt_seg_map"]))["gt_seg_map"]
+    cos, sin = (round(float(value)) for value in (np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))))
+    for row in range(height):
+        for column in range(width):
+            dy, dx = row - (height - 1) / 2, column - (width - 1) / 2
+            y = int(np.floor((height - 1) / 2 - sin * dx + cos * dy + 0.5))  # halves go down and to the right
+            x = int(np.floor((width - 1) / 2 + cos * dx + sin * dy + 0.5))
+            inside = 0 <= y < height and 0 <= x < width
+            assert turned[row, column] == (label[y, x] if inside else 255)
+    if height == width:
+        np.testing.assert_array_equal(turned, np.rot90(label, -angle // 90))
