@@ -278,11 +278,14 @@ class ClassCountHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Remember the classes that the checkpoint was trained with, where it names them."""
-        meta = (checkpoint.get("meta") or {}).get("dataset_meta") or {}
-        self._trained = tuple(meta.get("classes") or ()) or None
+        meta = checkpoint.get("meta") or {}
+        names = (meta.get("dataset_meta") or {}).get("classes") or meta.get("CLASSES")
+        self._trained = tuple(names) if names else None
+
+    after_load_weights = after_load_checkpoint  # of runs that shard the model
 
     def before_train(self, runner: Runner) -> None:
-        """Compare the heads with the training data, and the validation data with that, before the first step.
+        """Compare heads, checkpoint and validation data with the training data, before the first step.
 
         Raises:
             ConfigError: They differ.
@@ -291,6 +294,9 @@ class ClassCountHook(Hook):
         if classes is None:
             return
         check_head_classes(runner.model, classes, "the training data", "train_dataloader.dataset")
+        if self._trained is not None:  # of load_from or --resume
+            places = "train_dataloader.dataset.metainfo"
+            check_class_order(self._trained, classes, "the checkpoint", "the training data", places)
         validated = _class_names(getattr(runner, "val_dataloader", None))
         if validated is not None:
             places = "train_dataloader.dataset; val_dataloader.dataset"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS, RUNNERS
 from mmengine.runner import CheckpointLoader, FlexibleRunner, Runner
 from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
@@ -65,6 +68,35 @@ def classes_of(meta: dict[str, Any]) -> Classes:
     return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
 
 
+def checkpoint_classes(meta: Mapping[str, Any], cfg: Config) -> Classes:
+    """Return the classes that a model predicts: the checkpoint's, else those of the config's test data.
+
+    Args:
+        meta: The checkpoint's ``meta``. mmengine writes ``dataset_meta`` there, mmcv 1.x wrote ``CLASSES``;
+            files with weights alone have neither.
+        cfg: The resolved config. No data are read.
+
+    Raises:
+        RSFError: Neither names classes.
+    """
+    if meta.get("dataset_meta"):
+        return classes_of(meta["dataset_meta"])
+    if meta.get("CLASSES"):
+        return classes_of(dict(meta))
+    try:
+        dataset = DATASETS.build({**cfg.test_dataloader.dataset, "lazy_init": True})
+    except KeyError as error:
+        raise unknown_type_error(error, cfg) from error
+    classes = classes_of(dataset.metainfo)
+    print_log(
+        "the checkpoint names no classes; those of the config's test data are used: "
+        f"{', '.join(classes.names)}",
+        logger="current",
+        level=logging.WARNING,
+    )
+    return classes
+
+
 class PlainRunner(Runner):
     """mmengine's ``Runner`` whose model is built in its chain of wrappers; its ``cfg`` stays as resolved."""
 
@@ -77,7 +109,8 @@ class StrategyRunner(FlexibleRunner):
 
     mmengine's own calls ``before_run`` after resuming, so that hooks such as EMA have nothing to resume
     into, ignores ``activation_checkpointing``, and cannot start from a plain ``.pth`` file under
-    DeepSpeed.
+    DeepSpeed. Hooks may have two methods of ours: ``after_load_weights(runner, checkpoint)`` and
+    ``before_sharding(runner, model)``.
     """
 
     def __init__(self, model: Any, *args: Any, **options: Any) -> None:
@@ -115,10 +148,11 @@ class StrategyRunner(FlexibleRunner):
             turn_on_activation_checkpointing(model, names)
         if self._load_from is not None and not self._resume:
             content = CheckpointLoader.load_checkpoint(self._load_from, map_location="cpu")
+            self.call_hook("after_load_weights", checkpoint=content)
             adapt_state(model, content)
             _load_checkpoint_to_model(model, content)
             self._has_loaded = True
-        self.call_hook("before_sharding", model=model)  # a name of ours; hooks without it are passed over
+        self.call_hook("before_sharding", model=model)
 
 
 def _check_modules(model: torch.nn.Module, names: list[str]) -> None:

@@ -12,15 +12,15 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Classes, PredictsScenes, RunRequest, Task, require
-from rsfoundation.engine.checkpointing.find import find_checkpoint, read_saved
+from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.image_loading import loading_of
 from rsfoundation.engine.model_builder import inference_model, with_test_time_augmentation
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config
-from rsfoundation.engine.runner import build_task, classes_of
+from rsfoundation.engine.run_hooks import check_head_classes
+from rsfoundation.engine.runner import build_task, checkpoint_classes
 
 
 class WindowModel:
@@ -48,15 +48,16 @@ class WindowModel:
     ) -> None:
         self.device = use_device(device)
         self.checkpoint = find_checkpoint(model)
-        cfg = load_config(config or _config_of_run(self.checkpoint), overrides)
+        cfg = load_config(config or config_of_run(self.checkpoint), overrides)
         self.task: Task = build_task(cfg)
         self.scenes = require(self.task, PredictsScenes, "rsf predict")
         content = read_saved(self.checkpoint)
         request = RunRequest("predict", tta=tta)
         self.cfg = resolve_config(cfg, RunOptions(), self.task, request, device=self.device).cfg
         init_default_scope(self.cfg.get("default_scope", "mmengine"))
-        self.classes: Classes = classes_of(content.get("meta", {}).get("dataset_meta") or {})
+        self.classes: Classes = checkpoint_classes(content.get("meta") or {}, self.cfg)
         network, self.merged = inference_model(self.cfg, content, self.checkpoint)
+        check_head_classes(network, self.classes.names, "the class list", str(self.checkpoint))
         if tta:
             network = MODELS.build(with_test_time_augmentation(self.cfg, network)).eval()
         self.network = network.to(self.device)
@@ -100,18 +101,6 @@ def suppresses_across_classes(cfg: Any) -> bool:
     settings = (cfg.get("model") or {}).get("test_cfg") or {}
     last = settings.get("rcnn") or settings
     return bool((last.get("nms") or {}).get("class_agnostic", False))
-
-
-def _config_of_run(checkpoint: Path) -> Path:
-    """Return the run folder's own config. The text stored in the checkpoint is never executed."""
-    beside = checkpoint.parent / "config.py"
-    if not beside.is_file():
-        raise ConfigError(
-            "no config.py lies beside the checkpoint",
-            where=checkpoint,
-            fix="say which config it belongs to: --config",
-        )
-    return beside
 
 
 def _without_loading(dataset: Any) -> list[Any]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from locations import HELPERS, ROOT
 
 from rsfoundation.core.errors import ConfigError
@@ -48,3 +49,22 @@ def test_a_rank_started_by_hand_is_told_the_command(tiny_config, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="torchrun"):
         init_distributed("pytorch", "cpu", load_config(tiny_config))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed-zero2"])
+def test_weights_of_permuted_classes_are_refused_before_they_are_sharded(tiny_config, strategy):
+    folder = tiny_config.parent
+    state = {"state_dict": {}, "meta": {"dataset_meta": {"classes": ("left", "right")}}}
+    torch.save(state, folder / "swapped.pth")
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), str(tiny_config), "--strategy", strategy]
+    command += ["--device", "cpu", "--cfg-options", f"load_from={folder / 'swapped.pth'}"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(HELPERS)))},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 2 and "the same classes in another order" in done.stderr, done.stderr[-2000:]
