@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsfoundation.ops.kernels.runtime import exp, fused_kernel, inlined, log1p
+from rsfoundation.ops.kernels.runtime import fused_kernel, inlined, log1p
 from rsfoundation.ops.kernels.threads import run_chunks
 
 _LANES = 64  # channels of a block
 _UNROLL = 4  # states computed in one pass over the channels
 _TOKENS_PER_TASK = 256
-_LOG2_E = 1 / math.log(2)
+_ROWS = 5  # rows of one number per channel that a block works on
+_LOG2_E = np.float32(1 / math.log(2))
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _LOWEST, _BIAS, _BIAS_AND_HALF = np.float32(-126), np.float32(127), np.float32(127.5)
 # Polynomial of (2^r - 1) / r on [-0.5, 0.5] (Cephes, exp2f), highest power first.
@@ -46,8 +47,9 @@ def _exp2(x: Any) -> Any:
 @lru_cache(maxsize=8)
 def _scan_kernel(size: int) -> Callable[..., None]:
     """Return the scan of a block of channels for states of ``size`` numbers, a multiple of ``_UNROLL``."""
-    rates, steps = size * _LANES, 2 * size * _LANES  # offsets in `work`; states are at 0
-    drives, sums = steps + _LANES, steps + 2 * _LANES
+    # Offsets in `work`; states are at 0.
+    rates = size * _LANES
+    steps, drives, sums, biases, skips = (2 * size * _LANES + part * _LANES for part in range(_ROWS))
 
     @fused_kernel
     def scan(
@@ -71,17 +73,21 @@ def _scan_kernel(size: int) -> Callable[..., None]:
             image, low = block // blocks, block % blocks * _LANES
             count = min(_LANES, channels - low)
             work[:] = _ZERO
-            for n in range(size):
-                for c in range(count):
+            for c in range(count):
+                work[biases + c], work[skips + c] = bias[low + c], d[low + c]
+                for n in range(size):
                     work[rates + n * _LANES + c] = a[n, low + c]
             for k in range(length):
                 t = length - 1 - k if reverse else k
+                # Indices from 0 on: the compiler need not think of negative ones.
+                u_row, delta_row = u[image, t, low : low + count], delta[image, t, low : low + count]
+                y_row = y[image, t, low : low + count]
                 for c in range(count):
-                    raw = delta[image, t, low + c] + bias[low + c]
-                    step = max(raw, _ZERO) + log1p(exp(-abs(raw)))
+                    raw = delta_row[c] + work[biases + c]
+                    step = max(raw, _ZERO) + log1p(_exp2(-abs(raw) * _LOG2_E))
                     work[steps + c] = step
-                    work[drives + c] = step * u[image, t, low + c]
-                    work[sums + c] = d[low + c] * u[image, t, low + c]
+                    work[drives + c] = step * u_row[c]
+                    work[sums + c] = work[skips + c] * u_row[c]
                 for n in range(0, size, _UNROLL):
                     at = n * _LANES
                     b0, b1 = tokens[image, t, n], tokens[image, t, n + 1]
@@ -99,10 +105,10 @@ def _scan_kernel(size: int) -> Callable[..., None]:
                         work[sums + c] += s0 * c0 + s1 * c1 + s2 * c2 + s3 * c3
                 if add:
                     for c in range(count):
-                        y[image, t, low + c] += work[sums + c]
+                        y_row[c] += work[sums + c]
                 else:
                     for c in range(count):
-                        y[image, t, low + c] = work[sums + c]
+                        y_row[c] = work[sums + c]
 
     return scan
 
@@ -118,27 +124,30 @@ def _convolve(
     stop: int,
 ) -> None:
     """Convolve the tokens ``start..stop``, counted over all images, and apply SiLU."""
-    length, channels = x.shape[1], x.shape[2]
+    length, channels = x.shape[1], weight.shape[1]
     for token in range(start, stop):
         image, t = token // length, token % length
+        row = out[image, t]
         for c in range(channels):
-            out[image, t, c] = bias[c]
+            row[c] = bias[c]
         for k in range(len(weight)):
             distance = len(weight) - 1 - k
             s = t + distance if reverse else t - distance
             if 0 <= s < length:
+                taps, seen = weight[k], x[image, s, :channels]
                 for c in range(channels):
-                    out[image, t, c] += weight[k, c] * x[image, s, c]
+                    row[c] += taps[c] * seen[c]
         for c in range(channels):
-            value = out[image, t, c]
-            out[image, t, c] = value / (_ONE + exp(-value))
+            value = row[c]
+            small = _exp2(-abs(value) * _LOG2_E)
+            row[c] = value * (_ONE if value >= _ZERO else small) / (_ONE + small)
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool = False) -> Tensor:
     """Depth-wise convolution along the tokens that sees the past only, then SiLU.
 
     Args:
-        x: ``(B, L, C)`` in float32 on the CPU; rows may be part of wider ones.
+        x: ``(B, L, W)`` in float32 on the CPU; the first C of its W channels are convolved.
         weight: ``(C, 1, K)``, as a ``Conv1d`` has it.
         bias: ``(C,)`` or None.
         reverse: The past are the later tokens.
@@ -146,10 +155,10 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bo
     Returns:
         ``(B, L, C)``.
     """
-    out = torch.empty(x.shape, dtype=x.dtype)
+    out = torch.empty((*x.shape[:2], len(weight)), dtype=x.dtype)
     taps = weight[:, 0].T.contiguous()
-    shift = torch.zeros(x.shape[2]) if bias is None else bias
-    arrays = (x.numpy(), taps.numpy(), shift.numpy(), reverse, out.numpy())
+    shift = torch.zeros(len(weight)) if bias is None else bias
+    arrays = (x.contiguous().numpy(), taps.numpy(), shift.numpy(), reverse, out.numpy())
     run_chunks(_convolve, x.shape[0] * x.shape[1], *arrays, grain=_TOKENS_PER_TASK)
     return out
 
@@ -183,13 +192,13 @@ def scan_tokens(
     padding = -size % _UNROLL
     if padding:  # states that stay zero
         tokens = torch.nn.functional.pad(tokens.unflatten(-1, (2, size)), (0, padding)).flatten(-2)
-    rates = torch.nn.functional.pad(A.T * _LOG2_E, (0, 0, 0, padding)).contiguous()
+    rates = torch.nn.functional.pad(A.T / math.log(2), (0, 0, 0, padding)).contiguous()
     out = torch.empty(u.shape, dtype=u.dtype) if add_to is None else add_to
     operands = (u, delta, delta_bias, rates, tokens, D)
     arrays = (*(operand.numpy() for operand in operands), reverse, add_to is not None, out.numpy())
     size += padding
     blocks = u.shape[0] * -(-u.shape[2] // _LANES)
-    scratch = partial(_allocate, (2 * size + 3) * _LANES)
+    scratch = partial(_allocate, (2 * size + _ROWS) * _LANES)
     run_chunks(_scan_kernel(size), blocks, *arrays, pieces=2, scratch=scratch)
     return out
 

@@ -76,9 +76,9 @@ def test_part_of_wider_rows():
 @pytest.mark.parametrize(("taps", "with_bias"), [(4, True), (1, True), (3, False), (7, True)])
 def test_convolution(taps, with_bias, reverse):
     torch.manual_seed(0)
-    x = torch.randn(3, 25, 80)[..., 10:50]
+    x = torch.randn(3, 25, 80)
     weight, bias = torch.randn(40, 1, taps), torch.randn(40) if with_bias else None
-    line = (x.flip(1) if reverse else x).transpose(1, 2)
+    line = (x.flip(1) if reverse else x)[..., :40].transpose(1, 2)
     expected = F.silu(F.conv1d(F.pad(line, (taps - 1, 0)), weight, bias, groups=40)).transpose(1, 2)
     assert_near(causal_conv_silu(x, weight, bias, reverse), expected.flip(1) if reverse else expected)
 

@@ -151,15 +151,15 @@ class MambaMixer(nn.Module):
         """
         from rsfoundation.ops.mamba_tokens import causal_conv_silu, scan_tokens  # loads numba
 
-        x, gate = projected.chunk(2, dim=-1)
         rates, mixed = -self.A_log.exp(), None
         for reverse in directions:
-            u = causal_conv_silu(x, self.conv1d.weight, self.conv1d.bias, reverse)
+            u = causal_conv_silu(projected, self.conv1d.weight, self.conv1d.bias, reverse)
             parameters = linear(self.x_proj, u)
             delta = F.linear(parameters[..., : self.time_step_rank], self.dt_proj.weight)
             tokens = parameters[..., self.time_step_rank :]
             mixed = scan_tokens(u, delta, tokens, rates, self.D, self.dt_proj.bias, reverse, mixed)
         assert mixed is not None
+        gate = projected[..., mixed.shape[-1] :]
         return mixed.mul_(F.silu(gate)).mul_(1 / len(directions))
 
     @property
