@@ -8,15 +8,14 @@ One image, float32, evaluation, random weights; calls alternate in one process, 
   timed size first (2e-5 of the largest value).
 - ``mamba``: RSMamba base (two directions) against transformers' SAM ViT-B, and against the same RSMamba with
   its scan as a plain loop over tokens, whose output is compared first (2e-4).
-- ``growth``: seconds and peak memory of each encoder by image size, each in a process of its own. Memory is the
-  highest resident size during the forward minus that before it.
+- ``growth``: seconds and peak memory of each encoder by image size, each in a process of its own. Memory is
+  the highest resident size during the forward minus that before it.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -166,11 +165,6 @@ def bench_mamba(repeats: int) -> dict[str, tuple[float, float]]:
     return times
 
 
-def peak_bytes() -> int:
-    """Return the highest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def resident_bytes() -> int:
     """Return the present resident size of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -180,18 +174,14 @@ def measure_one(name: str, size: int, repeats: int) -> None:
     """Print seconds and peak memory of one encoder at one size as JSON."""
     forward, image = build(name, size), torch.randn(1, 3, size, size)
     with torch.no_grad():
-        forward(torch.randn(1, 3, 64, 64)) if name != "transformers" else None  # compiles kernels
+        if name == "rsmamba":
+            forward(torch.randn(1, 3, 64, 64))  # compiles kernels
         before = resident_bytes()
         Path("/proc/self/clear_refs").write_text("5")  # the highest size starts over
         times = seconds({name: lambda: forward(image)}, repeats)[name]
-        highest = int(
-            next(
-                line.split()[1]
-                for line in Path("/proc/self/status").read_text().splitlines()
-                if "VmHWM" in line
-            )
-        )
-    print(json.dumps(dict(seconds=times[0], cpu=times[1], bytes=highest * 1024 - before)))
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        highest = int(status["VmHWM"].split()[0]) * 1024
+    print(json.dumps(dict(seconds=times[0], cpu=times[1], bytes=highest - before)))
 
 
 def bench_growth(repeats: int, threads: int, sizes: list[int]) -> list[dict]:

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from rsfoundation.models.encoders.base import Grid
-from rsfoundation.models.layers import linear
+from rsfoundation.models.layers import is_inference, linear
 
-# Bytes of attention scores that are computed at a time: they stay in a CPU's last-level cache, and memory
-# grows linearly with the number of tokens instead of quadratically.
-_SCORE_BYTES = {"cpu": 16 << 20}
+# Bytes of attention scores that are computed at a time, for each thread of a CPU: they stay in its last-level
+# cache. Memory grows linearly with the number of tokens instead of quadratically.
+_SCORE_BYTES = 8 << 20
 _SCORE_BYTES_ACCELERATOR = 1 << 30
 
 
@@ -41,20 +41,20 @@ def attend(
     """Attention with positions that are decomposed into rows and columns.
 
     Args:
-        query: ``(N, heads, L, channels)``.
-        key: ``(N, heads, h * w, channels)``.
+        query: ``(heads, L, channels)``.
+        key: ``(heads, h * w, channels)``.
         value: Likewise.
-        bias: Added to the scores: ``(N, heads, L, h)`` for the row of the key and ``(N, heads, L, w)`` for
-            its column.
+        bias: Added to the scores: ``(heads, L, h)`` for the row of the key and ``(heads, L, w)`` for its
+            column.
         dropout: Dropout of the scores.
 
     Returns:
-        ``(N, heads, L, channels)``.
+        ``(heads, L, channels)``.
     """
     mask = None
     if bias is not None:
-        mask = (bias[0][..., :, None] + bias[1][..., None, :]).flatten(-2)
-    return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        mask = (bias[0][..., :, None] + bias[1][..., None, :]).flatten(-2)[None]
+    return F.scaled_dot_product_attention(query[None], key[None], value[None], mask, dropout)[0]
 
 
 class SAMAttention(nn.Module):
@@ -92,28 +92,38 @@ class SAMAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``(N, h, w, C)`` for tokens ``(N, h, w, C)``."""
-        qkv = linear(self.qkv, x)
         if not self.window:
-            return linear(self.proj, self._mix(qkv))
+            return linear(self.proj, self._mix(linear(self.qkv, x)))
+        if not is_inference(self) or x.device.type != "cpu":
+            return self._mix_windows(x)
+        out = torch.empty_like(x)  # a row of windows at a time stays in the cache
+        for image, target in zip(x.split(1), out.split(1), strict=True):
+            bands = zip(image.split(self.window, 1), target.split(self.window, 1), strict=True)
+            for band, place in bands:
+                place.copy_(self._mix_windows(band))
+        return out
+
+    def _mix_windows(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend within windows of a map ``(N, h, w, C)``."""
         # As published, windows at the end are padded with zero tokens, which are attended to.
         padding = self.qkv(x.new_zeros(1, 1, 1, x.shape[-1]))
-        windows, padded = split_windows(qkv, self.window, padding)
+        windows, padded = split_windows(linear(self.qkv, x), self.window, padding)
         mixed = join_windows(self._mix(windows), self.window, padded)
         return linear(self.proj, mixed[:, : x.shape[1], : x.shape[2]])
 
     def _mix(self, qkv: torch.Tensor) -> torch.Tensor:
         """Mix the values of maps ``(N, h, w, 3 C)`` by attention within each map."""
         count, rows, columns, _ = qkv.shape
-        parts = qkv.flatten(1, 2).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.unbind(0)
+        parts = qkv.flatten(1, 2).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        query, key, value = parts.flatten(1, 2).unbind(0)
         bias = None
         if self.rel_pos_h is not None and self.rel_pos_w is not None:
             by_row, by_column = relative_table(self.rel_pos_h, rows), relative_table(self.rel_pos_w, columns)
-            places = query.unflatten(2, (rows, columns))
+            places = query.unflatten(1, (rows, columns))
             along_rows = places @ by_row.mT
-            along_columns = (places.transpose(2, 3) @ by_column.mT).transpose(2, 3)
-            bias = along_rows.flatten(2, 3), along_columns.flatten(2, 3)
-        mixed = self._attend_in_chunks(query, key, value, bias)
+            along_columns = (places.transpose(1, 2) @ by_column.mT).transpose(1, 2)
+            bias = along_rows.flatten(1, 2), along_columns.flatten(1, 2)
+        mixed = self._attend_in_chunks(query, key, value, bias).unflatten(0, (count, self.heads))
         return mixed.transpose(1, 2).reshape(count, rows, columns, -1)
 
     def _attend_in_chunks(
@@ -123,28 +133,37 @@ class SAMAttention(nn.Module):
         value: torch.Tensor,
         bias: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
-        """Attend with a bounded number of scores at a time; several chunks are recomputed in the backward."""
-        limit = _SCORE_BYTES.get(query.device.type, _SCORE_BYTES_ACCELERATOR)
-        scores = key.shape[2] * query.element_size() * self.heads  # bytes for one query of every head
-        queries = max(1, limit // scores)
-        maps = max(1, queries // query.shape[2])
+        """Attend with a bounded number of scores at a time; several chunks are recomputed in the backward.
+
+        Heads come apart before queries: the kernel of torch works faster on more queries.
+
+        Args:
+            query: ``(heads of all maps, L, channels)``.
+            key: Likewise.
+            value: Likewise.
+            bias: See :func:`attend`.
+        """
         dropout = self.dropout if self.training else 0.0
-        if bias is None or (queries >= query.shape[2] and maps >= len(query)):
+        on_cpu = query.device.type == "cpu"
+        limit = _SCORE_BYTES * torch.get_num_threads() if on_cpu else _SCORE_BYTES_ACCELERATOR
+        queries = max(1, limit // (key.shape[1] * query.element_size()))
+        heads = max(1, queries // query.shape[1])
+        if bias is None or (heads >= len(query) and queries >= query.shape[1]):
             return attend(query, key, value, bias, dropout)
         recompute = torch.is_grad_enabled() and query.requires_grad
         outputs = []
-        for first in range(0, len(query), maps):
-            some = slice(first, first + maps)
+        for first in range(0, len(query), heads):
+            some = slice(first, first + heads)
             chunks = []
-            for start in range(0, query.shape[2], queries):
+            for start in range(0, query.shape[1], queries):
                 part = slice(start, start + queries)
-                chosen = bias[0][some, :, part], bias[1][some, :, part]
-                inputs = (query[some, :, part], key[some], value[some], chosen, dropout)
+                chosen = bias[0][some, part], bias[1][some, part]
+                inputs = (query[some, part], key[some], value[some], chosen, dropout)
                 if recompute:
                     chunks.append(checkpoint(attend, *inputs, use_reentrant=False))
                 else:
                     chunks.append(attend(*inputs))
-            outputs.append(chunks[0] if len(chunks) == 1 else torch.cat(chunks, 2))
+            outputs.append(chunks[0] if len(chunks) == 1 else torch.cat(chunks, 1))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
