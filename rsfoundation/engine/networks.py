@@ -22,7 +22,7 @@ from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.engine.config import config_root, find_config, load_config, unknown_type_error
 from rsfoundation.engine.resolve_config import drop_sync_bn
 from rsfoundation.models.backbones.base import BaseNetwork
-from rsfoundation.models.encoders.pyramid import PlainPyramid
+from rsfoundation.models.encoders.base import PlainPyramid
 from rsfoundation.registry import MODELS
 
 _RGB = 3

@@ -29,7 +29,7 @@ _MODULES = {
     "ViTAEv2": "backbones.vitae",
     "RSMamba": "encoders.rsmamba",
     "SAMViT": "encoders.sam_vit",
-    "PlainPyramid": "encoders.pyramid",
+    "PlainPyramid": "encoders.base",
 }
 
 

@@ -337,7 +337,12 @@ class GatedConvBackbone(Backbone):
         return image.contiguous(memory_format=torch.channels_last)
 
     def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
-        """Return the normalised map of a stage."""
+        """Return the normalised map of a stage.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of the stem or of the stage before.
+        """
         embed, blocks, norm = (getattr(self, f"{part}{index + 1}") for part in _STAGE_PARTS)
         x = embed(features)
         for block in blocks:

@@ -400,14 +400,25 @@ class LWGANet(Backbone):
         return self.Stem(x.contiguous(memory_format=torch.channels_last))
 
     def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
-        """Return the map of a stage, not normalised, with the padding of the image."""
+        """Return the map of a stage, not normalised, with the padding of the image.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of the stem or of the stage before.
+        """
         x = self.stages[2 * index - 1](features) if index > 0 else features
         for block in self.stages[2 * index]["blocks"]:
             x = self.run_block(block, x)
         return x
 
     def stage_output(self, index: int, features: torch.Tensor, size: Size) -> torch.Tensor:
-        """Return the normalised map without the padding."""
+        """Return the normalised map without the padding.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of :meth:`run_stage`.
+            size: Height and width of the image.
+        """
         height, width = (-(-(side // _STEM_STRIDE) // 2**index) for side in size)
         return getattr(self, f"norm{2 * index}")(features[:, :, :height, :width])
 

@@ -122,7 +122,12 @@ class RSPResNet(Backbone):
         return F.max_pool2d(x, 3, 2, 1)
 
     def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
-        """Return the map of a layer."""
+        """Return the map of a layer.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of the stem or of the stage before.
+        """
         x = features
         for block in getattr(self, f"layer{index + 1}"):
             x = self.run_block(block, x)

@@ -186,7 +186,12 @@ class RSPSwinTransformer(Backbone):
         return self.pos_drop(self.patch_embed(image)).permute(0, 3, 1, 2)
 
     def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
-        """Return the tokens of a stage as a map, not normalised; patches are merged on the way in."""
+        """Return the tokens of a stage as a map, not normalised; patches are merged on the way in.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of the stem or of the stage before.
+        """
         x = features.permute(0, 2, 3, 1)
         if index > 0:
             x = self.layers[index - 1].downsample(x)
@@ -195,5 +200,11 @@ class RSPSwinTransformer(Backbone):
         return x.permute(0, 3, 1, 2)
 
     def stage_output(self, index: int, features: torch.Tensor, size: Size) -> torch.Tensor:
-        """Return the normalised map."""
+        """Return the normalised map.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of :meth:`run_stage`.
+            size: Height and width of the image.
+        """
         return getattr(self, f"norm{index}")(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -324,13 +324,24 @@ class ViTAEv2(Backbone):
         return x.contiguous(memory_format=torch.channels_last)
 
     def run_stage(self, index: int, features: torch.Tensor) -> torch.Tensor:
-        """Return the map of a stage, with the padding of the image."""
+        """Return the map of a stage, with the padding of the image.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of the stem or of the stage before.
+        """
         tokens = self.run_block(self.layers[index].RC, features)
         for cell in self.layers[index].NC:
             tokens = self.run_block(cell, tokens)
         return tokens.permute(0, 3, 1, 2)
 
     def stage_output(self, index: int, features: torch.Tensor, size: Size) -> torch.Tensor:
-        """Return the map without the padding."""
+        """Return the map without the padding.
+
+        Args:
+            index: Stage, counted from 0.
+            features: Result of :meth:`run_stage`.
+            size: Height and width of the image.
+        """
         height, width = (-(-side // STRIDES[index]) for side in size)
         return features[:, :, :height, :width]

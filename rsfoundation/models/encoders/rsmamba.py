@@ -258,7 +258,12 @@ class RSMamba(PlainEncoder):
         return self.drop_after_pos(tokens if position is None else tokens + position), position
 
     def run_layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
-        """Run block ``index`` on tokens ``(B, L, C)``; the last one is followed by ``ln1``."""
+        """Run block ``index`` on tokens ``(B, L, C)``; the last one is followed by ``ln1``.
+
+        Args:
+            index: Number of the block, from 0.
+            tokens: ``(B, L, C)``.
+        """
         mixer = cast(MambaMixer, self.layers[index])
         linear_gate = self.gate_layers[index] if self.gate_layers else None
 
@@ -278,13 +283,24 @@ class RSMamba(PlainEncoder):
         return self.ln1(tokens) if index == len(self.layers) - 1 else tokens
 
     def to_map(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Return patch tokens ``(B, L, C)`` as a map ``(B, C, h, w)``."""
+        """Return patch tokens ``(B, L, C)`` as a map ``(B, C, h, w)``.
+
+        Args:
+            tokens: ``(B, L, C)``, class token included.
+            grid: Rows and columns of the patches.
+        """
         if self.cls_token is not None:
             tokens = self._split_class(tokens, grid)[1]
         return tokens.unflatten(1, grid).permute(0, 3, 1, 2).contiguous()
 
     def resample(self, table: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
-        """Resample a position table, leaving the entry of the class token as it is."""
+        """Resample a position table, leaving the entry of the class token as it is.
+
+        Args:
+            table: ``(1, L, C)``, patches row-major over the grid ``source``.
+            source: Rows and columns that the table was made for.
+            target: Rows and columns that are wanted.
+        """
         if self.cls_token is None:
             return super().resample(table, source, target)
         entry, rest = remove_token(table, self._class_index(math.prod(source)))

@@ -319,11 +319,21 @@ class SAMViT(PlainEncoder):
         return tokens if position is None else tokens + position.view(1, *tokens.shape[1:]), position
 
     def run_layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
-        """Run block ``index`` on tokens ``(N, h, w, C)``."""
+        """Run block ``index`` on tokens ``(N, h, w, C)``.
+
+        Args:
+            index: Number of the block, from 0.
+            tokens: ``(N, h, w, C)``.
+        """
         return self.layers[index](tokens)
 
     def to_map(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Return tokens ``(N, h, w, C)`` as a map ``(N, C, h, w)``."""
+        """Return tokens ``(N, h, w, C)`` as a map ``(N, C, h, w)``.
+
+        Args:
+            tokens: ``(N, h, w, C)``.
+            grid: Rows and columns; not needed, since the tokens have them.
+        """
         return tokens.permute(0, 3, 1, 2)
 
     def frozen_modules(self) -> Iterator[nn.Module]:
@@ -349,7 +359,12 @@ class SAMViT(PlainEncoder):
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def fit_checkpoint(self, key: str, value: torch.Tensor) -> torch.Tensor | None:
-        """Resample the position table and the relative tables."""
+        """Resample the position table and the relative tables.
+
+        Args:
+            key: Name of the entry, without prefixes.
+            value: Its tensor, of another shape than this network's.
+        """
         if ".attn.rel_pos_" not in key:
             return super().fit_checkpoint(key, value)
         own = self.get_parameter(key)

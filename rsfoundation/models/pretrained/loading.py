@@ -44,7 +44,12 @@ def read_state(path: Path) -> State:
 
 
 def strip_prefix(state: State, prefix: str) -> State:
-    """Return the entries whose name starts with ``prefix``, without it."""
+    """Return the entries whose name starts with ``prefix``, without it.
+
+    Args:
+        state: Tensors by name.
+        prefix: Start of the names to keep.
+    """
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -91,7 +96,12 @@ _TRANSLATIONS: Mapping[str, tuple[str, Callable[[State], State]]] = {
 
 
 def translate(backbone: str, state: State) -> State:
-    """Return the state under the published names, whichever naming it came in."""
+    """Return the state under the published names, whichever naming it came in.
+
+    Args:
+        backbone: Registered type of the network.
+        state: Tensors under published or other names.
+    """
     clue, function = _TRANSLATIONS.get(backbone, ("", dict))
     return function(state) if clue in state else state
 
@@ -194,7 +204,12 @@ class PublishedModule(BaseModule):
 
 
 def load_state(model: nn.Module, state: State) -> LoadReport:
-    """Load what fits of ``state``, resizing position tables and stems, and report the rest."""
+    """Load what fits of ``state``, resizing position tables and stems, and report the rest.
+
+    Args:
+        model: The network.
+        state: Tensors under its names.
+    """
     own = model.state_dict()
     loaded, resized, skipped, taken = [], [], [], {}
     for key, value in state.items():
@@ -222,7 +237,13 @@ def _fit(model: nn.Module, key: str, value: torch.Tensor, shape: torch.Size) -> 
 
 
 def fit(key: str, value: torch.Tensor, shape: torch.Size) -> torch.Tensor | None:
-    """Bring a tensor to another shape where there is a known way; ``None`` where there is not."""
+    """Bring a tensor to another shape where there is a known way; ``None`` where there is not.
+
+    Args:
+        key: Name of the tensor.
+        value: The tensor.
+        shape: The shape that the network has.
+    """
     if key.endswith("relative_position_bias_table") and value.shape[1:] == shape[1:]:
         return resize_bias_table(value, shape[0])
     stem = value.ndim == 4 and value.shape[1] == _RGB
@@ -232,7 +253,12 @@ def fit(key: str, value: torch.Tensor, shape: torch.Size) -> torch.Tensor | None
 
 
 def resize_bias_table(table: torch.Tensor, rows: int) -> torch.Tensor | None:
-    """Resample a table of relative positions, ``(S * S, heads)``, to ``(rows, heads)``, bicubically."""
+    """Resample a table of relative positions, ``(S * S, heads)``, to ``(rows, heads)``, bicubically.
+
+    Args:
+        table: ``(S * S, heads)``.
+        rows: Rows of the result, a square number.
+    """
     old, new = math.isqrt(len(table)), math.isqrt(rows)
     if old * old != len(table) or new * new != rows:
         return None
@@ -247,6 +273,10 @@ def spread_bands(weight: torch.Tensor, bands: int) -> torch.Tensor:
     From three bands on, band ``i`` gets the weights of colour ``i % 3``, divided by the number of bands that
     share it: an image that repeats R, G and B over its bands gives what the RGB image gives. Fewer bands
     get the mean colour, scaled so that a grey image gives what it gives as RGB.
+
+    Args:
+        weight: ``(out, 3, height, width)``.
+        bands: Bands of the result.
     """
     if bands < _RGB:
         return weight.mean(1, keepdim=True).repeat(1, bands, 1, 1) * (_RGB / bands)

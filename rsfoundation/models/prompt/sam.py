@@ -108,7 +108,12 @@ class SAM(PublishedModule):
         return {**state, **{f"vision_encoder.{key}": value for key, value in encoder.items()}}
 
     def fit_checkpoint(self, key: str, value: torch.Tensor) -> torch.Tensor | None:
-        """Resample the tables of the image encoder, see :meth:`SAMViT.fit_checkpoint`."""
+        """Resample the tables of the image encoder, see :meth:`SAMViT.fit_checkpoint`.
+
+        Args:
+            key: Name of the entry.
+            value: Its tensor.
+        """
         if not key.startswith("vision_encoder."):
             return None
         return self.vision_encoder.fit_checkpoint(key.removeprefix("vision_encoder."), value)

@@ -251,7 +251,12 @@ class RSSamVisionEncoder(PublishedModule):
         return {names.get(f"vision_encoder.{key}", key): value for key, value in encoder.items()}
 
     def fit_checkpoint(self, key: str, value: torch.Tensor) -> torch.Tensor | None:
-        """Resample the tables of the encoder, see :meth:`SAMViT.fit_checkpoint`."""
+        """Resample the tables of the encoder, see :meth:`SAMViT.fit_checkpoint`.
+
+        Args:
+            key: Name of the entry.
+            value: Its tensor.
+        """
         return self.encoder().fit_checkpoint(_plain(key).removeprefix("vision_encoder."), value)
 
 
