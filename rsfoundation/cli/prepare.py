@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,8 @@ import typer
 
 from rsfoundation.cli.console import say, table
 from rsfoundation.core.choices import LabelFormat, TilingPreset
-from rsfoundation.core.reports import Policy
+from rsfoundation.core.errors import RSFError
+from rsfoundation.core.reports import SKIPPING, Policy
 from rsfoundation.datasets.oriented.classes import DotaVersion
 
 if TYPE_CHECKING:
@@ -44,6 +46,18 @@ OnErrorOption = Annotated[
     ),
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Threads.", min=1)]
+
+
+@contextmanager
+def _fixes_of_the_console() -> Iterator[None]:
+    """Let fixes name the option of these verbs; other verbs have no such option."""
+    try:
+        yield
+    except RSFError as error:
+        if SKIPPING not in (error.fix or ""):
+            raise
+        fix = str(error.fix).replace(SKIPPING, "--on-error skip (on_error='skip' in Python)")
+        raise type(error)(error.what, where=error.where, fix=fix) from error
 
 
 def register(app: typer.Typer) -> None:
@@ -129,15 +143,16 @@ def dota(
     from rsfoundation.geometry.tiling import DOTA_TILINGS
     from rsfoundation.prepare.dota import tile_dota
 
-    report = tile_dota(
-        sources,
-        out,
-        tiling=_tiling(DOTA_TILINGS, preset, window, gap, rates),
-        version=version,
-        on_error=on_error,
-        workers=workers,
-        virtual=virtual,
-    )
+    with _fixes_of_the_console():
+        report = tile_dota(
+            sources,
+            out,
+            tiling=_tiling(DOTA_TILINGS, preset, window, gap, rates),
+            version=version,
+            on_error=on_error,
+            workers=workers,
+            virtual=virtual,
+        )
     _show(report)
 
 
@@ -167,14 +182,15 @@ def fair1m(
     from rsfoundation.geometry.tiling import FAIR1M_TILINGS
     from rsfoundation.prepare.dota import tile_fair1m
 
-    report = tile_fair1m(
-        sources,
-        out,
-        tiling=_tiling(FAIR1M_TILINGS, preset, window, gap, rates),
-        on_error=on_error,
-        workers=workers,
-        virtual=virtual,
-    )
+    with _fixes_of_the_console():
+        report = tile_fair1m(
+            sources,
+            out,
+            tiling=_tiling(FAIR1M_TILINGS, preset, window, gap, rates),
+            on_error=on_error,
+            workers=workers,
+            virtual=virtual,
+        )
     _show(report)
 
 
@@ -223,16 +239,17 @@ def labels(
     """
     from rsfoundation.prepare.labels import convert_labels
 
-    result = convert_labels(
-        kind,
-        root,
-        out,
-        splits=split,
-        form=form,
-        version=version,
-        classes=classes,
-        on_error=on_error,
-    )
+    with _fixes_of_the_console():
+        result = convert_labels(
+            kind,
+            root,
+            out,
+            splits=split,
+            form=form,
+            version=version,
+            classes=classes,
+            on_error=on_error,
+        )
     table("labels", ("", "count"), list(result.counts().items()))
     say(f"folder: {result.out}")
 

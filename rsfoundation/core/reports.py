@@ -18,7 +18,7 @@ from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import write_json
 
 Policy = Literal["fail", "skip"]
-SKIPPING = "--on-error skip (on_error='skip' in a config)"  # how a user asks for the second, in fixes
+SKIPPING = "on_error='skip' in the data set's config"  # how a user asks for the second, in fixes
 _NAMED = 3  # files, and places, that a message names of each kind
 _EXAMPLES = 3  # examples that are kept of each kind
 

@@ -14,7 +14,7 @@ from mmseg.datasets import BaseSegDataset
 
 from rsfoundation.core.errors import DataError, check_choice
 from rsfoundation.core.reports import DatasetReport, Policy
-from rsfoundation.datasets.label_check import LabelChecks, check_samples
+from rsfoundation.datasets.label_check import CheckSettings, check_samples
 from rsfoundation.registry import DATASETS
 
 _FORMATS = (None, "to_binary")
@@ -31,17 +31,17 @@ class BaseChangeDataset(BaseSegDataset):
         format_seg_map: ``to_binary`` for labels of two values: 0 and 255, 0 and 1, colours on black;
             ``None`` for labels of class indices, where 255 is ignored.
         data_prefix: Folders ``img_path_from``, ``img_path_to`` and ``seg_map_path``.
-        label_map: What numbers of labels of class indices mean, number -> class index.
+        label_map: Class of numbers of labels of class indices, number -> class index.
         on_error: ``fail`` stops at missing and broken files and at labels of no class; ``skip`` looks at
             every file before the start and leaves such pairs out.
         **kwargs: As for mmseg's ``BaseSegDataset``.
 
     Attributes:
-        report: What was found.
+        report: Problems found in images and labels.
 
     Raises:
         ConfigError: An option has a value that it does not know.
-        DataError: What :func:`~rsfoundation.datasets.label_check.check_samples` finds under ``fail``.
+        DataError: Under ``fail``, :func:`~rsfoundation.datasets.label_check.check_samples` finds a problem.
     """
 
     METAINFO: ClassVar[dict] = dict(classes=("unchanged", "changed"), palette=[[0, 0, 0], [255, 255, 255]])
@@ -72,7 +72,7 @@ class BaseChangeDataset(BaseSegDataset):
             DataError: A folder is missing or empty, or an image has no partner.
         """
         stems = self._listed_stems() if self.ann_file else self._paired_stems()
-        checks = LabelChecks(
+        checks = CheckSettings(
             self.metainfo["classes"],
             "if 255 marks change: format_seg_map='to_binary' in the data set",
             self.on_error,

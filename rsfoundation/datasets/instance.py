@@ -21,6 +21,7 @@ from pycocotools import mask as coco_mask
 from rsfoundation.core.errors import DataError, check_choice, nearest
 from rsfoundation.core.parallel import run_jobs, with_progress
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
+from rsfoundation.datasets.transforms.loading import pipeline_loading
 from rsfoundation.io.coco import Content, annotation_error, read_coco, run_lengths
 from rsfoundation.io.loading import ImageLoading
 from rsfoundation.io.rasters import image_size
@@ -134,7 +135,8 @@ class CocoInstanceDataset(CocoDataset):
             self.report.error("listed images that do not exist", error, *missing)
         absent = set(missing)
         present = [(image, path) for image, path in images if path not in absent]
-        check = partial(_image_error, Path(self.ann_file), decode=self.on_error == "skip")
+        loading = pipeline_loading(self.pipeline.transforms) if self.on_error == "skip" else None
+        check = partial(_image_error, Path(self.ann_file), loading=loading)
         errors = run_jobs(check, present, workers=os.cpu_count() or 1, title="checking images")
         for (_, path), found in zip(present, errors, strict=True):
             if found is not None:
@@ -276,14 +278,14 @@ def _overlap(one: Corners, other: Corners) -> float:
 
 
 def _image_error(
-    ann_file: Path, entry: tuple[dict[str, Any], str], *, decode: bool
+    ann_file: Path, entry: tuple[dict[str, Any], str], *, loading: ImageLoading | None
 ) -> tuple[str, DataError] | None:
     """Return kind and error of an image that cannot be read, or has another size than the json file says."""
     image, path = entry
     stated = (int(image["width"]), int(image["height"]))
     try:
-        if decode:
-            height, width = ImageLoading().read(path).shape[:2]
+        if loading is not None:
+            height, width = loading.read(path).shape[:2]
         else:
             width, height = image_size(Path(path))
     except DataError as error:

@@ -1,4 +1,4 @@
-"""What the images and label maps of a data set hold, looked at before the first step."""
+"""A check of the images and label maps of a data set before the first step."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _READERS = (LoadSegmentationMask, MultiImgLoadAnnotations)
 
 
 @dataclass(frozen=True)
-class LabelChecks:
-    """What is checked, and how a data set calls it.
+class CheckSettings:
+    """How a data set is checked.
 
     Attributes:
         classes: Names of the classes.
         ignored_fix: The setting that gives the number 255 a class; may have ``{name}`` and ``{index}``.
-        policy: ``fail`` stops at broken files; ``skip`` looks at every file and leaves broken ones out.
+        policy: ``fail`` stops at broken files; ``skip`` reads every file and leaves broken ones out.
         training: Whether classes that do not occur are worth a warning.
     """
 
@@ -44,18 +44,18 @@ class LabelChecks:
 
 
 def check_samples(
-    samples: list[Sample], steps: Sequence[Any], checks: LabelChecks, report: DatasetReport
+    samples: list[Sample], steps: Sequence[Any], checks: CheckSettings, report: DatasetReport
 ) -> list[Sample]:
-    """Look at the files of a data set, and at the numbers in its label maps.
+    """Check the files of a data set, and the numbers in its label maps.
 
-    Only what the pipeline reads is looked at. Label maps are read from all over the data set until
+    Only files that the pipeline reads are checked. Label maps are read from all over the data set until
     their pixels reach a limit; under ``skip`` all of them are.
 
     Args:
         samples: Entries with ``img_path`` and, where there are labels, ``seg_map_path``.
         steps: The data set's pipeline.
-        checks: What is checked.
-        report: Takes what is found.
+        checks: Classes and policy.
+        report: Takes the problems.
 
     Returns:
         The entries; under ``skip`` less those that are broken.
@@ -169,7 +169,7 @@ def _unreadable(
 
 
 def _check_classes(
-    found: Sequence[tuple[np.ndarray, LabelImage | None]], checks: LabelChecks, report: DatasetReport
+    found: Sequence[tuple[np.ndarray, LabelImage | None]], checks: CheckSettings, report: DatasetReport
 ) -> None:
     """Report classes that occur in no label map, and 255 where it takes the place of one."""
     if not found:

@@ -9,7 +9,7 @@ from mmseg.datasets import BaseSegDataset
 
 from rsfoundation.core.errors import DataError, check_choice
 from rsfoundation.core.reports import DatasetReport, Policy
-from rsfoundation.datasets.label_check import LabelChecks, check_samples
+from rsfoundation.datasets.label_check import CheckSettings, check_samples
 from rsfoundation.registry import DATASETS
 
 
@@ -21,19 +21,19 @@ class MaskDataset(BaseSegDataset):
     palette where the class has none of its own.
 
     Args:
-        label_map: What numbers of the mask files mean, number -> class index: ``{255: 1}`` for masks of 0 and
+        label_map: Class of numbers of the mask files, number -> class index: ``{255: 1}`` for masks of 0 and
             255. Numbers it does not name stay as they are.
         on_error: ``fail`` stops at missing and broken files and at labels of no class; ``skip`` looks at
             every file before the start and leaves such images out.
         **kwargs: As for mmseg's ``BaseSegDataset``.
 
     Attributes:
-        report: What was found.
+        report: Problems found in images and masks.
 
     Raises:
         ConfigError: An option has a value that it does not know.
         DataError: The image folder or the list of images is missing, or holds nothing; or, under ``fail``,
-            what :func:`~rsfoundation.datasets.label_check.check_samples` finds.
+            :func:`~rsfoundation.datasets.label_check.check_samples` finds a problem.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class MaskDataset(BaseSegDataset):
                 f"no image ends in '{self.img_suffix}'", where=where, fix="check data_prefix and img_suffix"
             )
         samples = [{**sample, "palette": palette, "number_map": self.number_map} for sample in samples]
-        checks = LabelChecks(
+        checks = CheckSettings(
             self.metainfo["classes"],
             "if 255 marks '{name}': label_map={{255: {index}}} in the data set",
             self.on_error,

@@ -24,7 +24,7 @@ _PREPROCESSORS = {
 
 
 def use_image_loading(cfg: Config) -> list[str]:
-    """Let every loading step of ``cfg`` read as its key ``image_loading`` says, in place.
+    """Set ``image_loading`` of a config in each of its loading steps, in place.
 
     mmcv's ``LoadImageFromFile`` becomes ours, which takes the same arguments: mmcv decides by a tag how many
     bands a TIFF has, and multiplies colours by a fourth band. Where bands are chosen, the data preprocessor
@@ -59,7 +59,7 @@ def use_image_loading(cfg: Config) -> list[str]:
 
 
 def loading_of(cfg: Config, bands: str | None = None, pixel_range: str | None = None) -> ImageLoading:
-    """Return how the test pipeline of a config loads its images, and what the user says instead.
+    """Return how the test pipeline of a config loads its images, with a user's own bands and range.
 
     Args:
         cfg: A resolved config.

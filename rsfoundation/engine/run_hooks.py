@@ -20,7 +20,7 @@ from torch import nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Classes, Draws, Task
-from rsfoundation.datasets.transforms.loading import ImageLoader
+from rsfoundation.datasets.transforms.loading import pipeline_loading
 from rsfoundation.engine.environment import environment_report
 from rsfoundation.engine.results import unify_metrics, write_json
 from rsfoundation.engine.runner import classes_of
@@ -224,8 +224,7 @@ class PictureHook(Hook):
     def _start(self, dataset: Any) -> None:
         self._classes = classes_of(dataset.metainfo)
         steps = getattr(getattr(dataset, "pipeline", None), "transforms", ())
-        found = (step.loading for step in steps if isinstance(step, ImageLoader))
-        self._loading = next(found, ImageLoading())
+        self._loading = pipeline_loading(steps)
         self._drawn = 0
 
     def _draw(self, runner: Runner, mode: str, samples: Sequence[BaseDataElement], step: int) -> None:

@@ -19,7 +19,7 @@ _LONGITUDE_SERIES = (111412.84, -93.5, 0.118)
 class GeoReference:
     """The georeference of a raster, or of a window of one.
 
-    Two frames of pixel coordinates exist, and every method says which it means. *Pixel edges*: ``(0, 0)`` is
+    Two frames of pixel coordinates exist, and every method names its own. *Pixel edges*: ``(0, 0)`` is
     the outer corner of the first pixel and ``(width, height)`` that of the last; GDAL's transforms and
     polygons of rasters are in this frame. *Pixel centres*: integers are centres of pixels; boxes and masks of
     this package are in that frame. They differ by half a pixel.

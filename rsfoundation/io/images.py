@@ -21,6 +21,10 @@ def read_rgb(path: str | Path) -> np.ndarray:
 def write_rgb(path: Path, picture: np.ndarray) -> None:
     """Write an RGB array; the folder is made, and the file appears whole or not at all.
 
+    Args:
+        path: The file; its suffix chooses the format.
+        picture: ``uint8`` ``(H, W, 3)``.
+
     Raises:
         DataError: The picture cannot be written there.
     """

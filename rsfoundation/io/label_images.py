@@ -1,4 +1,4 @@
-"""Reading masks and change labels: what the values and colours of a file mean."""
+"""Reading masks and change labels: the meaning of values and colours of a file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read_label_image(path: str | Path) -> LabelImage:
             raise DataError(
                 f"the mask holds {found.values[odd][0]:g}; expected whole numbers",
                 where=file,
-                fix="write class indices: 0, 1, 2 ... and 255 for what is ignored",
+                fix="write class indices: 0, 1, 2 ... and 255 for ignored pixels",
             )
         found = LabelImage(whole.astype(np.int64), file, found.kind)
     return found
@@ -150,7 +150,7 @@ def decode_mask(
 
 
 def decode_change(image: LabelImage) -> np.ndarray:
-    """Turn a label of what changed into 0 and 1, whichever way it was written.
+    """Turn a change label into 0 and 1, whichever way it was written.
 
     Understood are 0 and 1, 0 and 255 (grey from 128 on, as JPEG needs), whole floats, and colours on black.
 
@@ -164,7 +164,7 @@ def decode_change(image: LabelImage) -> np.ndarray:
     numbers = image.used() if image.palette is not None else [0]
     if image.palette is not None and numbers != [0] and numbers[-1] < len(image.palette):
         used = {image.palette[number] for number in numbers}
-        if len(used) == len(numbers):  # a palette of one colour says nothing
+        if len(used) == len(numbers):  # a palette of one colour tells nothing apart
             if len(used) > 1 and (0, 0, 0) not in used:
                 raise _unknown_change(image, sorted(used))
             values = np.array(image.palette, np.uint8)[values]
@@ -258,7 +258,7 @@ def _fix_of_unknown(image: LabelImage, bad: np.ndarray, palette: Palette, reduce
     if len(palette) == 2 and len(unknown) == 1 and set(used) <= {0, *unknown}:
         return f"{unknown[0]} is the second class: label_map={{{unknown[0]}: 1}} in the data set"
     return (
-        f"name every class in metainfo=dict(classes=(...)), or say what the numbers mean: label_map="
+        f"name every class in metainfo=dict(classes=(...)), or give the numbers a class: label_map="
         f"{{{unknown[0]}: CLASS}} in the data set, {otherwise}"
     )
 

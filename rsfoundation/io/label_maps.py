@@ -79,12 +79,22 @@ def write_indexed_png(labels: np.ndarray, colours: Sequence[tuple[int, int, int]
 
 
 def write_grey_png(values: np.ndarray, path: Path) -> None:
-    """Write ``(H, W)`` uint8 as a grey PNG; the file appears whole or not at all."""
+    """Write a grey PNG; the file appears whole or not at all.
+
+    Args:
+        values: ``(H, W)`` uint8.
+        path: The file.
+    """
     write_png(values, path)
 
 
 def write_summary(content: Mapping[str, Any], path: Path) -> None:
-    """Write JSON; the file appears whole or not at all."""
+    """Write JSON; the file appears whole or not at all.
+
+    Args:
+        content: Plain values.
+        path: The file.
+    """
     _replace(path, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n"))
 
 

@@ -28,7 +28,7 @@ PADDING = (104, 116, 124)  # BGR; the value of DOTA's and mmrotate's tools
 _MOST_OPEN = 64  # files, far below what systems allow a process
 _SHIFTS = {"uint8": 0, "uint16": 8, "int16": 7}  # from the whole range of a type to 8 bit
 _SAMPLES, _SAMPLE_SIDE = 5, 256  # windows per side, and their size, that a value range is found from
-_WARNED: set[str] = set()  # what this process has warned of
+_WARNED: set[str] = set()  # warnings that this process has given
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class PixelRange:
     """The values that become 0 and 255; others are clipped.
 
     Attributes:
-        low: What becomes 0: one value, or one per band.
-        high: What becomes 255: likewise.
+        low: The value that becomes 0: one, or one per band.
+        high: The value that becomes 255: likewise.
     """
 
     low: tuple[float, ...]
@@ -48,7 +48,7 @@ class PixelRange:
         """Read ``(low, high)``, a list of such pairs (one per band), or the text ``low,high``.
 
         Args:
-            value: What a config or an option says.
+            value: Of a config or an option.
             where: Its place, for the error.
 
         Raises:
@@ -192,7 +192,7 @@ class LoadedImage:
     """An open image whose windows come as the model takes them. Any thread may read; it pickles.
 
     Args:
-        loading: What is done to the pixels.
+        loading: Bands and range.
         path: The file.
         decode_limit: As for :class:`RasterReader`.
 
@@ -255,7 +255,7 @@ class LoadedImage:
         """Read a window as the model takes it.
 
         Args:
-            window: In pixels; ``None`` is the whole image. What reaches beyond it is left out.
+            window: In pixels; ``None`` is the whole image. Parts beyond it are left out.
             out_size: Width and height to resample to.
 
         Returns:
@@ -287,7 +287,7 @@ class LoadedImage:
 
 
 def read_window(image: LoadedImage, x: int, y: int, side: int) -> NDArray[Any]:
-    """Return a square window ``(side, side, C)``; what lies beyond the image is padded.
+    """Return a square window ``(side, side, C)``; parts beyond the image are padded.
 
     Args:
         image: An open image.
@@ -374,13 +374,13 @@ def _warn_of_unused_bands(reader: RasterReader) -> None:
         )
 
 
-def _first_time(what: str) -> bool:
-    """Say whether this process has not warned of something yet; of data loaders the first worker warns."""
+def _first_time(topic: str) -> bool:
+    """Return whether this process has not warned of a topic yet; of data loaders the first worker warns."""
     torch = sys.modules.get("torch")
     worker = torch.utils.data.get_worker_info() if torch is not None else None
-    if what in _WARNED or (worker is not None and worker.id):
+    if topic in _WARNED or (worker is not None and worker.id):
         return False
-    _WARNED.add(what)
+    _WARNED.add(topic)
     return True
 
 

@@ -37,8 +37,8 @@ _NO_IMAGE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, Valu
 class PlainImage(RasterFormat):
     """An image that OpenCV or Pillow decodes whole, at the first read, and keeps while it is open.
 
-    Bands are red, green and blue (palettes are expanded), or grey; alpha comes last. A JPEG is turned as the
-    camera's exif orientation says.
+    Bands are red, green and blue (palettes are expanded), or grey; alpha comes last. A JPEG is turned by its
+    exif orientation.
 
     Args:
         path: The file.
@@ -130,7 +130,7 @@ class PlainImage(RasterFormat):
             return None
 
     def georeference(self) -> GeoReference:
-        """See :class:`RasterFormat`: what GDAL finds where rasterio is installed, else a world file's."""
+        """See :class:`RasterFormat`: GDAL's where rasterio is installed, else that of a world file."""
         rasterio = rasterio_module()
         if rasterio is not None:
             with suppress(DataError):
@@ -160,12 +160,12 @@ def _open_header(path: Path) -> Any:
 
 
 def _is_wide(header: PngImageFile) -> bool:
-    """Say whether a PNG has 16 bits; Pillow's mode of colours says 8."""
+    """Return whether a PNG has 16 bits; Pillow's mode of colours does not show it."""
     return any(";16" in str(part[3]) for part in header.tile)
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror an image ``(h, w, c)`` as exif's orientation 1 to 8 says."""
+    """Rotate and flip an image ``(h, w, c)`` by exif's orientation, 1 to 8."""
     if orientation in _TURNED:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

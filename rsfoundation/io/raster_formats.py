@@ -1,4 +1,4 @@
-"""What every kind of raster file offers, and rasters that GDAL opens.
+"""The interface of raster formats, and the format of all rasters that GDAL opens.
 
 :class:`rsfoundation.io.rasters.RasterReader` chooses among :class:`RasterioFormat`,
 :class:`~rsfoundation.io.tiff.TiffFormat` and :class:`~rsfoundation.io.plain_images.PlainImage`.
@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.core.reports import SKIPPING
 from rsfoundation.core.task import Window
 from rsfoundation.io.georeference import Affine, GeoReference, pixel_size_in_metres
 
@@ -135,7 +134,8 @@ class RasterioFormat(RasterFormat):
             for description, colour in zip(raster.descriptions, colours, strict=True)
         )
         self.nodata = next((value for value in raster.nodatavals if value is not None), None)
-        if colours[0] == "palette":
+        white_is_zero = raster.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"  # GDAL adds a palette
+        if colours[0] == "palette" and self.count == 1 and not white_is_zero:
             table = raster.colormap(1)
             self.palette = tuple(table.get(index, (0, 0, 0))[:3] for index in range(max(table) + 1))
         kinds, flags = self._rasterio.enums.MaskFlags, raster.mask_flag_enums[0]
@@ -215,7 +215,7 @@ def alpha_band(colours: Sequence[str]) -> int | None:
     """Return the band that holds transparency. One of the first three of four bands and more never does.
 
     Args:
-        colours: What each band shows, by the tags of the file.
+        colours: Colour interpretation of each band, by the tags of the file.
     """
     marked = [band for band, colour in enumerate(colours, 1) if colour == "alpha"]
     return next((band for band in marked if band > 3 or band == len(colours)), None)
@@ -338,14 +338,20 @@ def no_image(path: Path) -> DataError:
     return DataError(
         f"no readable image: it cannot be decoded ({path.stat().st_size} bytes)",
         where=path,
-        fix=f"replace the file, convert it to PNG or GeoTIFF, or leave such images out with {SKIPPING}",
+        fix="replace the file, or convert it to PNG or GeoTIFF",
     )
 
 
 def not_decoded(path: Path, window: Window, cause: object) -> DataError:
-    """Describe a window whose pixels are broken."""
+    """Describe a window whose pixels are broken.
+
+    Args:
+        path: The image.
+        window: The window.
+        cause: The decoder's error.
+    """
     return DataError(
         f"no readable image: {window} cannot be decoded ({path.stat().st_size} bytes): {cause}",
         where=path,
-        fix=f"replace the file, or leave such images out with {SKIPPING}",
+        fix="replace the file",
     )

@@ -129,7 +129,7 @@ class RasterReader:
         """Read a window.
 
         Args:
-            window: In pixels; ``None`` is the whole raster. What reaches beyond the raster is left out.
+            window: In pixels; ``None`` is the whole raster. Parts beyond the raster are left out.
             out_size: Width and height to resample to: averages where that is smaller, bilinear where larger.
 
         Returns:
@@ -142,9 +142,9 @@ class RasterReader:
         return self._opened().read(self.bands, self._inside(window), out_size)
 
     def valid_mask(self, window: Window | None = None, out_size: Size | None = None) -> NDArray[np.bool_]:
-        """Say which pixels of a window hold data.
+        """Return which pixels of a window hold data.
 
-        A pixel is missing where the file's own mask says so, where every band read has the nodata value,
+        A pixel is missing where the file's own mask marks it, where every band read has the nodata value,
         where a band read is not a number, and where the alpha band is 0. An alpha band that is itself read
         as data masks nothing.
 
@@ -237,7 +237,7 @@ class RasterReader:
         right = min(window.left + window.width, self.width)
         bottom = min(window.top + window.height, self.height)
         if left >= right or top >= bottom:
-            raise ValueError(f"{window} lies outside of {self.path} ({self.width} x {self.height} pixels)")
+            raise ValueError(f"{window} is outside of {self.path} ({self.width} x {self.height} pixels)")
         return Window(left, top, right - left, bottom - top)
 
     def _numbers(self, bands: Sequence[int | str] | None) -> tuple[int, ...]:
@@ -276,7 +276,7 @@ def _reader(path: Path, bands: tuple[int | str, ...] | None, decode_limit: int |
 
 
 def _open_format(path: Path, decode_limit: int | None) -> RasterFormat:
-    """Choose what a file is read by."""
+    """Choose the format of a file by its first bytes."""
     try:
         with path.open("rb") as file:
             start = file.read(4)

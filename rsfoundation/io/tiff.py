@@ -48,8 +48,8 @@ _CHUNK = 16 * 2**20  # bytes that are decoded at once of a window that is read s
 class TiffFormat(RasterFormat):
     """A TIFF; see :class:`~rsfoundation.io.raster_formats.RasterFormat`.
 
-    LZW and ZSTD, which tifffile lacks, are decompressed by Pillow. What neither reads by windows (JPEG) is
-    decoded whole by Pillow where it has colours of 8 bit.
+    LZW and ZSTD, which tifffile lacks, are decompressed by Pillow. Files that neither reads by windows (JPEG)
+    are decoded whole by Pillow where they have colours of 8 bit.
 
     Args:
         path: The file.
@@ -155,10 +155,10 @@ class TiffFormat(RasterFormat):
         return out.astype(out.dtype.newbyteorder("="), copy=False)
 
     def _decode(self, page: Any, data: bytes | None, index: int) -> Any:
-        """Return what ``page.decode`` does, for compressions that tifffile lacks, too."""
+        """Call ``page.decode``, after Pillow for compressions that tifffile lacks."""
         if page.compression in _BY_PILLOW:
             self._compressions[page.index] = page.compression
-            page.compression = tifffile.COMPRESSION.NONE  # what is left to undo: predictor and byte order
+            page.compression = tifffile.COMPRESSION.NONE  # predictor and byte order are left to undo
         if data is not None and page.index in self._compressions:
             data = _decompressed(page, index, data, self._compressions[page.index])
         return page.decode(data, index)
@@ -253,7 +253,7 @@ def _decompressed(page: Any, index: int, data: bytes, compression: int) -> bytes
 
 
 def _colours(page: Any) -> list[str]:
-    """Return what each band shows, empty where the tags do not say."""
+    """Return the colour interpretation of each band, empty where the tags name none."""
     extra = list(page.extrasamples)
     colours = {_RGB: ["red", "green", "blue"], _YCBCR: ["red", "green", "blue"], _PALETTE: [""]}.get(
         int(page.photometric), ["gray"]

@@ -90,7 +90,7 @@ def test_errors_have_count_annotation_and_fix(tmp_path, name):
     file = coco.write(tmp_path, record)
     with pytest.raises(DataError, match=message) as raised:
         read(tmp_path)
-    assert raised.value.where == f"{file}, annotation 1" and "--on-error skip" in raised.value.fix
+    assert raised.value.where == f"{file}, annotation 1" and "on_error='skip'" in raised.value.fix
     assert count == 1 or f"the first of {count} problems: {count} {kind}" in raised.value.what
 
 

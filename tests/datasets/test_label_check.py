@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from PIL import Image
@@ -13,6 +14,7 @@ from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.datasets import label_check
 from rsfoundation.datasets.change import BaseChangeDataset
 from rsfoundation.datasets.segmentation import MaskDataset
+from rsfoundation.evaluation.segmentation_metric import SegmentationMetric
 from rsfoundation.registry import DATASETS
 
 THREE = dict(classes=("ground", "roof", "water"), palette=[[10, 10, 10], [255, 0, 0], [0, 0, 255]])
@@ -93,6 +95,21 @@ def test_masks_of_0_and_255_are_refused_with_the_setting_that_reads_them(masks, 
     data = masks(*files, meta=TWO, label_map={255: 1}, test_mode=test_mode)
     assert np.array_equal(data[0]["gt_seg_map"], CHANGED)
     assert (masks(*files, meta=TWO, on_error="skip")[0]["gt_seg_map"] == 255).sum() == TRUE_CHANGE
+
+
+def test_the_map_that_is_all_other_scores_what_it_should(masks):
+    """With 255 ignored the same map scored 1.000 in every metric and was kept as the best."""
+    roofs = [np.zeros((128, 128), np.uint8) for _ in range(2)]
+    for mask, count in zip(roofs, (2403, 2588), strict=True):
+        mask.reshape(-1)[:count] = 255
+    data = masks(*roofs, meta=TWO, label_map={255: 1}, test_mode=True)
+    metric = SegmentationMetric()
+    metric.dataset_meta = data.metainfo
+    for index in range(2):
+        truth = torch.from_numpy(data[index]["gt_seg_map"])[None]
+        metric.process(None, [dict(gt_sem_seg=dict(data=truth), pred_sem_seg=dict(data=truth * 0))])
+    found = metric.evaluate(2)
+    assert [round(found[key], 4) for key in ("mIoU", "mF1", "OA")] == [0.4238, 0.4588, 0.8477]
 
 
 def test_ignored_pixels_next_to_all_classes_are_no_problem(masks):

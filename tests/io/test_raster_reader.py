@@ -188,7 +188,7 @@ def test_windows_beyond_the_raster(tmp_path, raster_library, suffix):
     raster = RasterReader(file)
     assert np.array_equal(raster.read(Window(40, 40, 30, 30)), made[40:, 40:])
     assert np.array_equal(raster.read(Window(-5, -6, 10, 10)), made[:4, :5])
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="is outside"):
         raster.read(Window(53, 0, 5, 5))
 
 
@@ -294,6 +294,27 @@ def test_readers_pickle_close_and_open_again(tmp_path, raster_library):
             assert np.array_equal(copy.read(PART), made[7:38, 13:33, [2, 0]])
         raster.close()
         assert np.array_equal(raster.read(PART), copy.read(PART))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_white_is_zero_is_no_palette(tmp_path, raster_library, count):
+    """GDAL makes a palette of inverted greys for such files."""
+    raster = RasterReader(write_tiff(tmp_path / "a.tif", pixels(count), photometric="miniswhite"))
+    assert raster.palette is None and raster.count == count
+
+
+@pytest.mark.parametrize("kinds", [(2, 2, 2), (0, 0, 2), (1, 0, 0)])
+def test_transparency_among_the_first_three_of_four_bands_is_none(tmp_path, raster_library, kinds):
+    import tifffile
+
+    made = pixels(4)
+    tifffile.imwrite(
+        tmp_path / "a.tif", made, photometric="minisblack", planarconfig="contig", extrasamples=kinds
+    )
+    raster = RasterReader(tmp_path / "a.tif")
+    alpha = 4 if kinds[-1] else None
+    assert raster.alpha_band == alpha
+    assert np.array_equal(raster.read(), made[..., : 3 if alpha else 4])
 
 
 def test_threads_read_one_raster_at_once(tmp_path, raster_library):

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -21,6 +22,7 @@ from rsfoundation.core.errors import ConfigError, DataError, check_choice, neare
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
 from rsfoundation.datasets.oriented.annotations import AnnotationTable
+from rsfoundation.datasets.transforms.loading import pipeline_loading
 from rsfoundation.geometry.boxes import in_order, is_outside
 from rsfoundation.io.loading import ImageLoading
 from rsfoundation.io.rasters import image_size
@@ -295,7 +297,8 @@ class OrientedDataset(BaseDetDataset):
     def _without_broken_images(self, table: AnnotationTable) -> AnnotationTable:
         """Decode every image once and leave out those that cannot be decoded."""
         paths = np.unique(table.paths)
-        errors = run_jobs(_decode_error, paths.tolist(), workers=os.cpu_count() or 1, title="decoding images")
+        check = partial(_decode_error, pipeline_loading(self.pipeline.transforms))
+        errors = run_jobs(check, paths.tolist(), workers=os.cpu_count() or 1, title="decoding images")
         for path, error in zip(paths, errors, strict=True):
             if error is not None:
                 self.report.error(UNREADABLE_IMAGES, error, path)
@@ -342,9 +345,9 @@ def _sizes(table: AnnotationTable) -> NDArray[np.float64]:
     return np.where(table.sizes >= 0, table.sizes.astype(np.float64), np.inf)[table.owners]
 
 
-def _decode_error(path: str) -> DataError | None:
+def _decode_error(loading: ImageLoading, path: str) -> DataError | None:
     try:
-        ImageLoading().read(path)
+        loading.read(path)
     except DataError as error:
         return error
     return None

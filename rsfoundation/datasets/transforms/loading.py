@@ -25,14 +25,14 @@ def image_loading(
     color_type: str = "color",
     imdecode_backend: str | None = None,
 ) -> ImageLoading:
-    """Return what a loading step of a config says about pixels.
+    """Return the image loading of a loading step of a config.
 
     Args:
         bands: Bands by number from 1 or by name, or a text with commas; see :class:`ImageLoading`.
         pixel_range: ``(low, high)``, one such pair per band, a text with a comma, or ``'native'``.
         to_float32: Whether pixels come as float32.
         color_type: As for mmcv: ``color``, ``grayscale``, or ``unchanged`` (every band, values as they are).
-        imdecode_backend: mmcv's decoder. All images are decoded alike here; for ``unchanged`` images it says
+        imdecode_backend: mmcv's decoder. All images are decoded alike here; for ``unchanged`` images it tells
             whether three or four bands start with blue (``cv2``, ``pillow``) or red (``tifffile``).
 
     Raises:
@@ -76,7 +76,7 @@ def local_file(path: str, backend_args: dict | None) -> AbstractContextManager[s
 
 
 class ImageLoader(BaseTransform):
-    """What the loading steps of one and of two images share.
+    """Base of the loading steps of one and of two images.
 
     Args:
         bands: Bands by number from 1 or by name, ``'all'``, or ``None`` for colours; see
@@ -116,7 +116,7 @@ class ImageLoader(BaseTransform):
 
         Args:
             path: The file.
-            window: Column, row and side of the square; what lies beyond the image is padded.
+            window: Column, row and side of the square; parts beyond the image are padded.
 
         Returns:
             The pixels; ``None`` for an image that cannot be read where ``ignore_empty`` is set.
@@ -128,7 +128,7 @@ class ImageLoader(BaseTransform):
             with local_file(path, self.backend_args) as file:
                 if window is None:
                     return self.loading.read(file)
-                # a window is copied: what follows may write to the image
+                # a window is copied: later steps may write to the image
                 return read_window(self._open_images.open(str(file)), *window).copy()
         except DataError:
             if self.ignore_empty:
@@ -136,12 +136,17 @@ class ImageLoader(BaseTransform):
             raise
 
 
+def pipeline_loading(steps: Sequence[Any]) -> ImageLoading:
+    """Return how a pipeline loads its images: as its first loading step does, else colours of 8 bit."""
+    return next((step.loading for step in steps if isinstance(step, ImageLoader)), ImageLoading())
+
+
 @TRANSFORMS.register_module()
 class LoadImageFromFile(ImageLoader):
     """Load ``img_path`` as ``img``, for every task: BGR ``uint8`` ``(H, W, 3)`` unless asked otherwise.
 
     Adds ``img``, ``img_shape`` and ``ori_shape``. Where the entry has a ``window`` (a virtual patch), only
-    that square of the file is the image. Takes what mmcv's step of this name takes, and ``bands``,
+    that square of the file is the image. Takes the arguments of mmcv's step of this name, and ``bands``,
     ``pixel_range`` and ``cache_mb``: see :class:`ImageLoader`.
     """
 

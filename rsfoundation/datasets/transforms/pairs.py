@@ -91,7 +91,7 @@ class MultiImgRandomResize(RandomResize):
 
 @TRANSFORMS.register_module()
 class MultiImgRandomCrop(SameDraw, RandomCrop):
-    """TilingSettings one box; redrawn up to ten times while a class covers ``cat_max_ratio`` or is alone."""
+    """Crop one box; redrawn up to ten times while a class covers ``cat_max_ratio`` or is alone."""
 
 
 @TRANSFORMS.register_module()
@@ -228,7 +228,7 @@ class MultiImgPhotoMetricDistortion(PhotoMetricDistortion):
 
 @TRANSFORMS.register_module()
 class MultiImgExchangeTime(BaseTransform):
-    """Swap the dates, and their semantic labels where there are any; what changed stays.
+    """Swap the dates, and their semantic labels where there are any; the change label stays.
 
     Args:
         prob: Probability of the swap.

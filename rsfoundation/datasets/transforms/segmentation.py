@@ -25,11 +25,11 @@ _POLICIES = ("fail", "ignore")
 class LoadSegmentationMask(BaseTransform):
     """Read ``seg_map_path`` into ``gt_seg_map``: colours by the data set's palette, or indices as they are.
 
-    What a mask's values mean is decided by :func:`~rsfoundation.io.label_images.decode_mask`. After that the
+    Values are read by :func:`~rsfoundation.io.label_images.decode_mask`. After that the
     classes that a config leaves out are ignored, as in mmseg.
 
     Args:
-        off_palette: What to do with pixels that carry no known label: ``fail``, or ``ignore`` them in
+        off_palette: Policy for pixels that carry no known label: ``fail``, or ``ignore`` them in
             loss and metric and log their number.
         backend_args: File backend.
 
@@ -76,13 +76,13 @@ class LoadSegmentationMask(BaseTransform):
         return remap(labels, results.get("label_map")), mask
 
 
-def require_size(mask: LabelImage, results: dict, what: str) -> None:
+def require_size(mask: LabelImage, results: dict, name: str) -> None:
     """Check that a mask has the size of its image, where that has been loaded.
 
     Args:
         mask: As read.
         results: Has ``ori_shape`` once the image is loaded.
-        what: The mask's name in the error.
+        name: Of the mask in the error: ``mask`` or ``label``.
 
     Raises:
         DataError: They differ.
@@ -90,9 +90,9 @@ def require_size(mask: LabelImage, results: dict, what: str) -> None:
     height, width = mask.values.shape[:2]
     expected = tuple(results.get("ori_shape", (height, width)))
     if (height, width) != expected:
-        kind = "its image" if what == "mask" else "its images are"
+        kind = "its image" if name == "mask" else "its images are"
         raise DataError(
-            f"the {what} is {width}x{height}, {kind} {expected[1]}x{expected[0]} pixels",
+            f"the {name} is {width}x{height}, {kind} {expected[1]}x{expected[0]} pixels",
             where=results["seg_map_path"],
             fix="replace the file by one of the same size",
         )
