@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -78,17 +76,3 @@ def test_a_forked_child_gets_threads_of_its_own(two_threads):
         run_chunks(kernel, 8)
         os._exit(0 if visits.tolist() == [2] * 8 else 1)
     assert os.waitpid(child, 0)[1] == 0
-
-
-@pytest.mark.slow
-def test_two_processes_fill_one_cache(tmp_path):
-    lines = [
-        "import torch",
-        "from rsfoundation.ops import nms_rotated",
-        "b = torch.rand(9, 5)",
-        "nms_rotated(b, b[:, 0], 0.5)",
-    ]
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    children = [subprocess.Popen([sys.executable, "-c", "; ".join(lines)], env=environment) for _ in range(2)]
-    assert [child.wait() for child in children] == [0, 0]
-    assert list(tmp_path.rglob("*.nbi"))
