@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from rsfoundation.ops import box_iou_rotated
-from rsfoundation.ops.kernels import threads
 from rsfoundation.ops.kernels.threads import run_chunks
 
 
@@ -19,18 +18,10 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["torch's threads", "own threads"])
-def both_ways(request, monkeypatch, two_threads):
-    if request.param == "own threads":
-        monkeypatch.setattr(threads, "_openmp", lambda: None)
-    elif threads._openmp() is None:
-        pytest.skip("torch is not built with GNU's OpenMP")
-
-
 @pytest.mark.parametrize(
     ("count", "grain", "pieces"), [(0, 1, 1), (1, 1, 1), (7, 1, 3), (100, 30, 1), (5, 100, 2)]
 )
-def test_every_item_is_visited_once(both_ways, count, grain, pieces):
+def test_every_item_is_visited_once(two_threads, count, grain, pieces):
     visits = np.zeros(count, dtype=int)
 
     def kernel(start, stop):
@@ -40,7 +31,7 @@ def test_every_item_is_visited_once(both_ways, count, grain, pieces):
     assert visits.tolist() == [1] * count
 
 
-def test_parts_run_at_once(both_ways):
+def test_parts_run_at_once(two_threads):
     meeting = threading.Barrier(2, timeout=60)
 
     def kernel(start, stop):
@@ -49,7 +40,7 @@ def test_parts_run_at_once(both_ways):
     run_chunks(kernel, 2)
 
 
-def test_errors_reach_the_caller(both_ways):
+def test_errors_reach_the_caller(two_threads):
     def kernel(start, stop):
         raise ValueError(f"part from {start}")
 
@@ -57,7 +48,7 @@ def test_errors_reach_the_caller(both_ways):
         run_chunks(kernel, 4)
 
 
-def test_kernels_run_from_several_threads(both_ways):
+def test_kernels_run_from_several_threads(two_threads):
     boxes = torch.rand(400, 5) * 50
     expected = box_iou_rotated(boxes, boxes)
     with ThreadPoolExecutor(4) as pool:
