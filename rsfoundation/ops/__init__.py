@@ -25,14 +25,14 @@ if TYPE_CHECKING:
         points_in_polygons,
     )
     from rsfoundation.ops.roi_align import RoiGrid, roi_align_average, roi_align_max
-    from rsfoundation.ops.rotated_iou import box_iou, box_iou_rotated, rotated_overlap
+    from rsfoundation.ops.rotated_iou import box_iou_rotated, rotated_overlap
     from rsfoundation.ops.rotated_roi_align import roi_align_rotated
-    from rsfoundation.ops.suppression import nms, nms_match, nms_rotated, soft_nms
+    from rsfoundation.ops.suppression import box_iou, nms, nms_match, nms_rotated, soft_nms
     from rsfoundation.ops.swin_attention import window_attention
 
 _MODULE_OF = {
     "RoiGrid": "roi_align",
-    "box_iou": "rotated_iou",
+    "box_iou": "suppression",
     "box_iou_quadri": "polygons",
     "box_iou_rotated": "rotated_iou",
     "carafe": "feature_ops",

@@ -84,8 +84,8 @@ def _on_cuda(args: Iterable[Any]) -> bool:
 # Module of rsfoundation.ops -> the operators of mmcv that it answers; their functions have the same name with
 # `_mmcv_` before it.
 IMPLEMENTED: dict[str, tuple[str, ...]] = {
-    "suppression": ("nms", "nms_rotated", "softnms", "nms_match"),
-    "rotated_iou": ("box_iou_rotated", "bbox_overlaps", "diff_iou_rotated_sort_vertices_forward"),
+    "suppression": ("nms", "nms_rotated", "softnms", "nms_match", "bbox_overlaps"),
+    "rotated_iou": ("box_iou_rotated", "diff_iou_rotated_sort_vertices_forward"),
     "polygons": (
         "box_iou_quadri",
         "nms_quadri",

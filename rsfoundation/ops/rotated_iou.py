@@ -9,34 +9,6 @@ from torch import Tensor
 from rsfoundation.ops.checks import OperatorInputError, blank_non_finite, check_last_dim
 from rsfoundation.ops.kernels import MIN_AREA
 
-
-def box_iou(
-    boxes1: Tensor,
-    boxes2: Tensor,
-    mode: Literal["iou", "iof"] = "iou",
-    aligned: bool = False,
-    offset: int = 0,
-) -> Tensor:
-    """Return intersection over union, or over the area of the first box (``iof``).
-
-    Args:
-        boxes1: ``(n, 4)``.
-        boxes2: ``(m, 4)``; with ``aligned`` ``(n, 4)``.
-        mode: ``iou`` or ``iof``.
-        aligned: Compare boxes of equal index only.
-        offset: 1 when a box includes its last pixel.
-
-    Returns:
-        ``(n, m)``, or ``(n,)`` with ``aligned``.
-    """
-    a, b = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
-    extent = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2]) + offset
-    common = extent.clamp(min=0).prod(-1)
-    area_a, area_b = ((box[..., 2:] - box[..., :2] + offset).prod(-1) for box in (a, b))
-    base = area_a.expand_as(common) if mode == "iof" else area_a + area_b - common
-    return common / base.clamp(min=max(offset, torch.finfo(base.dtype).tiny))
-
-
 _PAIRS_AT_ONCE = 1 << 21  # bounds the memory of the torch path to some 500 MB
 _SLACK = 1 + 1e-9  # rounding may not part circles that touch
 
@@ -210,13 +182,6 @@ def _mmcv_box_iou_rotated(
     """Fill ``ious``, flat. Columns after the fifth are ignored: mmrotate's evaluation leaves scores there."""
     ratios = box_iou_rotated(boxes1[:, :5], boxes2[:, :5], "iof" if mode_flag == 1 else "iou", aligned)
     ious.copy_(ratios.reshape(ious.shape))
-
-
-def _mmcv_bbox_overlaps(
-    boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int
-) -> None:
-    """Fill ``ious``."""
-    ious.copy_(box_iou(boxes1, boxes2, "iof" if mode == 1 else "iou", aligned, offset))
 
 
 def _mmcv_diff_iou_rotated_sort_vertices_forward(vertices: Tensor, mask: Tensor, num_valid: Tensor) -> Tensor:

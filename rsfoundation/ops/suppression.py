@@ -1,15 +1,44 @@
-"""Non-maximum suppression: upright, rotated and soft.
+"""Non-maximum suppression: upright, rotated and soft; overlap of upright boxes.
 
 Equal scores are taken in the order of the boxes, on every device. Scores that are NaN come before all
 numbers, as in ``torch.sort`` and torchvision. A box with NaN or infinity overlaps nothing: it is kept and
 suppresses nothing. Such values are logged once for each operator.
 """
 
+from typing import Literal
+
 import torch
 import torchvision
 from torch import Tensor
 
 from rsfoundation.ops.checks import OperatorInputError, blank_non_finite, check_last_dim, finite_rows
+
+
+def box_iou(
+    boxes1: Tensor,
+    boxes2: Tensor,
+    mode: Literal["iou", "iof"] = "iou",
+    aligned: bool = False,
+    offset: int = 0,
+) -> Tensor:
+    """Return intersection over union, or over the area of the first box (``iof``).
+
+    Args:
+        boxes1: ``(n, 4)``.
+        boxes2: ``(m, 4)``; with ``aligned`` ``(n, 4)``.
+        mode: ``iou`` or ``iof``.
+        aligned: Compare boxes of equal index only.
+        offset: 1 when a box includes its last pixel.
+
+    Returns:
+        ``(n, m)``, or ``(n,)`` with ``aligned``.
+    """
+    a, b = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
+    extent = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2]) + offset
+    common = extent.clamp(min=0).prod(-1)
+    area_a, area_b = ((box[..., 2:] - box[..., :2] + offset).prod(-1) for box in (a, b))
+    base = area_a.expand_as(common) if mode == "iof" else area_a + area_b - common
+    return common / base.clamp(min=max(offset, torch.finfo(base.dtype).tiny))
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
@@ -153,8 +182,6 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     Raises:
         OperatorInputError: Wrong shapes.
     """
-    from rsfoundation.ops.rotated_iou import box_iou
-
     check_last_dim("nms_match", dets, 5)
     finite_rows("nms_match", dets[:, :4])
     left, groups = rank("nms_match", dets, dets[:, 4]), []
@@ -167,6 +194,13 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
 
 
 # Under the names and signatures of `mmcv._ext`; see `rsfoundation.ops.mmcv_ext`.
+
+
+def _mmcv_bbox_overlaps(
+    boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int
+) -> None:
+    """Fill ``ious``."""
+    ious.copy_(box_iou(boxes1, boxes2, "iof" if mode == 1 else "iou", aligned, offset))
 
 
 def _mmcv_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
