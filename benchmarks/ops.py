@@ -1,11 +1,11 @@
-"""Operators side by side: ours, a compiled mmcv, and plain torch for what mmcv does not have.
+"""Operators compared in one run: this package, a compiled mmcv, and plain torch for those mmcv does not have.
 
 Run it where mmcv is compiled (``MMCV_WITH_OPS=1 pip install --no-binary onedl-mmcv
 --no-build-isolation onedl-mmcv``); without one only our times are printed. Both sides go through the
 same functions of ``mmcv.ops``, on the same inputs, by turns in one process; outputs are compared first.
-Ratios are medians of the peer over medians of ours: above 1, ours is faster. "asked" is what we hold
-ourselves to, "met" whether this run did. A call of the peer that takes longer than 5 s is timed once.
-The whole takes about five minutes on two cores.
+"peer" is the other implementation; ratios are medians of the peer over medians of this package: above 1,
+this package is faster. "asked" is the ratio to reach, "met" whether this run reached it. A call of the peer
+that takes longer than 5 s is timed once. The whole takes about five minutes on two cores.
 
     python benchmarks/ops.py [--threads 2] [--repeats 5] [--only NAME] [--json FILE]
 """
@@ -135,7 +135,7 @@ def feature_cases() -> list[Case]:
 
 
 def window_cases() -> list[Case]:
-    """Attention of Swin-T's first and third stage at 512 px, windows shifted; the peer cuts windows."""
+    """Attention of Swin-T's first and third stage at 512 px, windows shifted; the peer splits maps."""
     cases = []
     for side, channels, heads in ((128, 96, 3), (32, 384, 12)):
         g = torch.Generator().manual_seed(side)
@@ -183,7 +183,7 @@ def focal_formula(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def scan_loop(u, delta, a, b, c, d, z, bias):  # noqa: ANN001, ANN201
     """The recurrence step by step, written as transformers' MambaMixer has it.
 
-    Decays and drives of all tokens are formed first, so that the gradient of each step is as large as
+    Decays and drives of all tokens are computed first, so that the gradient of each step is as large as
     all of them: the backward pass grows with the square of the length.
     """
     dt = F.softplus(delta + bias[:, None])
@@ -206,7 +206,7 @@ def scan_operands(length: int, inner: int = 512, states: int = 16) -> list[torch
 
 
 def scan_cases() -> list[Case]:
-    """Selective scan; the loop stands in for a peer."""
+    """Selective scan; the peer is the loop."""
     cases = []
     for length, rule in ((4096, dict(least=4.0)), (65536, dict(alone=True))):
         x = scan_operands(length)

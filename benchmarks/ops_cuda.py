@@ -1,8 +1,8 @@
-"""Operators on a GPU, without a compiled mmcv, beside themselves on the CPU; outputs are compared first.
+"""Operators on a GPU, without a compiled mmcv, and on the CPU; outputs are compared first.
 
     python benchmarks/ops_cuda.py [--repeats 20] [--json FILE]
 
-Times are medians with the GPU synchronised after each call. "kernels" is what the GPU itself was busy for.
+Times are medians with the GPU synchronised after each call. "kernels" is how long the GPU itself computes.
 """
 
 import argparse
