@@ -57,6 +57,18 @@ def test_testing_takes_the_best_checkpoint_and_writes_unified_json(trained):
     assert len(list((options.work_dir / "pictures" / "test").glob("*.png"))) == 3
 
 
+def test_classes_in_another_order_than_the_checkpoint_s_are_not_tested(trained, tmp_path):
+    config, options, result = trained
+    turned = "test_dataloader.dataset.metainfo.classes=left,right"
+    other = dataclasses.replace(options, work_dir=tmp_path, overrides=(turned,))
+    with pytest.raises(
+        ConfigError, match="the checkpoint: right, left; the test data: left, right"
+    ) as caught:
+        run_test(config, result.best_checkpoint, other)
+    assert "classes=('right', 'left')" in caught.value.fix
+    assert not (tmp_path / "test.json").exists()
+
+
 def test_a_checkpoint_of_another_model_is_not_tested(trained, tmp_path):
     config, options, result = trained
     wider = dataclasses.replace(options, work_dir=tmp_path, overrides=("model.width=8",))
