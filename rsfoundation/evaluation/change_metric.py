@@ -151,10 +151,10 @@ class SemanticChangeEvaluation(LabelMapEvaluation):
 
 @METRICS.register_module()
 class SemanticChangeMetric(LabelMapMetric):
-    """Change and land cover before and after: ``SeK``, ``SCD_Score``, ``binary/...`` and ``semantic/...``.
+    """Change and land cover before and after: ``SeK``, ``SCD_Score``, ``changed/...`` and ``semantic/...``.
 
-    ``binary/mIoU`` averages changed and unchanged; ``binary/{F1,IoU,Precision,Recall}`` are those of the
-    changed class. ``semantic/mIoU``, ``semantic/OA``, ``semantic/Fscd`` and ``semantic/<class>/{IoU,F1}``
+    ``changed/{F1,IoU,Precision,Recall}`` are those of :class:`ChangeMetric`, ``binary/mIoU`` averages changed
+    and unchanged. ``semantic/mIoU``, ``semantic/OA``, ``semantic/Fscd`` and ``semantic/<class>/{IoU,F1}``
     come from one matrix of both dates, in which class 0 is unchanged. ``SeK`` is the separated kappa of Yang
     et al. (SECOND, 2021): kappa without the pixels that are rightly unchanged, times
     ``exp(IoU of changed) / e``. ``SCD_Score`` is ``0.3 binary/mIoU + 0.7 SeK``. All are fractions; papers
@@ -253,11 +253,8 @@ class SemanticChangeMetric(LabelMapMetric):
         metrics = {
             "SeK": sek,
             "SCD_Score": 0.3 * binary_iou + 0.7 * sek,
+            **_named("changed", binary, 1),
             "binary/mIoU": binary_iou,
-            "binary/F1": scores[1].f1,
-            "binary/IoU": scores[1].iou,
-            "binary/Precision": scores[1].precision,
-            "binary/Recall": scores[1].recall,
             "binary/OA": overall_accuracy(binary),
             "semantic/mIoU": mean([score.iou for score in cover]),
             "semantic/OA": overall_accuracy(matrix),

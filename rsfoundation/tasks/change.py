@@ -132,6 +132,8 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         "changed/IoU": "changed/IoU",
         "changed/Precision": "changed/Precision",
         "changed/Recall": "changed/Recall",
+        "SeK": "SeK",  # of semantic change
+        "SCD_Score": "SCD_Score",
     }
     primary_metric: ClassVar[str] = "changed/F1"
     images_per_scene: ClassVar[int] = 2

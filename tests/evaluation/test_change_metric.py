@@ -184,7 +184,7 @@ def test_sek_by_the_areas_of_both_dates():
     assert found["semantic/water/IoU"] == pytest.approx(ious[1])
     both = ((true == predicted) & (true > 0)).sum()
     assert found["semantic/Fscd"] == pytest.approx(2 * both / ((true > 0).sum() + (predicted > 0).sum()))
-    assert found["binary/F1"] == pytest.approx(
+    assert found["changed/F1"] == pytest.approx(
         evaluate([sample(maps["gt"].tolist(), maps["pred"].tolist()) for maps in pairs])["changed/F1"]
     )
     assert metric.evaluation.dates.sum(axis=0).tolist() == metric.evaluation.matrix.tolist()

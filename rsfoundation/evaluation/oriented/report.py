@@ -17,7 +17,12 @@ _LEGEND_ROW = 0.18  # inches
 
 
 def draw_curves(evaluation: Evaluation, path: Path) -> None:
-    """Draw precision over recall at IoU 0.5, one line per class with objects, the best class first."""
+    """Draw precision over recall at IoU 0.5, one line per class with objects, the best class first.
+
+    Args:
+        evaluation: The evaluation.
+        path: The PNG file.
+    """
     order = _by_ap(evaluation)
     figure, axes = new_figure(11, max(6.5, 1 + _LEGEND_ROW * len(order)))
     aps, colours = evaluation.aps()[:, 0], palette(len(evaluation.classes))
@@ -42,7 +47,12 @@ def draw_curves(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_bars(evaluation: Evaluation, path: Path) -> None:
-    """Draw a table of classes: numbers of objects and detections, recall, and bars of three APs."""
+    """Draw a table of classes: numbers of objects and detections, recall, and bars of three APs.
+
+    Args:
+        evaluation: The evaluation.
+        path: The PNG file.
+    """
     order = _by_ap(evaluation) or list(range(len(evaluation.classes)))
     figure, axes = new_figure(11, 1.6 + 0.42 * len(order))
     aps = evaluation.aps()
@@ -67,7 +77,12 @@ def draw_bars(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_confusion(evaluation: Evaluation, path: Path) -> None:
-    """Draw which classes objects were detected as; classes without objects and detections are left out."""
+    """Draw which classes objects were detected as; classes without objects and detections are left out.
+
+    Args:
+        evaluation: The evaluation.
+        path: The PNG file.
+    """
     counts = evaluation.confusion
     seen = np.flatnonzero((counts.sum(axis=0) + counts.sum(axis=1))[:-1] > 0)
     chosen = np.r_[seen, len(evaluation.classes)]

@@ -326,7 +326,12 @@ class _ClassFile:
     boxes: dict[int, int] = field(default_factory=dict)
 
     def check(self, number: int, line: str) -> Problem | None:
-        """Return what is wrong with line ``number``, if anything is."""
+        """Return the problem of a line, if it has one.
+
+        Args:
+            number: Of the line, from 1 on.
+            line: Its text.
+        """
         fields = line.split()
         if len(line) > MAX_LINE or len(fields) != _COLUMNS[self.task]:
             return _wrong_columns(line, fields, self.task)

@@ -1,4 +1,4 @@
-"""What a server would reject in a submission: the problems found, and the rules that all formats share."""
+"""Problems that a server would reject a submission for, and the rules that all formats share."""
 
 import re
 from collections import Counter
@@ -62,7 +62,7 @@ _MIN_AREA = 1e-6
 
 
 def check_score(text: str) -> str | None:
-    """Return what is wrong with a score; ``None`` for a number in 0..1."""
+    """Return the problem of a score; ``None`` for a number in 0..1."""
     try:
         score = float(text) if _is_plain(text) else None
     except ValueError:
@@ -89,7 +89,7 @@ def _is_plain(text: str) -> bool:
 
 
 def check_corners(corners: list[float]) -> Problem | None:
-    """Return what is wrong with ``x1 y1 x2 y2 x3 y3 x4 y4``, if anything is."""
+    """Return the problem of ``x1 y1 x2 y2 x3 y3 x4 y4``, if they have one."""
     if quad_area(corners) >= _MIN_AREA:
         return None
     what = "the corners enclose no area, or cross each other"
@@ -144,7 +144,7 @@ class ImageNames:
     _hints: dict[str, str] = field(default_factory=dict)
 
     def check(self, name: str) -> Problem | None:
-        """Return what is wrong with a name, if anything is."""
+        """Return the problem of a name, if it has one."""
         if not name.isprintable() or len(name) > _MAX_NAME or "/" in name or "\\" in name:
             what = f"no image is named {name[:100]!r}"
             return Problem("bad image name", what, _NAMES)

@@ -1,4 +1,4 @@
-"""Figures of a data set against mmrotate's own evaluation and values worked out by hand."""
+"""Metrics of a data set against mmrotate's own evaluation and values worked out by hand."""
 
 from dataclasses import replace
 

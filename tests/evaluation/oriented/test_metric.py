@@ -1,4 +1,4 @@
-"""From data samples to figures."""
+"""From data samples to metrics."""
 
 import math
 

@@ -75,7 +75,7 @@ def test_names_that_point_out_of_the_archive(make_zip, name, what):
     error = refused(make_zip({**files, name.format("x.txt"): ""}))
     assert what in error.what and "further" not in error.what and "cd " not in error.fix
     everything = make_zip({name.format(file): text for file, text in files.items()})
-    assert sum(counts(everything).values()) == 15, "none is told to be missing too"
+    assert sum(counts(everything).values()) == 15, "none is reported as missing, too"
     xml = check_submission(make_zip({name.format("7.xml"): document()}, "test.zip"), {"7"})
     assert xml.kind == "FAIR1M" and what in xml.problems[0].what and len(xml.problems) == 1
 

@@ -45,8 +45,8 @@ def images(tmp_path):
 
 def test_patches_become_dota_archives(tmp_path, images):
     twice = [sample("P0001__64__0___0"), sample("P0001__64__0___10", boxes=[(20, 10, 10, 6, 0.2)])]
-    metric, figures = submit(tmp_path / "out", [*twice, sample("P0002", boxes=[])], images=str(images))
-    assert figures == {"submission/images": 2, "submission/detections": 1}
+    metric, counts = submit(tmp_path / "out", [*twice, sample("P0002", boxes=[])], images=str(images))
+    assert counts == {"submission/images": 2, "submission/detections": 1}
     assert [one.kind for one in metric.submissions] == ["DOTA Task1", "DOTA Task2"]
     line = zipfile.ZipFile(tmp_path / "out/Task1.zip").read("Task1_plane.txt").decode().split()
     assert line[0] == "P0001" and len(line) == 10
