@@ -37,7 +37,7 @@ def clock(call: Callable[[], Any], repeats: int) -> float:
 
 
 def draw_maps(side: int, classes: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return truth and prediction: ``scene`` has regions of 100 px, nine of ten pixels right, ``noise`` none."""
+    """Return truth and prediction: ``scene`` has regions of 100 px, nine of ten pixels right; or noise."""
     rng = np.random.default_rng(0)
     if kind == "noise":
         truth, prediction = rng.integers(0, classes, (2, side, side))
