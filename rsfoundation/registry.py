@@ -44,7 +44,12 @@ TRANSFORMS = Registry(
     "transform", parent=_TRANSFORMS, scope=_SCOPE, locations=_modules_of("datasets/transforms")
 )
 METRICS = Registry("metric", parent=_METRICS, scope=_SCOPE, locations=_modules_of("evaluation"))
-TASK_UTILS = Registry("task util", parent=_TASK_UTILS, scope=_SCOPE, locations=["rsfoundation.models.coders"])
+TASK_UTILS = Registry(
+    "task util",
+    parent=_TASK_UTILS,
+    scope=_SCOPE,
+    locations=["rsfoundation.models.coders", "rsfoundation.models.samplers"],
+)
 VISBACKENDS = Registry(
     "vis_backend", parent=_VISBACKENDS, scope=_SCOPE, locations=["rsfoundation.engine.tracking"]
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rsfoundation.core.files import plain_value, write_json
 from rsfoundation.core.task import Evaluates
 
 
@@ -76,24 +75,3 @@ def unify_metrics(task: object, raw: Mapping[str, Any]) -> tuple[dict[str, float
     metrics = {name: float(raw[key]) for key, name in names.items() if key in raw}
     details = {key: plain_value(value) for key, value in raw.items() if key not in names}
     return metrics, details
-
-
-def plain_value(value: Any) -> Any:
-    """Turn numpy and torch numbers into plain ones; NaN and infinities become ``None`` (JSON has none)."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): plain_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_value(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON beside ``path`` and rename it, so that a crash never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(plain_value(content), indent=2) + "\n")
-    aside.replace(path)

@@ -19,10 +19,11 @@ from mmengine.visualization import LocalVisBackend
 from torch import nn
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.files import write_json
 from rsfoundation.core.task import Classes, Draws, Task
 from rsfoundation.datasets.transforms.loading import pipeline_loading
 from rsfoundation.engine.environment import environment_report
-from rsfoundation.engine.results import unify_metrics, write_json
+from rsfoundation.engine.results import unify_metrics
 from rsfoundation.engine.runner import classes_of
 from rsfoundation.io.images import write_rgb
 from rsfoundation.io.loading import ImageLoading

@@ -22,7 +22,8 @@ Quadrilaterals ("quad")
     four corners ``(x, y)``, clockwise on the screen. Those made here start at the corner that lies at
     ``(-w/2, -h/2)`` in the box's own frame.
 
-Functions take and return ``float64`` arrays with any number of leading rows, empty ones included.
+Functions take and return ``float64`` arrays with any number of rows, empty ones included; :func:`rescale`
+works on tensors, where models need it.
 """
 
 from typing import Literal
@@ -181,6 +182,34 @@ def rotate(rboxes: ArrayLike, height: int, width: int, angle: float, version: An
     boxes[:, :2] = (boxes[:, :2] - centre) @ np.array([[cos, sin], [-sin, cos]]) + centre
     boxes[:, 4] += angle
     return normalise(boxes, version)
+
+
+def rescale(boxes: torch.Tensor, scale_x: float, scale_y: float) -> torch.Tensor:
+    """Scale boxes ``(..., 5)`` with their image, whose sides are scaled by different factors.
+
+    A rectangle becomes a parallelogram. The smallest rectangle around that has a side along its longer one.
+
+    Args:
+        boxes: In pixels of the image before.
+        scale_x: Factor of the width.
+        scale_y: Factor of the height.
+
+    Returns:
+        The smallest boxes around the moved corners; the side that was ``w`` stays ``w``.
+    """
+    cx, cy, w, h, theta = boxes.unbind(dim=-1)
+    cos, sin = theta.cos(), theta.sin()
+    w_x, w_y = scale_x * w * cos, scale_y * w * sin  # the moved sides
+    h_x, h_y = -scale_x * h * sin, scale_y * h * cos
+    w_length, h_length = torch.hypot(w_x, w_y), torch.hypot(h_x, h_y)
+    along_w = w_length >= h_length
+    longer = torch.where(along_w, w_length, h_length)
+    divisor = longer.clamp(min=torch.finfo(boxes.dtype).tiny)
+    length = longer + (w_x * h_x + w_y * h_y).abs() / divisor
+    breadth = (w_x * h_y - w_y * h_x).abs() / divisor
+    angle = torch.where(along_w, torch.atan2(w_y, w_x), torch.atan2(h_y, h_x) - torch.pi / 2)
+    sides = torch.where(along_w, length, breadth), torch.where(along_w, breadth, length)
+    return torch.stack([cx * scale_x, cy * scale_y, *sides, angle], dim=-1)
 
 
 def _wrap(theta: Boxes, start: float, period: float) -> Boxes:

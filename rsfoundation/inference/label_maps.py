@@ -11,10 +11,11 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from rsfoundation.core.files import write_json
 from rsfoundation.core.task import Classes, Window
 from rsfoundation.inference.window_merge import WindowMerge
 from rsfoundation.io.georeference import GeoReference
-from rsfoundation.io.label_maps import LabelMap, write_indexed_png, write_summary
+from rsfoundation.io.label_maps import LabelMap, write_indexed_png
 from rsfoundation.io.png import write_png
 
 _Map = TypeVar("_Map", bound="SceneMap")
@@ -111,7 +112,7 @@ def write_class_json(result: SegmentationMap, path: Path) -> None:
     height, width = result.labels.shape
     areas, shares = result.areas(), result.shares()
     classes = {name: {"pixels": areas[name], "share": shares[name]} for name in result.classes.names}
-    write_summary({"height": height, "width": width, "classes": classes}, path)
+    write_json(path, {"height": height, "width": width, "classes": classes})
 
 
 @dataclass(frozen=True)
@@ -141,4 +142,4 @@ def write_change_json(result: ChangeMap, path: Path) -> None:
     height, width = result.labels.shape
     changed, share = result.changed()
     content = {"height": height, "width": width, "changed_pixels": changed}
-    write_summary({**content, "changed_share": share}, path)
+    write_json(path, {**content, "changed_share": share})

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from rsfoundation.core.errors import DataError
+from rsfoundation.core.files import replacing
 from rsfoundation.io.loading import ImageLoading
 
 
@@ -28,13 +29,11 @@ def write_rgb(path: Path, picture: np.ndarray) -> None:
     Raises:
         DataError: The picture cannot be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not done:
         raise DataError(f"a picture cannot be written as '{path.suffix}'", where=path, fix="use .png or .jpg")
-    aside = path.with_name(path.name + ".part")
     try:
-        aside.write_bytes(encoded.tobytes())
-        aside.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
     except OSError as error:
         raise DataError(f"the picture cannot be written: {error.strerror}", where=path) from error

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -86,19 +84,3 @@ def write_grey_png(values: np.ndarray, path: Path) -> None:
         path: The file.
     """
     write_png(values, path)
-
-
-def write_summary(content: Mapping[str, Any], path: Path) -> None:
-    """Write JSON; the file appears whole or not at all.
-
-    Args:
-        content: Plain values.
-        path: The file.
-    """
-    _replace(path, lambda aside: aside.write_text(json.dumps(content, indent=2) + "\n"))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    aside = path.with_name(path.name + ".part")
-    write(aside)
-    aside.replace(path)

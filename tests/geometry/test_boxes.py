@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import Polygon
@@ -111,3 +112,40 @@ def test_degenerate_and_empty():
     assert bx.rbox_to_hbox(empty).shape == (0, 4)
     for result in (bx.normalise(empty), bx.flip(empty, 9, 9, "diagonal"), bx.rotate(empty, 9, 9, 1.0)):
         assert result.shape == (0, 5)
+
+
+factor = st.floats(0.3, 3.0, allow_nan=False)
+
+
+@settings(max_examples=200)
+@given(rbox, factor, factor)
+def test_rescaling_gives_the_smallest_rectangle_around_the_moved_corners(box, scale_x, scale_y):
+    moved = bx.rbox_to_quad(box)[0] * [scale_x, scale_y]
+    result = bx.rescale(torch.tensor([box], dtype=torch.float64), scale_x, scale_y).numpy()
+    smallest = bx.quad_to_rbox([moved])[0]
+    assert result[0, 2] * result[0, 3] == pytest.approx(smallest[2] * smallest[3], rel=1e-3, abs=1e-2)
+    enclosing = Polygon(bx.rbox_to_quad(result)[0]).buffer(1e-6 * max(result[0, 2:4]) + 1e-6)
+    assert enclosing.contains(Polygon(moved))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "overlap", "direction"), [(30, 0.843, 49.11), (-30, 0.843, -49.11), (60, 0.909, 73.90)]
+)
+def test_a_box_stretched_to_twice_its_height(degrees, overlap, direction):
+    box = torch.tensor([[200, 100, 80, 20, np.deg2rad(degrees)]], dtype=torch.float64)
+    result = bx.rescale(box, 1.0, 2.0).numpy()
+    moved = Polygon(bx.rbox_to_quad(box)[0] * [1, 2])
+    found = Polygon(bx.rbox_to_quad(result)[0])
+    assert found.intersection(moved).area / found.union(moved).area == pytest.approx(overlap, abs=1e-3)
+    assert np.rad2deg(result[0, 4]) == pytest.approx(direction, abs=0.01)
+
+
+def test_equal_factors_and_upright_boxes_keep_their_name():
+    boxes = torch.tensor([[9, 8, 30, 10, 0.7], [9, 8, 10, 30, 0.0], [0, 0, 0, 0, 0.3]], dtype=torch.float64)
+    doubled = bx.rescale(boxes, 2.0, 2.0)
+    torch.testing.assert_close(doubled[:2], boxes[:2] * torch.tensor([2, 2, 2, 2, 1.0]))
+    assert torch.isfinite(doubled).all()
+    torch.testing.assert_close(
+        bx.rescale(boxes[1:2], 3.0, 0.5), torch.tensor([[27, 4, 30, 15, 0.0]], dtype=torch.float64)
+    )
+    assert bx.rescale(torch.zeros(0, 5), 1.0, 2.0).shape == (0, 5)

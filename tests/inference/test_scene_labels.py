@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import torch
 from mmengine.structures import PixelData
@@ -8,7 +6,7 @@ from PIL import Image
 
 from rsfoundation.core.task import Classes, Window
 from rsfoundation.inference.label_maps import LabelMapAccumulator, probabilities
-from rsfoundation.io.label_maps import LabelMap, write_grey_png, write_indexed_png, write_summary
+from rsfoundation.io.label_maps import LabelMap, write_grey_png, write_indexed_png
 
 CLASSES = Classes(("ground", "roof"), ((0, 255, 0), (0, 0, 255)))
 
@@ -40,10 +38,8 @@ def test_indexed_png_shows_colours_and_reads_as_indices(tmp_path):
 
 def test_files_appear_whole_with_nothing_left_beside_them(tmp_path):
     write_grey_png(np.array([[0, 255]], np.uint8), tmp_path / "grey.png")
-    write_summary({"a": 1}, tmp_path / "summary.json")
     assert np.asarray(Image.open(tmp_path / "grey.png")).tolist() == [[0, 255]]
-    assert json.loads((tmp_path / "summary.json").read_text()) == {"a": 1}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["grey.png", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grey.png"]
 
 
 def test_classes_that_do_not_occur_have_no_area():

@@ -88,8 +88,13 @@ model = dict(
                 ignore_iof_thr=-1,
                 gpu_assign_thr=800,
                 iou_calculator=dict(type='RBboxOverlaps2D')),
+            # names the objects that it adds to the proposals as proposals are named: w >= h
             sampler=dict(
-                type='mmdet.RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+                type='rsfoundation.RotatedRandomSampler',
+                num=512,
+                pos_fraction=0.25,
+                neg_pos_ub=-1,
+                add_gt_as_proposals=True),
             pos_weight=-1,
             debug=False)),
     test_cfg=dict(

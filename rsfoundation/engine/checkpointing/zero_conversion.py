@@ -17,6 +17,7 @@ import torch
 
 from rsfoundation.core.choices import Precision, WeightSelection
 from rsfoundation.core.errors import CheckpointError, nearest
+from rsfoundation.core.files import plain_value
 from rsfoundation.engine.checkpointing.find import named_by_marker
 from rsfoundation.engine.checkpointing.zero_layout import (
     Weight,
@@ -26,7 +27,6 @@ from rsfoundation.engine.checkpointing.zero_layout import (
     open_zero,
     stream,
 )
-from rsfoundation.engine.results import plain_value
 from rsfoundation.io.checkpoints import _META, INDEX_SUFFIX, published
 
 # The format's names of types: https://github.com/huggingface/safetensors#format

@@ -1,5 +1,5 @@
 """Toy scenes: drawn aerial images with consistent labels for all four tasks."""
 
-from rsfoundation.prepare.toy.make import DEFAULT_COUNTS, TASKS, ToyReport, make_toy_scenes
+from rsfoundation.prepare.toy.make import DEFAULT_COUNTS, TASKS, ToyResult, make_toy_scenes
 
-__all__ = ["DEFAULT_COUNTS", "TASKS", "ToyReport", "make_toy_scenes"]
+__all__ = ["DEFAULT_COUNTS", "TASKS", "ToyResult", "make_toy_scenes"]

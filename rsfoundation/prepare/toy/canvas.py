@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rsfoundation.prepare.toy.geometry import Box, Points, ellipse, sweep
-from rsfoundation.prepare.toy.objects import Building, Kind, Material, Plan, Thing
+from rsfoundation.prepare.toy.scene_model import Building, Kind, Material, SceneObject, ScenePlan
 
 FINE = 2  # canvas pixels per image pixel
 _SHIFT = 4  # bits of OpenCV's fixed-point coordinates
@@ -43,7 +43,7 @@ def _clip(colour: Tone | float) -> tuple[float, ...]:
     return tuple(float(value) for value in np.clip(np.atleast_1d(colour), 0, 255))
 
 
-class Pen:
+class BoxPen:
     """Draws in the shape coordinates of one box; see :meth:`Box.at`."""
 
     def __init__(self, canvas: Canvas, box: Box) -> None:
@@ -79,7 +79,7 @@ Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MaterialStyle:
     """How a material looks.
 
     Attributes:
@@ -97,16 +97,16 @@ class Recipe:
     grain: float
 
 
-RECIPES: dict[Material, Recipe] = {
-    "grass": Recipe((112, 124, 78), (70, 88, 48), (146, 128, 86), 70, 5),
-    "meadow": Recipe((140, 136, 96), (92, 98, 60), (158, 138, 98), 110, 7),
-    "soil": Recipe((164, 140, 112), (122, 100, 78), None, 50, 7),
-    "field": Recipe((142, 132, 92), (98, 98, 58), (160, 136, 100), 120, 5),
-    "sand": Recipe((204, 190, 156), (172, 156, 122), None, 60, 5),
-    "asphalt": Recipe((126, 126, 124), (98, 99, 100), None, 90, 4),
-    "concrete": Recipe((182, 178, 168), (146, 144, 138), None, 80, 4),
-    "gravel": Recipe((160, 152, 138), (128, 122, 112), None, 50, 9),
-    "water": Recipe((54, 84, 88), (30, 58, 68), None, 160, 1.5),
+MATERIAL_STYLES: dict[Material, MaterialStyle] = {
+    "grass": MaterialStyle((112, 124, 78), (70, 88, 48), (146, 128, 86), 70, 5),
+    "meadow": MaterialStyle((140, 136, 96), (92, 98, 60), (158, 138, 98), 110, 7),
+    "soil": MaterialStyle((164, 140, 112), (122, 100, 78), None, 50, 7),
+    "field": MaterialStyle((142, 132, 92), (98, 98, 58), (160, 136, 100), 120, 5),
+    "sand": MaterialStyle((204, 190, 156), (172, 156, 122), None, 60, 5),
+    "asphalt": MaterialStyle((126, 126, 124), (98, 99, 100), None, 90, 4),
+    "concrete": MaterialStyle((182, 178, 168), (146, 144, 138), None, 80, 4),
+    "gravel": MaterialStyle((160, 152, 138), (128, 122, 112), None, 50, 9),
+    "water": MaterialStyle((54, 84, 88), (30, 58, 68), None, 160, 1.5),
 }
 
 
@@ -152,13 +152,13 @@ def material_texture(
         angle: Direction of furrows or waves in radians.
     """
     rng = np.random.default_rng(seed)
-    recipe = RECIPES[material]
+    style = MATERIAL_STYLES[material]
     tint = rng.normal(0, 2.2, 3) + rng.normal(0, 7)
-    patches = fractal(shape, rng, recipe.patch)
-    colour = mix(recipe.light, recipe.dark, np.clip(0.5 + 0.3 * patches, 0, 1)) + tint.astype(np.float32)
-    if recipe.autumn is not None:
-        colour = mix(colour, recipe.autumn, np.float32(season * 0.75) * np.clip(0.6 + 0.2 * patches, 0, 1))
-    detail = recipe.grain * rng.standard_normal(shape, dtype=np.float32)
+    patches = fractal(shape, rng, style.patch)
+    colour = mix(style.light, style.dark, np.clip(0.5 + 0.3 * patches, 0, 1)) + tint.astype(np.float32)
+    if style.autumn is not None:
+        colour = mix(colour, style.autumn, np.float32(season * 0.75) * np.clip(0.6 + 0.2 * patches, 0, 1))
+    detail = style.grain * rng.standard_normal(shape, dtype=np.float32)
     if material == "field":
         detail += furrows(shape, rng, angle)
     elif material == "water":
@@ -205,16 +205,19 @@ _CROWN = 0.9  # height of a tree's shade in crown radii
 
 
 def shade_map(
-    plan: Plan, things: Sequence[Thing], buildings: Sequence[Building], shadow: tuple[float, float]
+    plan: ScenePlan,
+    objects: Sequence[SceneObject],
+    buildings: Sequence[Building],
+    shadow: tuple[float, float],
 ) -> Field:
     """Return how much each canvas pixel is shaded, 0..1.
 
-    Lower things come first: what is higher then shades them, but not the other way round.
+    Lower objects come first: what is higher then shades them, but not the other way round.
     """
     shade = np.zeros((plan.height * FINE, plan.width * FINE), dtype=np.uint8)
     reach = np.asarray(shadow)
     for kind in sorted(_HEIGHTS, key=lambda kind: _HEIGHTS[kind]):
-        outlines = [thing.outline() for thing in things if thing.kind == kind]
+        outlines = [item.outline() for item in objects if item.kind == kind]
         _cast(shade, outlines, [reach * _HEIGHTS[kind]] * len(outlines))
     for tree in plan.trees:
         crown = ellipse(tree.x, tree.y, tree.radius * 0.95, 16)
@@ -233,7 +236,7 @@ def _cast(shade: np.ndarray, outlines: Sequence[Points], offsets: Sequence[np.nd
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How a scene is lit and recorded at one date.
 
     Attributes:
@@ -267,10 +270,10 @@ class Look:
         return -self.shadow[0] / norm, -self.shadow[1] / norm
 
 
-def draw_look(rng: np.random.Generator) -> Look:
-    """Draw the look of a date."""
+def draw_appearance(rng: np.random.Generator) -> Appearance:
+    """Draw the appearance of a date."""
     azimuth, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.1)
-    return Look(
+    return Appearance(
         shadow=(reach * float(np.cos(azimuth)), reach * float(np.sin(azimuth))),
         shadow_depth=rng.uniform(0.45, 0.65),
         gain=rng.uniform(0.92, 1.28),
@@ -284,16 +287,18 @@ def draw_look(rng: np.random.Generator) -> Look:
     )
 
 
-def record(picture: Field, look: Look) -> NDArray[np.uint8]:
+def record(picture: Field, appearance: Appearance) -> NDArray[np.uint8]:
     """Turn a lit scene ``(H, W, 3)`` into what the camera delivers."""
-    tint = np.array([1 + look.warmth, 1.0, 1 - look.warmth], dtype=np.float32) * np.float32(look.gain)
+    tint = np.array([1 + appearance.warmth, 1.0, 1 - appearance.warmth], dtype=np.float32) * np.float32(
+        appearance.gain
+    )
     seen = picture * tint
-    seen += (np.array([172, 178, 186], dtype=np.float32) - seen) * np.float32(look.haze)
-    seen = cv2.GaussianBlur(seen, (0, 0), look.blur)
-    rng = np.random.default_rng(look.seed)
+    seen += (np.array([172, 178, 186], dtype=np.float32) - seen) * np.float32(appearance.haze)
+    seen = cv2.GaussianBlur(seen, (0, 0), appearance.blur)
+    rng = np.random.default_rng(appearance.seed)
     height, width = seen.shape[:2]
-    seen += look.noise * rng.standard_normal((height, width, 1), dtype=np.float32)
-    seen += 0.5 * look.noise * rng.standard_normal(seen.shape, dtype=np.float32)
+    seen += appearance.noise * rng.standard_normal((height, width, 1), dtype=np.float32)
+    seen += 0.5 * appearance.noise * rng.standard_normal(seen.shape, dtype=np.float32)
     image = np.clip(seen, 0, 255).astype(np.uint8)
-    _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, look.quality])
+    _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, appearance.quality])
     return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), dtype=np.uint8)

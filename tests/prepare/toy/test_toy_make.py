@@ -17,9 +17,8 @@ from pycocotools.coco import COCO
 from rsfoundation.core.errors import DataError
 from rsfoundation.io.dota import read_dota_txt
 from rsfoundation.prepare.toy.geometry import polygon_mask
-from rsfoundation.prepare.toy.make import TASKS, make_toy_scenes
+from rsfoundation.prepare.toy.make import CATEGORIES, LAND_CLASSES, TASKS, make_toy_scenes
 from rsfoundation.prepare.toy.scene import Scene
-from rsfoundation.prepare.toy.writers import CATEGORIES, LAND_CLASSES
 
 SMALL = dict(size=128, counts={"train": 3, "val": 1}, large_size=(200, 160), seed=5)
 
@@ -50,8 +49,8 @@ def test_detection_has_the_layout_of_dota(report):
     assert [line.split(":")[0] for line in lines[:2]] == ["imagesource", "gsd"]
     scene = Scene((5, "train", 1), 128, 128)
     objects = read_dota_txt(folder / "labelTxt" / "P0001.txt").objects
-    assert [item.name for item in objects] == [thing.kind for thing in scene.things[0]]
-    for item, thing in zip(objects, scene.things[0], strict=True):
+    assert [item.name for item in objects] == [thing.kind for thing in scene.objects[0]]
+    for item, thing in zip(objects, scene.objects[0], strict=True):
         assert np.array(item.quad) == pytest.approx(thing.box.quad().ravel(), abs=0.006)
     counted = sum(len(read_dota_txt(path).objects) for path in (folder / "labelTxt").iterdir())
     assert sum(report.objects["detection"]["train"].values()) == counted
@@ -74,7 +73,7 @@ def test_instances_load_with_coco_and_match_the_shapes(report):
     assert len(coco.getImgIds()) == 3
     for image_id in coco.getImgIds():
         scene = Scene((5, "train", image_id), 128, 128)
-        shapes = [(thing.kind, thing.outline()) for thing in scene.things[0]]
+        shapes = [(thing.kind, thing.outline()) for thing in scene.objects[0]]
         shapes += [("building", building.outline) for building in scene.buildings]
         masks = [polygon_mask(outline, 128, 128) for _, outline in shapes]
         for annotation in coco.loadAnns(coco.getAnnIds(image_id)):

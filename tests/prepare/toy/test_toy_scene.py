@@ -5,10 +5,10 @@ import pytest
 import shapely
 
 from rsfoundation.prepare.toy.geometry import polygon_mask, visible_share
-from rsfoundation.prepare.toy.layout import MIN_VISIBLE
-from rsfoundation.prepare.toy.objects import KINDS
+from rsfoundation.prepare.toy.make import LAND_CLASSES, class_map
+from rsfoundation.prepare.toy.planning import MIN_VISIBLE
 from rsfoundation.prepare.toy.scene import Scene
-from rsfoundation.prepare.toy.writers import LAND_CLASSES, class_map
+from rsfoundation.prepare.toy.scene_model import KINDS
 
 SIZE = 192
 KEYS = [(3, "train", number) for number in range(1, 9)]
@@ -46,8 +46,8 @@ def test_scenes_of_any_size(scenes):
 
 def test_objects_are_mostly_visible_and_do_not_overlap(scenes):
     for scene in scenes:
-        boxes = [shapely.Polygon(thing.box.quad()) for thing in scene.things[0]]
-        for thing in scene.things[0]:
+        boxes = [shapely.Polygon(thing.box.quad()) for thing in scene.objects[0]]
+        for thing in scene.objects[0]:
             assert visible_share(thing.box.quad(), SIZE, SIZE) >= MIN_VISIBLE
         for number, box in enumerate(boxes):
             assert all(box.intersection(other).area < 0.05 for other in boxes[:number])
@@ -55,13 +55,13 @@ def test_objects_are_mostly_visible_and_do_not_overlap(scenes):
 
 def test_all_kinds_occur_and_scenes_are_busy():
     scenes = [Scene((0, "train", number), 256, 256) for number in range(1, 31)]
-    kinds = [thing.kind for scene in scenes for thing in scene.things[0]]
+    kinds = [thing.kind for scene in scenes for thing in scene.objects[0]]
     assert set(kinds) == set(KINDS)
     assert len(kinds) / len(scenes) > 8
 
 
 def test_quads_start_at_the_head_and_run_clockwise(scenes):
-    for thing in (thing for scene in scenes for thing in scene.things[0]):
+    for thing in (thing for scene in scenes for thing in scene.objects[0]):
         quad = thing.box.quad()
         assert shapely.Polygon(quad).exterior.is_ccw  # y down: counter-clockwise is clockwise on screen
         head = quad[:2].mean(axis=0) - (thing.box.x, thing.box.y)
@@ -69,7 +69,7 @@ def test_quads_start_at_the_head_and_run_clockwise(scenes):
 
 
 def test_outlines_lie_in_their_boxes(scenes):
-    for thing in (thing for scene in scenes for thing in scene.things[0]):
+    for thing in (thing for scene in scenes for thing in scene.objects[0]):
         box = shapely.Polygon(thing.box.quad()).buffer(0.2)
         assert box.contains(shapely.Polygon(thing.outline()))
 
@@ -78,7 +78,7 @@ def test_class_map_agrees_with_objects_buildings_and_trees(scenes):
     for scene in scenes:
         classes = class_map(scene)
         vehicles = np.zeros((SIZE, SIZE), dtype=bool)
-        for thing in scene.things[0]:
+        for thing in scene.objects[0]:
             if thing.kind.endswith("vehicle"):
                 vehicles |= polygon_mask(thing.outline(), SIZE, SIZE)
         over = scene.building_mask(0) | scene.tree_mask
@@ -91,7 +91,7 @@ def test_vehicles_and_buildings_are_not_hidden(scenes):
     hidden = total = 0
     for scene in scenes:
         over = scene.building_mask(0) | scene.tree_mask
-        for thing in scene.things[0]:
+        for thing in scene.objects[0]:
             mask = polygon_mask(thing.outline(), SIZE, SIZE)
             hidden, total = hidden + int((mask & over).sum()), total + int(mask.sum())
     assert hidden < 0.01 * total

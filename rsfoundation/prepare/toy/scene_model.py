@@ -33,7 +33,7 @@ _HULL = [
 
 
 @dataclass(frozen=True)
-class Region:
+class GroundRegion:
     """A piece of ground; later regions lie over earlier ones of the same or a lower layer."""
 
     outline: Points
@@ -44,7 +44,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Stripe:
+class GroundLine:
     """Paint on the ground: a line, or dashes of length and gap ``dash``."""
 
     start: Points
@@ -84,7 +84,7 @@ class Building:
 
 
 @dataclass(frozen=True)
-class Slot:
+class ObjectSlot:
     """A place where an object may stand.
 
     Attributes:
@@ -105,7 +105,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """An object that stands in a scene."""
 
     kind: Kind
@@ -122,16 +122,16 @@ class Thing:
 
 
 @dataclass
-class Plan:
+class ScenePlan:
     """Everything that stays where it is, and the slots for what does not."""
 
     width: int
     height: int
-    regions: list[Region] = field(default_factory=list)
-    stripes: list[Stripe] = field(default_factory=list)
+    regions: list[GroundRegion] = field(default_factory=list)
+    lines: list[GroundLine] = field(default_factory=list)
     trees: list[Tree] = field(default_factory=list)
     buildings: list[Building] = field(default_factory=list)
-    slots: list[Slot] = field(default_factory=list)
+    slots: list[ObjectSlot] = field(default_factory=list)
 
     def standing(self, date: int) -> list[Building]:
         """Return the buildings that stand at a date."""
