@@ -9,9 +9,9 @@ class RSFError(Exception):
     """An error with a place and a fix; the console prints it without a traceback.
 
     Args:
-        what: One sentence: what was found and what was expected.
-        where: File, file and line, or config key the sentence is about.
-        fix: The command or the edit that mends it.
+        what: The value found and the value expected.
+        where: File, file and line, or config key of the problem.
+        fix: The command or the edit that repairs it.
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
@@ -51,6 +51,12 @@ class MissingOperatorError(RSFError, NotImplementedError):
 def check_choice(option: str, value: object, known: Iterable[str], owner: str) -> None:
     """Refuse an option's value that is none of the known ones; ``owner`` has the option.
 
+    Args:
+        option: Name of the option.
+        value: Its value.
+        known: The values that exist.
+        owner: The class or command that has the option.
+
     Raises:
         ConfigError: It is none.
     """
@@ -64,7 +70,12 @@ def check_choice(option: str, value: object, known: Iterable[str], owner: str) -
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Say which known names are nearest to ``name``, as the tail of an error sentence.
+    """Return the known names nearest to ``name``, for the end of an error message.
+
+    Args:
+        name: The unknown name.
+        known: The known ones.
+        count: Most names in the answer.
 
     Returns:
         ``"did you mean 'a', 'b'?"``, or an empty string when nothing comes near.

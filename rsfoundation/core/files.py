@@ -22,7 +22,7 @@ class Manifest:
     Attributes:
         maker: Which tool made it.
         parameters: What it was made with; equal parameters give equal files.
-        content: Counts of what is in it.
+        content: Counts of its content.
     """
 
     maker: str
@@ -42,6 +42,10 @@ def read_manifest(folder: Path) -> Manifest | None:
 def refuse_foreign(folder: Path, maker: str) -> None:
     """Check that a folder may be replaced.
 
+    Args:
+        folder: The folder to replace.
+        maker: Name in its manifest.
+
     Raises:
         DataError: It holds files, and they were not made by ``maker``.
     """
@@ -57,7 +61,11 @@ def refuse_foreign(folder: Path, maker: str) -> None:
 
 
 def refuse_own_sources(folder: Path, files: Iterable[Path]) -> None:
-    """Check that none of the files which a folder is made from lies in it: they would go with the older one.
+    """Check that a folder holds none of the files that it is made from: they would be removed with it.
+
+    Args:
+        folder: The folder to make.
+        files: The files that it is made from.
 
     Raises:
         DataError: One does.
@@ -139,9 +147,9 @@ def locked(root: Path) -> Iterator[None]:
 
 @contextmanager
 def staging_folder(folder: Path) -> Iterator[Path]:
-    """Lend an empty folder beside ``folder`` to make its content in; it goes at the end unless published.
+    """Lend an empty folder next to ``folder`` to make its content in; it is removed unless published.
 
-    Leftovers of a run that was killed go first; an older folder that it had moved away comes back.
+    Leftovers of a run that was killed are removed; an older folder that it had moved away is restored.
     """
     staging = folder.with_name(f".{folder.name}.partial")
     if not folder.exists() and read_manifest(_outgoing(folder)) is not None:
@@ -153,14 +161,19 @@ def staging_folder(folder: Path) -> Iterator[Path]:
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)  # an error here would stand before the one that matters
+        shutil.rmtree(staging, ignore_errors=True)  # an error here would hide the one that matters
 
 
 def publish(staging: Path, folder: Path, manifest: Manifest) -> None:
     """Write the manifest and move a finished folder to its place, over an older one of the same maker.
 
+    Args:
+        staging: The finished folder.
+        folder: Its place.
+        manifest: Written to it.
+
     Raises:
-        DataError: Something foreign stands there.
+        DataError: The place holds something foreign.
     """
     record = json.dumps(vars(manifest), indent=1)
     (staging / MANIFEST).write_text(record + "\n", encoding="utf-8")

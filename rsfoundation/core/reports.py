@@ -205,10 +205,3 @@ def _shown(entry: _Kind) -> str:
     files = list(entry.files)
     more = f" and {len(files) - _NAMED} more files" if len(files) > _NAMED else ""
     return ", ".join(files[:_NAMED]) + more
-
-
-def note_or_raise(left_out: DatasetReport, kind: str, error: DataError, name: str, policy: Policy) -> None:
-    """Apply the policy to something broken: raise ``error``, or count it as ``kind`` in file ``name``."""
-    if policy == "fail":
-        raise error
-    left_out.error(kind, error, name)

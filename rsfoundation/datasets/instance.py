@@ -239,7 +239,7 @@ def _bounds(segmentation: Any, size: tuple[int, int]) -> Corners:
 
 
 def _box_problem(box: Any, bounds: Corners, size: tuple[int, int]) -> tuple[str, str] | None:
-    """Return kind and description of what is wrong with a box, if it is."""
+    """Return kind and description of the rule that a box breaks, if it does."""
     around = ", ".join(f"{value:g}" for value in bounds)
     try:
         a, b, c, d = (float(value) for value in box)

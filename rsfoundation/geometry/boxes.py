@@ -19,7 +19,7 @@ Oriented boxes ("rbox")
 
     ``oc`` is that of mmrotate 1.x; mmrotate 0.x used (0, pi/2] under the same name.
 Quadrilaterals ("quad")
-    four corners ``(x, y)``, clockwise on the screen. Those made here start at the corner that lies at
+    four corners ``(x, y)``, clockwise on the screen. Those made here start at the corner at
     ``(-w/2, -h/2)`` in the box's own frame.
 
 Functions take and return ``float64`` arrays with any number of rows, empty ones included; :func:`rescale`
@@ -67,7 +67,7 @@ def short_sides(quads: ArrayLike) -> NDArray[np.float64]:
 
 
 def is_outside(quads: ArrayLike, sizes: ArrayLike) -> Mask:
-    """Return which quads ``(N,)`` lie wholly beyond their image.
+    """Return which quads ``(N,)`` are wholly beyond their image.
 
     Args:
         quads: Corners.
@@ -103,7 +103,12 @@ _CORNERS = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
 
 
 def normalise(rboxes: ArrayLike, version: AngleVersion = "le90") -> Boxes:
-    """Rewrite boxes ``(N, 5)`` in the ranges of ``version`` without moving a corner."""
+    """Rewrite boxes ``(N, 5)`` in the ranges of ``version`` without moving a corner.
+
+    Args:
+        rboxes: The boxes.
+        version: The ranges of theta, and which side is w; see above.
+    """
     cx, cy, w, h, theta = np.array(rboxes, dtype=np.float64).reshape(-1, 5).T
     start = _START[version]
     if version == "oc":
@@ -132,6 +137,10 @@ def quad_to_rbox(quads: ArrayLike, version: AngleVersion = "le90") -> Boxes:
 
     The corners may be in any order. Accurate to about 1e-4 pixels: OpenCV's rectangle is single
     precision, and is fitted about each quad's own centre for that reason.
+
+    Args:
+        quads: The corners.
+        version: Of the result.
     """
     points = np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2)
     centres = points.mean(axis=1)
@@ -150,7 +159,13 @@ def rbox_to_hbox(rboxes: ArrayLike) -> Boxes:
 
 
 def shift(rboxes: ArrayLike, dx: float, dy: float) -> Boxes:
-    """Move boxes ``(N, 5)``: from the pixels of a window at ``(dx, dy)`` to those of its scene."""
+    """Move boxes ``(N, 5)``: from the pixels of a window at ``(dx, dy)`` to those of its scene.
+
+    Args:
+        rboxes: In pixels of the window.
+        dx: Column of the window in its scene.
+        dy: Row of the window in its scene.
+    """
     boxes = np.array(rboxes, dtype=np.float64).reshape(-1, 5)
     boxes[:, :2] += dx, dy
     return boxes
@@ -163,7 +178,15 @@ def flip(
     direction: FlipDirection,
     version: AngleVersion = "le90",
 ) -> Boxes:
-    """Mirror boxes ``(N, 5)`` together with their image; ``diagonal`` mirrors both axes."""
+    """Mirror boxes ``(N, 5)`` together with their image; ``diagonal`` mirrors both axes.
+
+    Args:
+        rboxes: The boxes.
+        height: Of the image.
+        width: Of the image.
+        direction: Of the flip.
+        version: Of the result.
+    """
     boxes = np.array(rboxes, dtype=np.float64).reshape(-1, 5)
     if direction != "vertical":
         boxes[:, 0] = width - 1 - boxes[:, 0]
@@ -175,7 +198,15 @@ def flip(
 
 
 def rotate(rboxes: ArrayLike, height: int, width: int, angle: float, version: AngleVersion = "le90") -> Boxes:
-    """Turn boxes ``(N, 5)`` with their image by ``angle`` radians, clockwise, about its centre."""
+    """Turn boxes ``(N, 5)`` with their image by ``angle`` radians, clockwise, about its centre.
+
+    Args:
+        rboxes: The boxes.
+        height: Of the image.
+        width: Of the image.
+        angle: In radians, clockwise.
+        version: Of the result.
+    """
     boxes = np.array(rboxes, dtype=np.float64).reshape(-1, 5)
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     cos, sin = np.cos(angle), np.sin(angle)

@@ -27,7 +27,13 @@ class CroppedMask:
 
     @classmethod
     def cut_out(cls, mask: np.ndarray, left: int = 0, top: int = 0) -> CroppedMask | None:
-        """Crop ``mask (H, W)``, whose corner lies at ``left``, ``top``; None when it has no pixel."""
+        """Crop a mask ``(H, W)`` to its pixels; None when it has none.
+
+        Args:
+            mask: The mask.
+            left: Column of the scene of the mask's first pixel.
+            top: Row of that pixel.
+        """
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
             return None
@@ -60,7 +66,7 @@ class CroppedMask:
         return self.left, self.top, self.bitmap.shape[1], self.bitmap.shape[0]
 
     def within(self, region: Window) -> np.ndarray:
-        """Return the part of the array that lies in ``region``; empty when they do not meet."""
+        """Return the part of the array that is inside ``region``; empty when they do not meet."""
         rows = slice(max(0, region.top - self.top), max(0, region.top + region.height - self.top))
         columns = slice(max(0, region.left - self.left), max(0, region.left + region.width - self.left))
         return self.bitmap[rows, columns]
@@ -74,6 +80,10 @@ class CroppedMask:
         """Return COCO's compressed run lengths in an image of ``height`` x ``width``.
 
         Only the crop is walked: nothing of the image's size is made.
+
+        Args:
+            height: Of the image.
+            width: Of the image.
         """
         columns, rows = np.nonzero(self.bitmap.T)
         places = (columns + self.left) * height + rows + self.top  # COCO counts column by column
@@ -87,7 +97,12 @@ class CroppedMask:
 
 
 def common_region(one: Window, other: Window) -> Window | None:
-    """Return the rectangle that two rectangles share, or None."""
+    """Return the rectangle that two rectangles share, or None.
+
+    Args:
+        one: A rectangle.
+        other: Another one.
+    """
     left, top = max(one.left, other.left), max(one.top, other.top)
     width = min(one.left + one.width, other.left + other.width) - left
     height = min(one.top + one.height, other.top + other.height) - top

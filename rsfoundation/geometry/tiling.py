@@ -1,4 +1,4 @@
-"""Tiling settings: side, overlap and scales of the windows that images are cut into; the usual presets."""
+"""Tiling settings: side, overlap and scales of the windows; the usual presets."""
 
 import math
 from collections.abc import Mapping, Sequence

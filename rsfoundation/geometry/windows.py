@@ -1,4 +1,4 @@
-"""Cutting a scene into overlapping windows."""
+"""Overlapping windows over an image, and the objects of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Window
 from rsfoundation.geometry.tiling import TilingSettings, window_sizes
 
-_WHOLE = 1 - 1e-6  # share from which an object counts as not cut
+_WHOLE = 1 - 1e-6  # share from which an object counts as whole
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,12 @@ class Tile:
     size: int
 
     def image_share(self, width: int, height: int) -> float:
-        """Return the share of the window that the image fills."""
+        """Return the share of the window that the image fills.
+
+        Args:
+            width: Of the image.
+            height: Of the image.
+        """
         inside_x, inside_y = min(self.size, width - self.x), min(self.size, height - self.y)
         return inside_x * inside_y / self.size**2
 
@@ -57,7 +62,7 @@ def tile_grid(
         height: Of the image.
         window: Side of a window at rate 1.
         gap: Pixels that neighbouring windows share at rate 1.
-        rates: A rate divides window and gap: rate 0.5 cuts windows twice as large.
+        rates: A rate divides window and gap: rate 0.5 makes windows twice as large.
         min_image_share: Windows that the image fills no more than this are left out, unless all are:
             the fullest then stay.
 
@@ -74,24 +79,35 @@ def tile_grid(
     return [tile for tile, share in zip(tiles, shares, strict=True) if share > least]
 
 
-def tiles_of(cut: TilingSettings, width: int, height: int) -> list[Tile]:
-    """Return the windows that a cut makes of an image.
+def tiles_of(tiling: TilingSettings, width: int, height: int) -> list[Tile]:
+    """Return the windows that settings make of an image.
+
+    Args:
+        tiling: Windows and thresholds.
+        width: Of the image.
+        height: Of the image.
 
     Raises:
-        ConfigError: Its values make no windows.
+        ConfigError: They make no windows.
     """
     return tile_grid(
         width,
         height,
-        window=cut.window,
-        gap=cut.gap,
-        rates=cut.rates,
-        min_image_share=cut.min_image_share,
+        window=tiling.window,
+        gap=tiling.gap,
+        rates=tiling.rates,
+        min_image_share=tiling.min_image_share,
     )
 
 
 def window_starts(length: int, size: int, step: int) -> list[int]:
-    """Return the starts along one axis; the last window is shifted back inside the image."""
+    """Return the starts along one axis; the last window is shifted back inside the image.
+
+    Args:
+        length: Of the image along the axis.
+        size: Side of a window.
+        step: Between the starts of two windows.
+    """
     last = max(0, length - size)
     return [*range(0, last, step), last]
 
@@ -102,7 +118,7 @@ def place_objects(quads: ArrayLike, tiles: Sequence[Tile], min_share: float = 0.
     Args:
         quads: Corners ``(N, 8)`` in image pixels. Quads without area belong to no window.
         tiles: The windows.
-        min_share: Least share of an object's area that must lie in the window.
+        min_share: Least share of an object's area that must be in the window.
     """
     shapes = _shapes(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))
     areas = shapely.area(shapes)
@@ -131,7 +147,7 @@ def _shares(
     tile: NDArray[np.int64],
     item: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return the share of each object that lies in the square it is paired with."""
+    """Return the share of each object that is inside the square it is paired with."""
     left, top, right, bottom = shapely.bounds(shapes)[item].T
     x1, y1, x2, y2 = shapely.bounds(squares)[tile].T
     partly = (left < x1) | (top < y1) | (right > x2) | (bottom > y2)
@@ -142,7 +158,7 @@ def _shares(
 
 
 def _shapes(corners: NDArray[np.float64]) -> NDArray[np.object_]:
-    """Return polygons; corners in a crossed order, as some files have them, stand for their hull."""
+    """Return polygons; of corners in a crossed order, as some files have them, the convex hull."""
     shapes = shapely.polygons(corners)
     crossed = ~shapely.is_valid(shapes)
     shapes[crossed] = shapely.convex_hull(shapes[crossed])

@@ -170,7 +170,7 @@ def _unique_categories(
 def _unique_images(
     images: Sequence[dict[str, Any]], path: Path, report: DatasetReport
 ) -> list[dict[str, Any]]:
-    """Return the images with ids of their own: objects cannot be told apart otherwise."""
+    """Return the images with ids of their own: objects cannot be assigned otherwise."""
     first: dict[Any, dict[str, Any]] = {}
     for image in images:
         earlier = first.setdefault(image["id"], image)
@@ -273,5 +273,5 @@ def _note_repeated_ids(annotations: Sequence[dict[str, Any]], path: Path, report
         number = annotation.get("id")
         if number is not None and str(number) in seen:
             example = Example(f"{path}, annotation {number}", "another annotation has this id")
-            report.note("annotations with the id of another one (numbered anew)", [path.name], example)
+            report.note("annotations with the id of another one (renumbered)", [path.name], example)
         seen.add(str(number))

@@ -33,7 +33,7 @@ class LabelledBox:
     Attributes:
         quad: ``x1 y1 x2 y2 x3 y3 x4 y4`` in image pixels, clockwise.
         name: Class name as written.
-        difficulty: 0 easy, 1 difficult, 2 cut by a window border (only in tiled data).
+        difficulty: 0 easy, 1 difficult, 2 truncated by a window border (only in tiled data).
         line: One-based line number in its file; 0 when it comes from no file.
     """
 
@@ -358,7 +358,12 @@ def find_label_folder(folder: Path, label_dir: str | None = None, version: str |
 
 
 def version_folders(folder: Path, version: str) -> list[Path]:
-    """Return where the known mirrors have the labels of one version of DOTA below a split."""
+    """Return where the known mirrors have the labels of one version of DOTA below a split.
+
+    Args:
+        folder: Of the split.
+        version: Of DOTA, such as ``1.5``.
+    """
     outer = f"labelTxt-v{version}"
     names = (
         f"{outer}/labelTxt",

@@ -18,7 +18,7 @@ class Source:
         name: First part of the names of its patches.
         image: Image file.
         label: Label file, if it has one.
-        labelled: Whether its split has labels: tells a missing file from a split without.
+        labelled: Whether its split has labels: distinguishes a missing file from a split without.
         read: Reads the label file.
     """
 

@@ -2,7 +2,7 @@
 
 Patches are named ``<image>__<window>__<x>___<y>.png``. Labels are in ``annfiles/`` without header, in pixels
 of the patch. Objects that the border of a window truncates get difficulty 2. The part of a window beyond its
-image is padded. A virtual folder holds an index only: data sets cut the patches when they load them.
+image is padded. A virtual folder holds an index only: data sets read the windows when they load them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -83,7 +83,7 @@ class TilingResult:
         out: Folder with ``images`` and, where the source is labelled, ``annfiles``; with ``index.npz``
             alone for a virtual one.
         report: Images and objects of the sources, and everything that was left out.
-        patches: Patches written, or to be cut when they are loaded.
+        patches: Patches written, or windows to be read later.
         empty_patches: Those without an object.
         placed: Labels written; an object may be in several patches.
         truncated: Those of them that a border truncates (difficulty 2).
@@ -99,7 +99,7 @@ class TilingResult:
     reused: bool = False
 
     def counts(self) -> dict[str, int]:
-        """Return every count for a table, those of what is left out by kind; usual kinds also where 0."""
+        """Return every count for a table, those left out by kind; usual kinds also where 0."""
         usual = dict.fromkeys((LOST, OUTSIDE, WITHOUT_AREA, ORPHANS), 0)
         return {
             "images": self.report.images,

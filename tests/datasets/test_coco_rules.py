@@ -119,7 +119,7 @@ def test_under_skip_the_boxes_of_a_whole_set_come_from_its_masks(tmp_path, chang
 
 REPAIRED = {
     "ids from 0": (coco.count_from_zero, {}),
-    "one id twice": (coco.first(id=2), {"annotations with the id of another one (numbered anew)": 1}),
+    "one id twice": (coco.first(id=2), {"annotations with the id of another one (renumbered)": 1}),
     "no area": (
         coco.each(lambda item: item.pop("area")),
         {"annotations without area (computed from the mask)": 9},

@@ -75,7 +75,7 @@ class AnnotationTable(Sequence[dict]):
         quads: Corners ``(M, 8)`` in pixels of the image.
         labels: Index of each object's class in ``class_names``; below 0 for classes that are not used.
         class_names: As written in the files; the classes of the data set once it is checked.
-        difficulties: 0 easy, 1 difficult, 2 cut by a window.
+        difficulties: 0 easy, 1 difficult, 2 truncated by a window.
         ignored: 1 for objects that are neither trained on nor counted.
         lines: One-based line in the label file, 0 where there is none.
         short_sides: Shorter side of the smallest rectangle around each object, in pixels.

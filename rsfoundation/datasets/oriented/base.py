@@ -103,7 +103,7 @@ class OrientedDataset(BaseDetDataset):
         small: Small boxes are left out (``drop``), or neither trained on nor counted in the metric
             (``ignore``).
         ignore_difficulty: Objects this difficult or more are neither trained on nor counted in the
-            metric (1: difficult ones; 2: those cut by a window border); ``None`` uses all.
+            metric (1: difficult ones; 2: those truncated by a window border); ``None`` uses all.
         on_error: ``fail`` reads all labels, then stops with one error for everything that is broken or
             missing; ``skip`` leaves it out, and decodes every image once before the start to know which
             are broken.

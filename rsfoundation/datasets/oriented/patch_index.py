@@ -2,7 +2,7 @@
 
 ``index.npz`` is next to ``images/``. It holds the columns of an :class:`.AnnotationTable`, and size and
 checksum of every label file it was made from: a folder that changed since is noticed. A *virtual* folder
-has an index only: its patches are windows of the source images, cut when they are loaded.
+has an index only: its patches are windows of the source images, read when they are needed.
 """
 
 import os
@@ -78,7 +78,7 @@ class PatchIndex:
 
     @property
     def virtual(self) -> bool:
-        """Whether patches are cut when they are loaded."""
+        """Whether patches are windows of other images."""
         return bool(self.table.windows[:, 2].any())
 
     @property

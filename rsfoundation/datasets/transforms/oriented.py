@@ -113,7 +113,12 @@ class RandomRotate(mmrotate_transforms.RandomRotate):
 
 
 def drop_narrow(results: dict, min_side: float) -> dict:
-    """Drop rotated boxes with a side of ``min_side`` pixels or less, with their labels and flags."""
+    """Drop rotated boxes with a side of ``min_side`` pixels or less, with their labels and flags.
+
+    Args:
+        results: Of a pipeline, with ``gt_bboxes``.
+        min_side: In pixels.
+    """
     if "gt_bboxes" in results and len(results["gt_bboxes"]):
         keep = (results["gt_bboxes"].tensor[:, 2:4].amin(dim=1) > min_side).numpy()
         results.update({key: results[key][keep] for key in _ANNOTATIONS if key in results})

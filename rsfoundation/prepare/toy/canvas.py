@@ -25,17 +25,36 @@ def to_canvas(points: ArrayLike) -> NDArray[np.int32]:
 
 
 def fill(canvas: Canvas, outline: Points, colour: Tone | float) -> None:
-    """Fill a polygon given in image pixels, with smooth edges."""
+    """Fill a polygon given in image pixels, with smooth edges.
+
+    Args:
+        canvas: Drawn on.
+        outline: Corners in image pixels.
+        colour: RGB, or grey.
+    """
     cv2.fillPoly(canvas, [to_canvas(outline)], _clip(colour), cv2.LINE_AA, _SHIFT)
 
 
 def stroke(canvas: Canvas, points: Points, colour: Tone | float, *, closed: bool = False) -> None:
-    """Draw a line one canvas pixel wide through points."""
+    """Draw a line one canvas pixel wide through points.
+
+    Args:
+        canvas: Drawn on.
+        points: In image pixels.
+        colour: RGB, or grey.
+        closed: Whether the last point is joined to the first.
+    """
     cv2.polylines(canvas, [to_canvas(points)], closed, _clip(colour), 1, cv2.LINE_AA, _SHIFT)
 
 
 def shrink(canvas: NDArray, width: int, height: int) -> NDArray:
-    """Average the canvas down to the image."""
+    """Average the canvas down to the image.
+
+    Args:
+        canvas: Fine pixels.
+        width: Of the image.
+        height: Of the image.
+    """
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
 
 
@@ -50,26 +69,56 @@ class BoxPen:
         self.canvas, self.box = canvas, box
 
     def poly(self, points: ArrayLike, colour: Tone) -> None:
-        """Fill a polygon."""
+        """Fill a polygon.
+
+        Args:
+            points: In shape coordinates.
+            colour: RGB.
+        """
         fill(self.canvas, self.box.at(points), colour)
 
     def rect(self, back: float, left: float, front: float, right: float, colour: Tone) -> None:
-        """Fill a rectangle between two lengths and two widths."""
+        """Fill a rectangle between two lengths and two widths.
+
+        Args:
+            back: Smallest length, in shape coordinates.
+            left: Smallest width.
+            front: Largest length.
+            right: Largest width.
+            colour: RGB.
+        """
         self.poly([(front, left), (front, right), (back, right), (back, left)], colour)
 
     def line(self, points: ArrayLike, colour: Tone) -> None:
-        """Draw a thin line."""
+        """Draw a thin line.
+
+        Args:
+            points: In shape coordinates.
+            colour: RGB.
+        """
         stroke(self.canvas, self.box.at(points), colour)
 
     def disc(self, along: float, across: float, radius: float, colour: Tone) -> None:
-        """Fill a circle; ``radius`` in image pixels."""
+        """Fill a circle; ``radius`` in image pixels.
+
+        Args:
+            along: Centre, in shape coordinates.
+            across: Centre.
+            radius: In image pixels.
+            colour: RGB.
+        """
         ((x, y),) = self.box.at([(along, across)])
         turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         fill(self.canvas, np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1), colour)
 
 
 def shade(colour: Tone, factor: float) -> Tone:
-    """Return a colour made brighter or darker."""
+    """Return a colour made brighter or darker.
+
+    Args:
+        colour: RGB.
+        factor: Above 1 is brighter.
+    """
     red, green, blue = (float(np.clip(value * factor, 0, 255)) for value in colour)
     return red, green, blue
 
@@ -111,7 +160,14 @@ MATERIAL_STYLES: dict[Material, MaterialStyle] = {
 
 
 def fractal(shape: tuple[int, int], rng: np.random.Generator, coarsest: float, octaves: int = 5) -> Field:
-    """Return smooth noise of about unit spread whose largest blobs are ``coarsest`` pixels wide."""
+    """Return smooth noise of about unit spread whose largest blobs are ``coarsest`` pixels wide.
+
+    Args:
+        shape: Height and width.
+        rng: Of the noise.
+        coarsest: Size of the largest blobs in pixels.
+        octaves: Resolutions that are added.
+    """
     height, width = shape
     total = np.zeros((1, 1), dtype=np.float32)
     weight, power = 1.0, 0.0
@@ -129,7 +185,13 @@ def _enlarge(values: Field, shape: tuple[int, ...]) -> Field:
 
 
 def mix(first: Colour | Field, second: Colour | Field, share: Field) -> Field:
-    """Blend two colours; ``share`` 1 is the second one."""
+    """Blend two colours; ``share`` 1 is the second one.
+
+    Args:
+        first: A colour, or one per pixel.
+        second: Likewise.
+        share: Of the second one, per pixel.
+    """
     one, two = _planes(first), _planes(second)
     planes = [a + (b - a) * share for a, b in zip(one, two, strict=True)]
     return np.asarray(cv2.merge(planes), dtype=np.float32)
@@ -160,40 +222,41 @@ def material_texture(
         colour = mix(colour, style.autumn, np.float32(season * 0.75) * np.clip(0.6 + 0.2 * patches, 0, 1))
     detail = style.grain * rng.standard_normal(shape, dtype=np.float32)
     if material == "field":
-        detail += furrows(shape, rng, angle)
+        detail += _furrows(shape, rng, angle)
     elif material == "water":
-        detail += ripples(shape, rng, angle)
+        detail += _ripples(shape, rng, angle)
     elif material in ("asphalt", "concrete"):
-        detail += wear(shape, rng)
+        detail += _wear(shape, rng)
     return colour + np.asarray(cv2.merge([detail] * 3))
 
 
-def along(shape: tuple[int, int], angle: float) -> Field:
+def _along(shape: tuple[int, int], angle: float) -> Field:
     """Return for each pixel its distance in pixels along a direction."""
     rows, columns = np.indices(shape, dtype=np.float32)
     return columns * np.float32(np.cos(angle)) + rows * np.float32(np.sin(angle))
 
 
-def furrows(shape: tuple[int, int], rng: np.random.Generator, angle: float) -> Field:
+def _furrows(shape: tuple[int, int], rng: np.random.Generator, angle: float) -> Field:
     """Return the relief of a ploughed or sown field: rows, and wider tracks of the tractor."""
-    position = along(shape, angle + np.pi / 2) + 1.2 * fractal(shape, rng, 60, 2)
+    position = _along(shape, angle + np.pi / 2) + 1.2 * fractal(shape, rng, 60, 2)
     pitch, strength = rng.uniform(5, 9), rng.uniform(5, 13)
     rows = strength * np.sin(position * (2 * np.pi / pitch))
     tracks = -14 * (np.mod(position, pitch * 8) < 2.2)
     return (rows + tracks).astype(np.float32) + 5 * fractal(shape, rng, 24, 3)
 
 
-def ripples(shape: tuple[int, int], rng: np.random.Generator, angle: float) -> Field:
+def _ripples(shape: tuple[int, int], rng: np.random.Generator, angle: float) -> Field:
     """Return waves: crests across the wind, broken by noise, with a few glints."""
     bend = fractal(shape, rng, 40, 3)
     waves = np.zeros(shape, dtype=np.float32)
     for pitch in (rng.uniform(9, 13), rng.uniform(5, 7)):
-        waves += np.sin((along(shape, angle + rng.normal(0, 0.2)) + 4 * bend) * np.float32(2 * np.pi / pitch))
+        position = _along(shape, angle + rng.normal(0, 0.2)) + 4 * bend
+        waves += np.sin(position * np.float32(2 * np.pi / pitch))
     chop = fractal(shape, rng, 6, 3)
     return 1.6 * waves * (1 + 0.5 * bend) + 2.2 * chop + 16 * np.clip(chop + 0.3 * waves - 2.3, 0, 1.5)
 
 
-def wear(shape: tuple[int, int], rng: np.random.Generator) -> Field:
+def _wear(shape: tuple[int, int], rng: np.random.Generator) -> Field:
     """Return stains, patches and cracks of a sealed surface."""
     stains = -9 * np.clip(fractal(shape, rng, 16, 3) - 0.9, 0, 2)
     crack = np.abs(fractal(shape, rng, 48, 4))
@@ -212,7 +275,13 @@ def shade_map(
 ) -> Field:
     """Return how much each canvas pixel is shaded, 0..1.
 
-    Lower objects come first: what is higher then shades them, but not the other way round.
+    Lower objects come first: higher ones then shade them, but not the other way round.
+
+    Args:
+        plan: The scene.
+        objects: Present at the date.
+        buildings: Present at the date.
+        shadow: Shift of a shadow per pixel of height (x, y).
     """
     shade = np.zeros((plan.height * FINE, plan.width * FINE), dtype=np.uint8)
     reach = np.asarray(shadow)
@@ -288,7 +357,12 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
 
 
 def record(picture: Field, appearance: Appearance) -> NDArray[np.uint8]:
-    """Turn a lit scene ``(H, W, 3)`` into what the camera delivers."""
+    """Turn a lit scene ``(H, W, 3)`` into what the camera delivers.
+
+    Args:
+        picture: Lit scene, RGB.
+        appearance: Of the date.
+    """
     tint = np.array([1 + appearance.warmth, 1.0, 1 - appearance.warmth], dtype=np.float32) * np.float32(
         appearance.gain
     )

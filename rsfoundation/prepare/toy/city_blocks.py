@@ -33,7 +33,7 @@ class BlockBuilder:
         width: Size of the block along its x.
         height: Size along its y.
         rng: Where all decisions of the block come from.
-        change_rate: Share of the buildings that stand at only one of the dates.
+        change_rate: Share of the buildings that are there at only one of the dates.
     """
 
     def __init__(
@@ -58,7 +58,14 @@ class BlockBuilder:
         return -self.height / 2
 
     def part(self, x: float, y: float, width: float, height: float) -> "BlockBuilder":
-        """Return a builder for a part of the block around ``x, y``."""
+        """Return a builder for a part of the block around ``x, y``.
+
+        Args:
+            x: Centre of the part.
+            y: Centre.
+            width: Of the part.
+            height: Of the part.
+        """
         return BlockBuilder(
             self.plan, self.frame.child(x, y, 0.0), (width, height), self.rng, self.change_rate
         )
@@ -70,16 +77,38 @@ class BlockBuilder:
     def area(
         self, left: float, top: float, right: float, bottom: float, material: Material, *, layer: int = 0
     ) -> None:
-        """Cover an upright rectangle."""
+        """Cover an upright rectangle.
+
+        Args:
+            left: Smallest x.
+            top: Smallest y.
+            right: Largest x.
+            bottom: Largest y.
+            material: Of the ground.
+            layer: Higher layers cover lower ones.
+        """
         self.shape(rectangle(left, top, right, bottom), material, layer=layer)
 
     def cover(self, material: Material, margin: float = 0.0, angle: float = 0.0) -> None:
-        """Cover the block up to ``margin`` from its edges."""
+        """Cover the block up to ``margin`` from its edges.
+
+        Args:
+            material: Of the ground.
+            margin: In pixels.
+            angle: Direction of furrows or waves.
+        """
         right, bottom = -self.left - margin, -self.top - margin
         self.shape(rectangle(-right, -bottom, right, bottom), material, angle=angle)
 
     def shape(self, points: ArrayLike, material: Material, *, layer: int = 0, angle: float = 0.0) -> None:
-        """Cover a polygon; ``angle`` is the direction of furrows or waves."""
+        """Cover a polygon; ``angle`` is the direction of furrows or waves.
+
+        Args:
+            points: Corners.
+            material: Of the ground.
+            layer: Higher layers cover lower ones.
+            angle: Direction of furrows or waves.
+        """
         outline = self.frame.out(points)
         self.plan.regions.append(
             GroundRegion(outline, material, self.seed(), self.frame.angle + angle, layer)
@@ -93,15 +122,37 @@ class BlockBuilder:
         tone: float = 225.0,
         dash: float = 0.0,
     ) -> None:
-        """Paint a line on the ground."""
+        """Paint a line on the ground.
+
+        Args:
+            start: One end.
+            end: The other end.
+            width: In pixels.
+            tone: Grey level.
+            dash: Length of dashes and gaps; 0 is a full line.
+        """
         self.plan.lines.append(GroundLine(self.frame.out(start), self.frame.out(end), width, tone, dash))
 
     def tree(self, x: float, y: float, radius: float) -> None:
-        """Plant a tree."""
+        """Plant a tree.
+
+        Args:
+            x: Centre.
+            y: Centre.
+            radius: Of the crown in pixels.
+        """
         self.plan.trees.append(Tree(*self.frame.point(x, y), radius))
 
     def box(self, x: float, y: float, length: float, width: float, heading: float) -> Box:
-        """Return a box of the block in image pixels."""
+        """Return a box of the block in image pixels.
+
+        Args:
+            x: Centre.
+            y: Centre.
+            length: Along the heading.
+            width: Across it.
+            heading: Relative to the block, in radians.
+        """
         return Box(*self.frame.point(x, y), length, width, self.frame.angle + heading)
 
     def size_of(self, kind: Kind) -> tuple[float, float]:
@@ -122,7 +173,19 @@ class BlockBuilder:
         spin: float = 0.03,
         moving: bool = False,
     ) -> None:
-        """Mark a place where an object may stand."""
+        """Mark a place that an object may take.
+
+        Args:
+            kind: Of the object.
+            x: Centre.
+            y: Centre.
+            heading: Relative to the block, in radians.
+            chance: Probability that the place is taken at a date.
+            size: Length and width; drawn where not given.
+            wander: Largest shift in pixels.
+            spin: Largest turn in radians.
+            moving: A ship under way.
+        """
         length, width = size or self.size_of(kind)
         fixed = kind == "storage-tank"
         if fixed:
@@ -144,7 +207,18 @@ class BlockBuilder:
         height: float,
         lasting: bool = False,
     ) -> None:
-        """Put up a building; unless ``lasting``, it may be missing at one of the dates."""
+        """Put up a building; unless ``lasting``, it may be missing at one of the dates.
+
+        Args:
+            x: Centre.
+            y: Centre.
+            length: Of the footprint.
+            width: Of the footprint.
+            heading: Relative to the block, in radians.
+            roof: Its kind.
+            height: Of the walls in pixels.
+            lasting: Whether it is there at both dates.
+        """
         box = self.box(x, y, length, width, heading)
         pieces = [(-0.5, -0.5, 0.5, 0.5)]
         corners = rectangle(-0.5, -0.5, 0.5, 0.5)
@@ -277,7 +351,7 @@ def _lane(block: BlockBuilder) -> None:
 
 
 def _parcels(block: BlockBuilder) -> None:
-    """Lay out two rows of parcels, back to back."""
+    """Plan two rows of parcels, back to back."""
     rng = block.rng
     block.cover("grass")
     for side in (-1, 1):
@@ -290,7 +364,7 @@ def _parcels(block: BlockBuilder) -> None:
 
 
 def _parcel(block: BlockBuilder, left: float, width: float, side: int) -> None:
-    """Lay out one parcel; ``side`` -1 faces the top edge of the block, 1 the bottom."""
+    """Plan one parcel; ``side`` -1 faces the top edge of the block, 1 the bottom."""
     rng = block.rng
     depth = min(rng.uniform(36, 50), block.height / 2 - 36)
     length = min(width - 24, rng.uniform(40, 58))

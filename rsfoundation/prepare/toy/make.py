@@ -104,7 +104,7 @@ class SceneWriter:
     finish: Callable[[Path, str, Sequence[SceneRecord]], None] | None = None
 
 
-def save_png(path: Path, image: NDArray) -> None:
+def _save_png(path: Path, image: NDArray) -> None:
     """Write an RGB or single-channel picture.
 
     Raises:
@@ -120,8 +120,8 @@ def _write_change(folder: Path, split: str, number: int, scene: Scene, images: I
     name = f"{split}_{number}.png"
     changed = scene.change_mask()
     for date, letter in enumerate("AB"):
-        save_png(folder / split / letter / name, images[date])
-    save_png(folder / split / "label" / name, changed.astype(np.uint8) * 255)
+        _save_png(folder / split / letter / name, images[date])
+    _save_png(folder / split / "label" / name, changed.astype(np.uint8) * 255)
     return SceneRecord({"unchanged": int((~changed).sum()), "changed": int(changed.sum())})
 
 
@@ -130,7 +130,7 @@ CHANGE_WRITER = SceneWriter(dates=DATES, write=_write_change)
 
 def _write_detection(folder: Path, split: str, number: int, scene: Scene, images: Images) -> SceneRecord:
     name = f"P{number:04d}"
-    save_png(folder / split / "images" / f"{name}.png", images[0])
+    _save_png(folder / split / "images" / f"{name}.png", images[0])
     labels = folder / split / "labelTxt"
     labels.mkdir(parents=True, exist_ok=True)
     objects = [
@@ -150,7 +150,7 @@ _MIN_AREA = 40.0  # pixels; smaller scraps of a building at the border are left 
 
 def _write_instance(folder: Path, split: str, number: int, scene: Scene, images: Images) -> SceneRecord:
     name = f"P{number:04d}.png"
-    save_png(folder / split / name, images[0])
+    _save_png(folder / split / name, images[0])
     width, height = scene.plan.width, scene.plan.height
     outlines: list[tuple[str, Points]] = [(item.kind, item.outline()) for item in scene.objects[0]]
     outlines += [("building", building.outline) for building in scene.buildings]
@@ -163,7 +163,7 @@ def _write_instance(folder: Path, split: str, number: int, scene: Scene, images:
 
 
 def _instance(kind: str, outline: Points, width: int, height: int) -> dict[str, Any] | None:
-    """Return the annotation of what is visible of an object, without ids."""
+    """Return the annotation of the visible part of an object, without ids."""
     visible = shapely.intersection(shapely.Polygon(outline + 0.5), shapely.box(0, 0, width, height))
     if visible.area < _MIN_AREA:
         return None
@@ -202,9 +202,9 @@ def _write_segmentation(folder: Path, split: str, number: int, scene: Scene, ima
     name = f"P{number:04d}.png"
     classes = class_map(scene)
     palette = np.array([land.colour for land in LAND_CLASSES], dtype=np.uint8)
-    save_png(folder / "img_dir" / split / name, images[0])
-    save_png(folder / "ann_dir" / split / name, classes + 1)
-    save_png(folder / "label_dir" / split / name, palette[classes])
+    _save_png(folder / "img_dir" / split / name, images[0])
+    _save_png(folder / "ann_dir" / split / name, classes + 1)
+    _save_png(folder / "label_dir" / split / name, palette[classes])
     pixels = np.bincount(classes.ravel(), minlength=len(LAND_CLASSES))
     return SceneRecord({land.name: int(count) for land, count in zip(LAND_CLASSES, pixels, strict=True)})
 
@@ -221,7 +221,7 @@ WRITERS: dict[str, SceneWriter] = {
 
 
 MAKER = "rsfoundation toy scenes"
-VERSION = 4  # raised when the same parameters give other files; older sets are then made anew
+VERSION = 4  # raised when the same parameters give other files; older sets are then drawn again
 TASKS = tuple(WRITERS)
 DEFAULT_COUNTS: Mapping[str, int] = {"train": 160, "val": 40, "test": 8}
 LARGE = "large"
@@ -268,7 +268,7 @@ def make_toy_scenes(
     """Draw scenes and write them in the layout of each task: ``<root>/<task>/...``.
 
     A scene depends on the seed, its split, its number and its size only. A complete set with the same
-    parameters is used again; one with others is replaced; a half-made one is made anew.
+    parameters is used again; one with others is replaced; an incomplete one is drawn again.
 
     Args:
         root: Folder of the task folders.

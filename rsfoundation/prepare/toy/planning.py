@@ -1,4 +1,4 @@
-"""From a seed to the plan of a scene: streets, the blocks between them, what stands there at a date."""
+"""From a seed to the plan of a scene: streets, the blocks between them, and their objects at a date."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +63,15 @@ def _quayside(block: BlockBuilder, quay: float) -> None:
 
 
 def sailing(block: BlockBuilder, left: float, top: float, right: float, bottom: float) -> None:
-    """Let ships lie or pass anywhere in a rectangle of water."""
+    """Let ships moor or pass anywhere in a rectangle of water.
+
+    Args:
+        block: The block.
+        left: Smallest x of the water.
+        top: Smallest y.
+        right: Largest x.
+        bottom: Largest y.
+    """
     step = 64.0
     for x in np.arange(left + step / 2, right, step):
         for y in np.arange(top + step / 2, bottom, step):
@@ -109,7 +117,7 @@ MIN_VISIBLE = 0.5  # objects cut by the border further than this are left out
 
 @dataclass(frozen=True)
 class _BlockUse:
-    """How often a kind of block stands in the middle of a scene, and elsewhere; and the room it needs."""
+    """How often a kind of block is in the middle of a scene, and elsewhere; and the room it needs."""
 
     plan: Callable[[BlockBuilder], None]
     central: float
@@ -142,7 +150,13 @@ class _Rect:
 
 
 def plan_scene(width: int, height: int, rng: np.random.Generator) -> ScenePlan:
-    """Plan a scene of ``width`` x ``height`` pixels."""
+    """Plan a scene of ``width`` x ``height`` pixels.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        rng: All decisions come from it.
+    """
     plan = ScenePlan(width, height)
     angle = rng.uniform(-np.pi, np.pi)
     frame = Frame((width - 1) / 2, (height - 1) / 2, angle)
@@ -168,7 +182,7 @@ def place_objects(
     Args:
         plan: The scene.
         rng: Randomness of the date.
-        fixed_rng: Randomness of what is the same at every date.
+        fixed_rng: Randomness of objects that are the same at every date.
     """
     objects: list[SceneObject] = []
     for slot in plan.slots:
@@ -203,7 +217,7 @@ def _free(box: Box, objects: list[SceneObject]) -> bool:
 
 
 def _split(rect: _Rect, block: BlockBuilder) -> list[_Rect]:
-    """TilingSettings a rectangle by streets until the blocks are small enough."""
+    """Split a rectangle by streets until the blocks are small enough."""
     low, high = _BLOCK
     width, height = rect.size
     if max(width, height) <= high * block.rng.uniform(0.8, 1.5):
@@ -229,7 +243,7 @@ def _split(rect: _Rect, block: BlockBuilder) -> list[_Rect]:
 
 
 def _street(block: BlockBuilder, rect: _Rect) -> None:
-    """Lay a street with pavements, lane markings and slots for driving cars."""
+    """Plan a street with pavements, lane markings and slots for driving cars."""
     width, height = rect.size
     x, y = (rect.left + rect.right) / 2, (rect.top + rect.bottom) / 2
     flat = width > height

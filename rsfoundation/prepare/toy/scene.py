@@ -100,7 +100,12 @@ def _paint_line(canvas: Canvas, line: GroundLine) -> None:
 
 
 def grow_canopy(plan: ScenePlan, rng: np.random.Generator) -> Field:
-    """Return the height of tree crowns on the canvas (0 where there is none), in image pixels."""
+    """Return the height of tree crowns on the canvas (0 where there is none), in image pixels.
+
+    Args:
+        plan: The scene.
+        rng: Of the shape of the crowns.
+    """
     shape = (plan.height * FINE, plan.width * FINE)
     heights = np.zeros(shape, dtype=np.float32)
     if not plan.trees:
@@ -124,7 +129,15 @@ def grow_canopy(plan: ScenePlan, rng: np.random.Generator) -> Field:
 def paint_canopy(
     canvas: Canvas, canopy: Field, sun: tuple[float, float], season: float, rng: np.random.Generator
 ) -> None:
-    """Draw the crowns over the canvas, lit from the sun's side."""
+    """Draw the crowns over the canvas, lit from the sun's side.
+
+    Args:
+        canvas: Drawn on.
+        canopy: Heights from :func:`grow_canopy`.
+        sun: Unit vector towards the sun.
+        season: 0 summer, 1 late autumn.
+        rng: Of the leaves.
+    """
     if not canopy.any():
         return
     left, top, width, height = cv2.boundingRect((canopy > 0).astype(np.uint8))
@@ -169,7 +182,13 @@ _METALS: tuple[Tone, ...] = (
 
 
 def draw_roof(canvas: Canvas, building: Building, sun: tuple[float, float]) -> None:
-    """Draw a roof, its sides lit by how they face the sun."""
+    """Draw a roof, its sides lit by how they face the sun.
+
+    Args:
+        canvas: Drawn on.
+        building: The building.
+        sun: Unit vector towards the sun.
+    """
     rng = np.random.default_rng(building.seed)
     tones = {"gable": _TILES, "hip": _TILES, "flat": _FLATS, "metal": _METALS}[building.roof]
     paint = shade(tones[int(rng.integers(len(tones)))], rng.uniform(0.88, 1.1))
@@ -275,7 +294,7 @@ _TRUCK_CARGO: tuple[Tone, ...] = (
 _CABS: tuple[Tone, ...] = ((232, 232, 230), (180, 44, 38), (50, 82, 140), (214, 178, 60), (70, 74, 80))
 
 
-def draw_car(canvas: Canvas, item: SceneObject) -> None:
+def _draw_car(canvas: Canvas, item: SceneObject) -> None:
     """Draw a passenger car or van."""
     rng = np.random.default_rng(item.seed)
     paint = _PAINTS[int(rng.integers(len(_PAINTS)))]
@@ -294,7 +313,7 @@ def draw_car(canvas: Canvas, item: SceneObject) -> None:
     pen.rect(rear + 0.1, -0.3, front - 0.06, 0.3, shade(paint, 1.06))
 
 
-def draw_truck(canvas: Canvas, item: SceneObject) -> None:
+def _draw_truck(canvas: Canvas, item: SceneObject) -> None:
     """Draw a truck with its cargo box, or a bus."""
     rng = np.random.default_rng(item.seed)
     box = _TRUCK_CARGO[int(rng.integers(len(_TRUCK_CARGO)))]
@@ -354,7 +373,7 @@ _TANKS: tuple[Tone, ...] = (
 )
 
 
-def draw_ship(canvas: Canvas, item: SceneObject) -> None:
+def _draw_ship(canvas: Canvas, item: SceneObject) -> None:
     """Draw a ship: hull, deck, bridge near the stern, and hatches, containers or masts."""
     rng = np.random.default_rng(item.seed)
     hull, deck = (tones[int(rng.integers(len(tones)))] for tones in (_HULLS, _DECKS))
@@ -395,7 +414,7 @@ def _deck_load(pen: BoxPen, rng: np.random.Generator, bridge: float, deck: Tone)
         pen.rect((start + end) / 2 - 0.02, -0.32, (start + end) / 2 + 0.02, 0.32, shade(deck, 1.3))
 
 
-def draw_wake(canvas: Canvas, item: SceneObject) -> None:
+def _draw_wake(canvas: Canvas, item: SceneObject) -> None:
     """Draw the foam behind a ship under way."""
     rng = np.random.default_rng(item.seed + 1)
     foam = np.zeros(canvas.shape[:2], dtype=np.uint8)
@@ -412,7 +431,7 @@ def draw_wake(canvas: Canvas, item: SceneObject) -> None:
     cv2.add(canvas, cv2.merge([foam] * 3), canvas)
 
 
-def draw_tank(canvas: Canvas, item: SceneObject, sun: tuple[float, float]) -> None:
+def _draw_tank(canvas: Canvas, item: SceneObject, sun: tuple[float, float]) -> None:
     """Draw a storage tank: wall, roof lit from the sun's side, rim and stairs."""
     rng = np.random.default_rng(item.seed)
     paint = _TANKS[int(rng.integers(len(_TANKS)))]
@@ -437,7 +456,7 @@ def draw_tank(canvas: Canvas, item: SceneObject, sun: tuple[float, float]) -> No
 
 
 GSD = 0.22  # metres per pixel
-_SKY_LIGHT = np.array([0.92, 0.98, 1.12], dtype=np.float32)  # what is left in the shade is bluish
+_SKY_LIGHT = np.array([0.92, 0.98, 1.12], dtype=np.float32)  # light in the shade is bluish
 
 
 class Scene:
@@ -464,7 +483,7 @@ class Scene:
     @property
     def buildings(self) -> list[Building]:
         """The buildings at the first date."""
-        return self.plan.standing(0)
+        return self.plan.buildings_at(0)
 
     @cached_property
     def canopy(self) -> Field:
@@ -482,7 +501,7 @@ class Scene:
         appearance = draw_appearance(self._rng(f"look {date}"))
         canvas = paint_ground(self.plan, appearance.season, wave_seed=date)
         self._draw_objects(canvas, date, appearance)
-        for building in self.plan.standing(date):
+        for building in self.plan.buildings_at(date):
             draw_roof(canvas, building, appearance.sun)
         paint_canopy(canvas, self.canopy, appearance.sun, appearance.season, self._rng("leaves"))
         lit = shrink(self._lit(canvas, date, appearance), self.plan.width, self.plan.height)
@@ -491,19 +510,19 @@ class Scene:
     def _draw_objects(self, canvas: Canvas, date: int, appearance: Appearance) -> None:
         for item in self.objects[date]:
             if item.moving:
-                draw_wake(canvas, item)
+                _draw_wake(canvas, item)
         for item in self.objects[date]:
             if item.kind == "small-vehicle":
-                draw_car(canvas, item)
+                _draw_car(canvas, item)
             elif item.kind == "large-vehicle":
-                draw_truck(canvas, item)
+                _draw_truck(canvas, item)
             elif item.kind == "ship":
-                draw_ship(canvas, item)
+                _draw_ship(canvas, item)
             else:
-                draw_tank(canvas, item, appearance.sun)
+                _draw_tank(canvas, item, appearance.sun)
 
     def _lit(self, canvas: Canvas, date: int, appearance: Appearance) -> Field:
-        shade = shade_map(self.plan, self.objects[date], self.plan.standing(date), appearance.shadow)
+        shade = shade_map(self.plan, self.objects[date], self.plan.buildings_at(date), appearance.shadow)
         shade *= np.where(self.canopy > 0, np.float32(0.35), np.float32(1.0))
         dark = cv2.merge([shade, shade, shade]) * (1 - (1 - np.float32(appearance.shadow_depth)) * _SKY_LIGHT)
         return canvas * (1 - dark)
@@ -511,10 +530,10 @@ class Scene:
     def building_mask(self, date: int) -> Mask:
         """Pixels ``(H, W)`` covered by the buildings of a date."""
         mask = np.zeros((self.plan.height, self.plan.width), dtype=bool)
-        for building in self.plan.standing(date):
+        for building in self.plan.buildings_at(date):
             mask |= polygon_mask(building.outline, self.plan.width, self.plan.height)
         return mask
 
     def change_mask(self) -> Mask:
-        """Pixels ``(H, W)`` where a building stands at one date only."""
+        """Pixels ``(H, W)`` where a building is there at one date only."""
         return self.building_mask(0) ^ self.building_mask(1)

@@ -1,4 +1,4 @@
-"""What a toy scene consists of, in image pixels, before anything is drawn."""
+"""The parts of a toy scene in image pixels, before anything is drawn."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,7 +34,7 @@ _HULL = [
 
 @dataclass(frozen=True)
 class GroundRegion:
-    """A piece of ground; later regions lie over earlier ones of the same or a lower layer."""
+    """A piece of ground; later regions cover earlier ones of the same or a lower layer."""
 
     outline: Points
     material: Material
@@ -71,7 +71,7 @@ class Building:
         box: Its oriented rectangle; the ridge runs along the length.
         outline: Footprint, clockwise.
         parts: Convex pieces that make up the footprint.
-        dates: Whether it stands at each date.
+        dates: Whether it is there at each date.
     """
 
     box: Box
@@ -85,11 +85,11 @@ class Building:
 
 @dataclass(frozen=True)
 class ObjectSlot:
-    """A place where an object may stand.
+    """A place that an object may take.
 
     Attributes:
         chance: Probability that it is taken at a date.
-        wander: Shift in pixels, up to which the object stands elsewhere.
+        wander: Shift in pixels, by which the object may be off its place.
         spin: Turn in radians, likewise.
         fixed: Taken alike at both dates.
         moving: A ship under way, with a wake.
@@ -106,7 +106,7 @@ class ObjectSlot:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """An object that stands in a scene."""
+    """An object of a scene."""
 
     kind: Kind
     box: Box
@@ -133,8 +133,8 @@ class ScenePlan:
     buildings: list[Building] = field(default_factory=list)
     slots: list[ObjectSlot] = field(default_factory=list)
 
-    def standing(self, date: int) -> list[Building]:
-        """Return the buildings that stand at a date."""
+    def buildings_at(self, date: int) -> list[Building]:
+        """Return the buildings of a date."""
         return [building for building in self.buildings if building.dates[date]]
 
     def clear_trees(self) -> None:
