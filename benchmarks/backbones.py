@@ -3,8 +3,8 @@
     python benchmarks/backbones.py [--only lsknet_s ...] [--train] [--repeats 7] [--json out.json]
 
 Evaluation: one image of 512 pixels, float32. Training: forward and backward, two images of 256 pixels. Both
-forms use the same weights; outputs at the timed size are compared (1e-4 of the largest value) before anything
-is timed, and calls alternate in one process. Figures are medians. FLOPs are FLOPs: a multiply-add is two.
+ways use the same weights; outputs at the timed size are compared (1e-4 of the largest value) before anything
+is timed, and calls alternate in one process. Times are medians. FLOPs are FLOPs: a multiply-add is two.
 """
 
 import argparse
@@ -42,9 +42,9 @@ EVALUATION_SHAPE, TRAINING_SHAPE = (1, 3, 512, 512), (2, 3, 256, 256)
 
 @dataclass(frozen=True)
 class Row:
-    """Median seconds of both forms, wall clock and processor time of all threads, and the rate of ours.
+    """Median seconds of both ways, wall clock and processor time of all threads, and the rate of ours.
 
-    ``difference`` is that of the two forms' outputs, as a fraction of the largest value.
+    ``difference`` is that of the two outputs, as a fraction of the largest value.
     """
 
     name: str
@@ -80,11 +80,11 @@ def randomise(model: nn.Module) -> None:
 
 
 def compare(model: nn.Module, plain: Callable[..., list[torch.Tensor]], x: torch.Tensor) -> float:
-    """Stop where the two forms give different maps of the images to be timed.
+    """Stop where the two ways give different maps of the images to be timed.
 
     In float32, the format that is timed. LWGANet puts values back where 2x2 maxima were: rounding that
-    decides otherwise between near-equal maxima moves a value by a pixel, in either form. Only where
-    float32 differs is float64 asked whether the two forms compute the same.
+    decides otherwise between near-equal maxima moves a value by a pixel, either way. Only where
+    float32 differs are the two compared in float64.
 
     Returns:
         The largest difference of any map, as a fraction of its largest value.
