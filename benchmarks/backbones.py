@@ -22,20 +22,10 @@ from plain_backbones import PLAIN
 from torch import nn
 
 from rsfoundation.engine.networks import measure_complexity
+from rsfoundation.models.factory import NETWORKS as ALL_NETWORKS
 from rsfoundation.registry import MODELS
 
-NETWORKS = {
-    "lsknet_t": dict(type="LSKNet", arch="t"),
-    "lsknet_s": dict(type="LSKNet", arch="s"),
-    "stripnet_t": dict(type="StripNet", arch="t"),
-    "stripnet_s": dict(type="StripNet", arch="s"),
-    "lwganet_l0": dict(type="LWGANet", arch="l0"),
-    "lwganet_l1": dict(type="LWGANet", arch="l1"),
-    "lwganet_l2": dict(type="LWGANet", arch="l2"),
-    "rsp_resnet50": dict(type="RSPResNet", depth=50),
-    "rsp_swin_t": dict(type="RSPSwinTransformer", arch="t"),
-    "vitaev2_s": dict(type="ViTAEv2", arch="s"),
-}
+NETWORKS = {name: dict(cfg) for name, cfg in ALL_NETWORKS.items() if cfg["type"] in PLAIN}
 TOLERANCE = 1e-4
 EVALUATION_SHAPE, TRAINING_SHAPE = (1, 3, 512, 512), (2, 3, 256, 256)
 
