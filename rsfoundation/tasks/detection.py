@@ -25,6 +25,8 @@ from rsfoundation.core.task import (
     Task,
     Writer,
 )
+from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
+from rsfoundation.evaluation.oriented.image_results import devkit_ignored_difficulty
 from rsfoundation.evaluation.oriented.metric import DOTAMetric
 from rsfoundation.evaluation.oriented.report import write_report
 from rsfoundation.evaluation.submission.metric import DetectionSubmission
@@ -107,9 +109,14 @@ def _keep_corners(dataset: Any) -> None:
 
 
 def _keep_devkit_objects(dataset: Any) -> None:
-    """Count all but difficult objects, as DOTA's devkit does, unless the config says otherwise."""
-    for name, value in {"ignore_difficulty": 1, "min_side": 0.0}.items():
-        if dataset.get(name) is None:
+    """Count all but difficult objects, as DOTA's devkit does, unless the config says otherwise.
+
+    In DOTA 1.5 and 2.0 the devkit counts those, too.
+    """
+    classes = DOTA_CLASSES.get(dataset.get("version"), ())
+    ignored = {"ignore_difficulty": devkit_ignored_difficulty(classes), "min_side": 0.0}
+    for name, value in ignored.items():
+        if dataset.get(name) is None and value is not None:
             dataset[name] = value
             MMLogger.get_current_instance().info("devkit rules: %s=%g in the data set", name, value)
 

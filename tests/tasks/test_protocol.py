@@ -71,6 +71,15 @@ def test_a_validation_while_training_follows_its_own_metric(cfg):
     )  # a training without validation
 
 
+@pytest.mark.parametrize("version", ["1.5", "2.0"])
+def test_the_devkit_of_later_versions_counts_difficult_objects(cfg, version):
+    cfg.test_evaluator.update(matching="devkit")
+    cfg.test_dataloader.dataset.version = version
+    OrientedDetection().prepare_config(cfg, RunRequest("test"))
+    assert cfg.test_dataloader.dataset.get("ignore_difficulty") is None
+    assert cfg.test_dataloader.dataset.min_side == 0
+
+
 def test_devkit_rules_respect_what_the_config_ignores(cfg):
     cfg.test_evaluator = [dict(type="rsfoundation.DOTAMetric", matching="devkit")]
     cfg.test_dataloader.dataset.ignore_difficulty = 2

@@ -140,6 +140,14 @@ def _array(tensor: Any, dtype: Any) -> np.ndarray:
     return tensor.detach().cpu().numpy().astype(dtype)
 
 
+def devkit_ignored_difficulty(classes: Sequence[str]) -> int | None:
+    """Return the difficulty from which DOTA's devkit ignores objects: 1, or ``None`` in DOTA 1.5 and 2.0.
+
+    The devkit of later versions sets the difficulty of every object to 0.
+    """
+    return None if tuple(classes) in (DOTA_CLASSES["1.5"], DOTA_CLASSES["2.0"]) else 1
+
+
 @dataclass(frozen=True)
 class LabelFolder:
     """A folder of label files, one for each full image: DOTA's text files, or FAIR1M's xml files.

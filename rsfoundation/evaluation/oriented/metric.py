@@ -15,6 +15,7 @@ from rsfoundation.evaluation.oriented.evaluate import Evaluation, evaluate
 from rsfoundation.evaluation.oriented.image_results import (
     ImageResult,
     LabelFolder,
+    devkit_ignored_difficulty,
     join_results,
     result_from_sample,
     sort_unique,
@@ -79,8 +80,8 @@ class DOTAMetric(ImageResultMetric):
         rule: ``voc07`` (11 points; DOTA's and most papers' rule) or ``voc12`` (area).
         matching: ``mmrotate``: IoU of rectangles fitted around the labels reaches the threshold; the mean
             runs over classes with objects. ``devkit``, as DOTA's server and devkit: IoU of the corners as
-            labelled is above it, difficult objects do not count, and the mean runs over all classes, 0
-            for one without objects.
+            labelled is above it, difficult objects do not count (but in DOTA 1.5 and 2.0), and the mean runs
+            over all classes, 0 for one without objects.
         full_images: Merge the patches of each image by NMS per class, and evaluate in its pixels.
         full_image_labels: Folder of DOTA label files of the full images; the labels of the patches joined,
             when not given.
@@ -132,7 +133,7 @@ class DOTAMetric(ImageResultMetric):
     def _labels(self, names: Sequence[str]) -> LabelFolder | None:
         if self.full_image_labels is None:
             return None
-        ignore = 1 if self.matching == "devkit" else None
+        ignore = devkit_ignored_difficulty(names) if self.matching == "devkit" else None
         return LabelFolder(Path(self.full_image_labels), tuple(names), ignore)
 
     def _log_table(self, evaluation: Evaluation) -> None:

@@ -12,7 +12,11 @@ import numpy as np
 from rsfoundation.core.errors import ConfigError, DataError, check_choice
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES, FAIR1M_CLASSES
 from rsfoundation.evaluation.average_precision import ApRule
-from rsfoundation.evaluation.oriented.image_results import DetectionTable, LabelFolder
+from rsfoundation.evaluation.oriented.image_results import (
+    DetectionTable,
+    LabelFolder,
+    devkit_ignored_difficulty,
+)
 from rsfoundation.evaluation.oriented.matching import Matching
 from rsfoundation.evaluation.submission.archive import base_name, file_names, open_zip
 from rsfoundation.evaluation.submission.check import is_fair1m
@@ -121,8 +125,7 @@ def _ignored_difficulty(
     if difficult is not None:
         check_choice("difficult", difficult, get_args(Difficult), "rsf submission evaluate")
         return 1 if difficult == "ignore" else None
-    later = classes in (DOTA_CLASSES["1.5"], DOTA_CLASSES["2.0"])  # their devkit sets every object to 0
-    return 1 if matching == "devkit" and not later else None
+    return devkit_ignored_difficulty(classes) if matching == "devkit" else None
 
 
 def _label_folder(labels: Path, classes: tuple[str, ...], ignored: int | None) -> LabelFolder:

@@ -139,6 +139,21 @@ def test_full_images_merge_patches_and_labels(tmp_path):
     assert strict["detection/mAP50"] == 0.0
 
 
+def test_difficult_objects_of_full_images_count_in_later_versions(tmp_path):
+    from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
+
+    quad = " ".join(map(str, rbox_to_quad([B]).ravel().tolist()))
+    (tmp_path / "P1.txt").write_text(f"{quad} plane 1\n")
+    counts = []
+    for version in ("1.0", "1.5", "2.0"):
+        metric = DOTAMetric(full_image_labels=str(tmp_path), matching="devkit")
+        metric.dataset_meta = {"classes": DOTA_CLASSES[version]}
+        metric.process({}, [named("P1", found=[B], scores=[0.9], found_labels=[0])])
+        metric.evaluate(1)
+        counts.append(metric.evaluation.curves[0][0].objects)
+    assert counts == [0, 1, 1]
+
+
 def test_unlabelled_samples_are_told_what_they_are_good_for(caplog):
     from mmengine.logging import MMLogger
 
