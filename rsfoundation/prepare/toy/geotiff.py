@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.prepare.toy.make import LARGE
-from rsfoundation.prepare.toy.objects import DATES
+from rsfoundation.prepare.toy.make import LAND_CLASSES, LARGE, class_map
 from rsfoundation.prepare.toy.scene import GSD, Scene
-from rsfoundation.prepare.toy.writers import LAND_CLASSES, class_map
+from rsfoundation.prepare.toy.scene_model import DATES
 
 CRS = "EPSG:32633"
 CORNER = (500_000.0, 5_200_000.0)  # easting and northing of the upper left corner of the first scene
