@@ -2,15 +2,18 @@
 
 ``selective_scan`` takes channels-first sequences and has gradients. Here tokens stay as the linear layers
 around them have them, and lanes of a vector are channels: a step needs no sum across lanes, and nothing is
-transposed. A kernel scans a block of channels over all tokens; its states and decay rates stay in the first
-cache. All it works on is one array, at offsets known when it is compiled, so that the compiler sees that
-nothing overlaps.
+transposed. Both functions work on a span of tokens, so that a long sequence is mixed piece by piece within
+the cache; the state goes from one piece to the next.
+
+A kernel scans a block of channels over the tokens; its states and decay rates stay in the first cache. All it
+works on is one array, at offsets known when it is compiled, so that the compiler sees that nothing overlaps.
 
 Importing this module loads numba.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -61,18 +64,26 @@ def _scan_kernel(size: int) -> Callable[..., None]:
         d: np.ndarray,
         reverse: bool,
         add: bool,
+        state: np.ndarray,
         y: np.ndarray,
+        first: int,
         work: np.ndarray,
         start: int,
         stop: int,
     ) -> None:
-        """Scan the blocks ``start..stop`` of all images, from the first token or from the last."""
+        """Scan the blocks ``start..stop`` of all images, from the first token of a span or from its last.
+
+        ``state`` (blocks of all images, size * lanes) is read and written; ``first`` is the place in ``y`` of
+        the first token of ``u``.
+        """
         length, channels = u.shape[1], u.shape[2]
         blocks = (channels + _LANES - 1) // _LANES
         for block in range(start, stop):
             image, low = block // blocks, block % blocks * _LANES
             count = min(_LANES, channels - low)
-            work[:] = _ZERO
+            work[rates:] = _ZERO
+            for i in range(size * _LANES):
+                work[i] = state[block, i]
             for c in range(count):
                 work[biases + c], work[skips + c] = bias[low + c], d[low + c]
                 for n in range(size):
@@ -81,7 +92,7 @@ def _scan_kernel(size: int) -> Callable[..., None]:
                 t = length - 1 - k if reverse else k
                 # Indices from 0 on: the compiler need not think of negative ones.
                 u_row, delta_row = u[image, t, low : low + count], delta[image, t, low : low + count]
-                y_row = y[image, t, low : low + count]
+                y_row = y[image, first + t, low : low + count]
                 for c in range(count):
                     raw = delta_row[c] + work[biases + c]
                     step = max(raw, _ZERO) + log1p(_exp2(-abs(raw) * _LOG2_E))
@@ -109,6 +120,8 @@ def _scan_kernel(size: int) -> Callable[..., None]:
                 else:
                     for c in range(count):
                         y_row[c] = work[sums + c]
+            for i in range(size * _LANES):
+                state[block, i] = work[i]
 
     return scan
 
@@ -119,15 +132,16 @@ def _convolve(
     weight: np.ndarray,
     bias: np.ndarray,
     reverse: bool,
+    first: int,
     out: np.ndarray,
     start: int,
     stop: int,
 ) -> None:
-    """Convolve the tokens ``start..stop``, counted over all images, and apply SiLU."""
-    length, channels = x.shape[1], weight.shape[1]
+    """Convolve the tokens ``start..stop`` of a span, counted over all images, and apply SiLU."""
+    length, span, channels = x.shape[1], out.shape[1], weight.shape[1]
     for token in range(start, stop):
-        image, t = token // length, token % length
-        row = out[image, t]
+        image, t = token // span, first + token % span
+        row = out[image, t - first]
         for c in range(channels):
             row[c] = bias[c]
         for k in range(len(weight)):
@@ -143,64 +157,79 @@ def _convolve(
             row[c] = value * (_ONE if value >= _ZERO else small) / (_ONE + small)
 
 
-def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool = False) -> Tensor:
+def causal_conv_silu(
+    x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool = False, span: slice | None = None
+) -> Tensor:
     """Depth-wise convolution along the tokens that sees the past only, then SiLU.
 
     Args:
-        x: ``(B, L, W)`` in float32 on the CPU; the first C of its W channels are convolved.
+        x: ``(B, L, W)``, contiguous, in float32 on the CPU; the first C of its W channels are convolved.
         weight: ``(C, 1, K)``, as a ``Conv1d`` has it.
         bias: ``(C,)`` or None.
         reverse: The past are the later tokens.
+        span: Tokens to compute; all when None.
 
     Returns:
-        ``(B, L, C)``.
+        ``(B, tokens of the span, C)``.
     """
-    out = torch.empty((*x.shape[:2], len(weight)), dtype=x.dtype)
+    start, stop, _ = (span or slice(None)).indices(x.shape[1])
+    out = torch.empty((len(x), stop - start, len(weight)), dtype=x.dtype)
     taps = weight[:, 0].T.contiguous()
     shift = torch.zeros(len(weight)) if bias is None else bias
-    arrays = (x.contiguous().numpy(), taps.numpy(), shift.numpy(), reverse, out.numpy())
-    run_chunks(_convolve, x.shape[0] * x.shape[1], *arrays, grain=_TOKENS_PER_TASK)
+    arrays = (x.contiguous().numpy(), taps.numpy(), shift.numpy(), reverse, start, out.numpy())
+    run_chunks(_convolve, out.shape[0] * out.shape[1], *arrays, grain=_TOKENS_PER_TASK)
     return out
 
 
-def scan_tokens(
-    u: Tensor,
-    delta: Tensor,
-    tokens: Tensor,
-    A: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    reverse: bool = False,
-    add_to: Tensor | None = None,
-) -> Tensor:
-    """Selective scan with softplus steps, as ``selective_scan`` computes it, on channels-last tokens.
+@dataclass(frozen=True)
+class TokenScan:
+    """A selective scan with softplus steps, as ``selective_scan`` computes it, on channels-last tokens.
 
-    Args:
-        u: ``(B, L, C)``, like all in float32 on the CPU.
-        delta: Step sizes before bias and softplus, like ``u``.
-        tokens: B and C of every token, ``(B, L, 2 N)``.
+    All tensors are in float32 on the CPU.
+
+    Attributes:
         A: ``(C, N)``, negative.
         D: ``(C,)``, the skip connection.
-        delta_bias: ``(C,)``.
+        delta_bias: ``(C,)``, added to the step sizes before the softplus.
         reverse: Scan from the last token to the first.
-        add_to: Add the result to this tensor, in place; None for a new one.
-
-    Returns:
-        ``(B, L, C)``.
     """
-    size = A.shape[1]
-    padding = -size % _UNROLL
-    if padding:  # states that stay zero
-        tokens = torch.nn.functional.pad(tokens.unflatten(-1, (2, size)), (0, padding)).flatten(-2)
-    rates = torch.nn.functional.pad(A.T / math.log(2), (0, 0, 0, padding)).contiguous()
-    out = torch.empty(u.shape, dtype=u.dtype) if add_to is None else add_to
-    operands = (u, delta, delta_bias, rates, tokens, D)
-    arrays = (*(operand.numpy() for operand in operands), reverse, add_to is not None, out.numpy())
-    size += padding
-    blocks = u.shape[0] * -(-u.shape[2] // _LANES)
-    scratch = partial(_allocate, (2 * size + _ROWS) * _LANES)
-    run_chunks(_scan_kernel(size), blocks, *arrays, pieces=2, scratch=scratch)
-    return out
+
+    A: Tensor
+    D: Tensor
+    delta_bias: Tensor
+    reverse: bool = False
+
+    def start(self, batch: int) -> Tensor:
+        """Return the state before the first token of ``batch`` sequences."""
+        channels, size = self.A.shape
+        blocks, states = -(-channels // _LANES), size + -size % _UNROLL
+        return torch.zeros(batch * blocks, states * _LANES)
+
+    def run(
+        self, u: Tensor, delta: Tensor, tokens: Tensor, state: Tensor, out: Tensor, first: int, add: bool
+    ) -> None:
+        """Scan a span of tokens; the state is updated in place.
+
+        Args:
+            u: ``(B, T, C)``.
+            delta: Step sizes before bias and softplus, like ``u``.
+            tokens: B and C of every token, ``(B, T, 2 N)``.
+            state: Result of :meth:`start`, or as the span before left it.
+            out: ``(B, L, C)``, contiguous; the result is written there.
+            first: Place in ``out`` of the first token of the span.
+            add: Add the result to what ``out`` holds.
+        """
+        size = self.A.shape[1]
+        padding = -size % _UNROLL
+        if padding:  # states that stay zero
+            tokens = torch.nn.functional.pad(tokens.unflatten(-1, (2, size)), (0, padding)).flatten(-2)
+        rates = torch.nn.functional.pad(self.A.T / math.log(2), (0, 0, 0, padding)).contiguous()
+        operands = (u, delta, self.delta_bias, rates, tokens, self.D)
+        arrays = (operand.numpy() for operand in operands)
+        places = (self.reverse, add, state.numpy(), out.numpy(), first)
+        size += padding
+        scratch = partial(_allocate, (2 * size + _ROWS) * _LANES)
+        run_chunks(_scan_kernel(size), len(state), *arrays, *places, pieces=2, scratch=scratch)
 
 
 def _allocate(values: int) -> tuple[np.ndarray]:

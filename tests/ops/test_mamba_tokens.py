@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from rsfoundation.ops.mamba_scan import selective_scan
-from rsfoundation.ops.mamba_tokens import causal_conv_silu, scan_tokens
+from rsfoundation.ops.mamba_tokens import TokenScan, causal_conv_silu
 
 
 def operands(batch, length, channels, size):
@@ -21,6 +21,18 @@ def expected_scan(u, delta, tokens, A, D, bias, reverse):
     b, c = tokens.double().transpose(1, 2).chunk(2, dim=1)
     rest = dict(D=D.double(), delta_bias=bias.double(), delta_softplus=True, reverse=reverse)
     return selective_scan(inputs[0], inputs[1], A.double(), b, c, **rest).transpose(1, 2)
+
+
+def scan_tokens(u, delta, tokens, A, D, bias, reverse=False, add_to=None, pieces=1):
+    """A whole sequence, in so many pieces."""
+    scan = TokenScan(A, D, bias, reverse)
+    state, out = scan.start(len(u)), torch.full(u.shape, torch.nan) if add_to is None else add_to
+    edges = torch.linspace(0, u.shape[1], pieces + 1).long().tolist()
+    spans = [slice(*edges[piece : piece + 2]) for piece in range(pieces)]
+    for span in reversed(spans) if reverse else spans:
+        part = [x[:, span] for x in (u, delta, tokens)]
+        scan.run(*part, state, out, span.start, add=add_to is not None)
+    return out
 
 
 def assert_near(found, expected, tolerance=3e-6):
@@ -40,6 +52,18 @@ def test_scan(batch, length, channels, size, reverse):
     assert_near(found, expected)
     twice = scan_tokens(*inputs, reverse, add_to=found.clone())
     assert_near(twice, 2 * expected)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_pieces_change_nothing(reverse):
+    inputs = operands(2, 60, 70, 5)
+    expected = scan_tokens(*inputs, reverse)
+    for pieces in (2, 7, 60):
+        assert torch.equal(scan_tokens(*inputs, reverse, pieces=pieces), expected)
+    x, weight = torch.randn(2, 60, 9), torch.randn(6, 1, 4)
+    whole = causal_conv_silu(x, weight, None, reverse)
+    parts = [causal_conv_silu(x, weight, None, reverse, slice(at, at + 7)) for at in range(0, 60, 7)]
+    assert torch.equal(torch.cat(parts, 1), whole)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -1,7 +1,7 @@
 """The Mamba-1 token mixer, with the parameter names of Hugging Face's ``MambaMixer``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -18,6 +18,7 @@ StepInit = Literal["mamba", "torch"]
 # Range and floor of the first step sizes in the Mamba paper (arXiv 2312.00752, section 3.6).
 _STEP_RANGE = (1e-3, 1e-1)
 _STEP_FLOOR = 1e-4
+_TOKENS_AT_A_TIME = 1024  # their intermediate results, about 10 MiB for RSMamba base, stay in a CPU's cache
 
 
 @MODELS.register_module()
@@ -94,9 +95,9 @@ class MambaMixer(nn.Module):
         Returns:
             ``(B, L, C)``; the token at t depends on the tokens up to t only.
         """
-        projected = self.project(tokens)
-        mixed = self.scan_fast(projected, (False,)) if self.is_fast(projected) else self.scan(projected)
-        return self.out_proj(mixed)
+        if self.is_fast(tokens):
+            return self.mix_fast(tokens, (False,))
+        return self.out_proj(self.scan(self.project(tokens)))
 
     def project(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return inputs and gates, ``(B, L, 2 I)``, of tokens ``(B, L, C)``; it works on each by itself."""
@@ -128,39 +129,55 @@ class MambaMixer(nn.Module):
         )
         return (y * self.activation(gate)).transpose(1, 2)
 
-    def is_fast(self, projected: torch.Tensor) -> bool:
-        """Return whether :meth:`scan_fast` can take the place of :meth:`scan` for these tokens."""
-        single = projected.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    def is_fast(self, tokens: torch.Tensor) -> bool:
+        """Return whether :meth:`mix_fast` can mix these tokens: inference in float32 on a CPU."""
+        single = tokens.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
         return (
             single
-            and projected.device.type == "cpu"
+            and tokens.device.type == "cpu"
             and is_inference(self)
             and self.activation is F.silu
             and is_plain(self.conv1d, self.dt_proj)
         )
 
-    def scan_fast(self, projected: torch.Tensor, directions: Sequence[bool]) -> torch.Tensor:
-        """Return the mean of :meth:`scan` over directions, at inference on a CPU.
+    def mix_fast(
+        self,
+        tokens: torch.Tensor,
+        directions: Sequence[bool],
+        norm: Callable[[torch.Tensor], torch.Tensor] = nn.Identity(),
+    ) -> torch.Tensor:
+        """Return the mean of the mixer's results over directions, piece by piece within the cache.
 
         Args:
-            projected: ``(B, L, 2 I)``.
+            tokens: ``(B, L, C)``.
             directions: For each direction, whether it is from the last token to the first.
+            norm: Applied to the tokens first.
 
         Returns:
-            ``(B, L, I)``, tokens in order.
+            ``(B, L, C)``, tokens in order.
         """
-        from rsfoundation.ops.mamba_tokens import causal_conv_silu, scan_tokens  # loads numba
+        from rsfoundation.ops.mamba_tokens import TokenScan, causal_conv_silu  # loads numba
 
-        rates, mixed = -self.A_log.exp(), None
-        for reverse in directions:
-            u = causal_conv_silu(projected, self.conv1d.weight, self.conv1d.bias, reverse)
-            parameters = linear(self.x_proj, u)
-            delta = F.linear(parameters[..., : self.time_step_rank], self.dt_proj.weight)
-            tokens = parameters[..., self.time_step_rank :]
-            mixed = scan_tokens(u, delta, tokens, rates, self.D, self.dt_proj.bias, reverse, mixed)
-        assert mixed is not None
-        gate = projected[..., mixed.shape[-1] :]
-        return mixed.mul_(F.silu(gate)).mul_(1 / len(directions))
+        batch, length, _ = tokens.shape
+        inner, rank = len(self.D), self.time_step_rank
+        step = max(1, _TOKENS_AT_A_TIME // batch)
+        spans = [slice(start, min(start + step, length)) for start in range(0, length, step)]
+        projected, mixed = tokens.new_empty(batch, length, 2 * inner), tokens.new_empty(batch, length, inner)
+        for span in spans:
+            projected[:, span] = self.project(norm(tokens[:, span]))
+        rates, out = -self.A_log.exp(), torch.empty_like(tokens)
+        for number, reverse in enumerate(directions):
+            scan = TokenScan(rates, self.D, self.dt_proj.bias, reverse)
+            state, last = scan.start(batch), number == len(directions) - 1
+            for span in reversed(spans) if reverse else spans:
+                u = causal_conv_silu(projected, self.conv1d.weight, self.conv1d.bias, reverse, span)
+                parameters = linear(self.x_proj, u)
+                delta = F.linear(parameters[..., :rank], self.dt_proj.weight)
+                scan.run(u, delta, parameters[..., rank:], state, mixed, span.start, add=number > 0)
+                if last:
+                    gate = F.silu(projected[:, span, inner:])
+                    out[:, span] = self.out_proj(gate.mul_(mixed[:, span]).mul_(1 / len(directions)))
+        return out
 
     @property
     def _split(self) -> list[int]:

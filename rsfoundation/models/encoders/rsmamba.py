@@ -271,15 +271,13 @@ class RSMamba(PlainEncoder):
             assert linear_gate is not None
             return linear_gate(torch.cat([mixer.out_proj(mean) for mean in means], dim=-1))
 
-        # The projections work on each token by itself: once for all paths.
-        projected = mixer.project(self.pre_norm(tokens.to(self.pre_norm.weight.dtype)))
-        if self.path_type in _FAST_PATHS and mixer.is_fast(projected):
-            mixed = mixer.scan_fast(projected, _FAST_PATHS[self.path_type])
+        if self.path_type in _FAST_PATHS and mixer.is_fast(tokens):
+            tokens = tokens + mixer.mix_fast(tokens, _FAST_PATHS[self.path_type], self.pre_norm)
         else:
-            mixed = mix_along_paths(
-                projected, self.path_type, mixer.scan, None if linear_gate is None else gate
-            )
-        tokens = tokens + mixer.out_proj(mixed)
+            # The projections work on each token by itself: once for all paths.
+            projected = mixer.project(self.pre_norm(tokens.to(self.pre_norm.weight.dtype)))
+            choice = None if linear_gate is None else gate
+            tokens = tokens + mixer.out_proj(mix_along_paths(projected, self.path_type, mixer.scan, choice))
         return self.ln1(tokens) if index == len(self.layers) - 1 else tokens
 
     def to_map(self, tokens: torch.Tensor, grid: Grid) -> torch.Tensor:

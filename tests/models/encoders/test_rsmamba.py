@@ -281,7 +281,7 @@ def test_inference_equals_the_training_graph(path_type, layer_cfgs):
 
 
 def test_only_plain_layers_of_silu_take_the_fast_way():
-    mixer, tokens = MambaMixer(8, 12).eval(), torch.randn(1, 5, 24)
+    mixer, tokens = MambaMixer(8, 12).eval(), torch.randn(1, 5, 8)
     with torch.no_grad():
         assert mixer.is_fast(tokens)
         assert not mixer.is_fast(tokens.double())
@@ -297,3 +297,12 @@ def test_a_mixer_alone_is_the_same_with_and_without_gradients():
     expected = mixer(tokens)
     with torch.no_grad():
         torch.testing.assert_close(mixer(tokens), expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 5, 64])
+def test_pieces_of_a_sequence_change_nothing(at_a_time, monkeypatch):
+    encoder, image = small(dt_init="torch"), torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = encoder(image)[0]
+        monkeypatch.setattr("rsfoundation.models.encoders.mamba_mixer._TOKENS_AT_A_TIME", at_a_time)
+        torch.testing.assert_close(encoder(image)[0], expected, rtol=1e-5, atol=1e-6)
