@@ -64,6 +64,7 @@ class ResolvedRun:
         device: ``cpu`` or ``cuda``.
         start: Checkpoint that training starts or resumes from; ``None`` starts at the beginning.
         notes: Changes that the user did not ask for, for the log.
+        warnings: Settings whose effect may surprise, for the log.
     """
 
     cfg: Config
@@ -71,6 +72,7 @@ class ResolvedRun:
     device: str
     start: Path | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def resolve_config(
@@ -112,7 +114,8 @@ def resolve_config(
         lambda: _fit_to_sharding(cfg),
     )
     notes = [note for step in steps for note in step() or ()]
-    return ResolvedRun(cfg, task, device, start, tuple(notes))
+    warnings = _shortened_warm_ups(cfg) if request.stage == "train" else []
+    return ResolvedRun(cfg, task, device, start, tuple(notes), tuple(warnings))
 
 
 def run_folder(cfg: Config, options: RunOptions) -> Path:
@@ -288,6 +291,24 @@ def _use_crash_safe_loops_and_hooks(cfg: Config) -> None:
     if checkpoint and _without_scope(checkpoint["type"]) == "CheckpointHook":
         hooks["checkpoint"] = {**checkpoint, "type": "rsfoundation.CheckpointHook"}
     cfg.default_hooks = hooks
+
+
+def _shortened_warm_ups(cfg: Config) -> list[str]:
+    """Name warm-ups that accumulation of gradients shortens: schedules count forward passes."""
+    counts = int((cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1))
+    declared = cfg.get("param_scheduler") or []
+    found = []
+    for index, schedule in enumerate([declared] if isinstance(declared, dict) else declared):
+        begin, end = schedule.get("begin", 0), schedule.get("end")
+        warm_up = _without_scope(schedule["type"]) in ("LinearLR", "ConstantLR")
+        if counts > 1 and warm_up and not schedule.get("by_epoch", True) and end is not None:
+            length = end - begin
+            found.append(
+                f"param_scheduler[{index}]: the warm-up ends after {-(-length // counts)} optimiser steps, since "
+                f"it counts iterations ({length}) and accumulative_counts={counts}; for {length} steps set "
+                f"end={begin + length * counts}"
+            )
+    return found
 
 
 def _without_scope(name: object) -> str:

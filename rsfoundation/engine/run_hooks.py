@@ -13,7 +13,7 @@ import torch
 from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import LocalVisBackend
 from torch import nn
@@ -25,6 +25,7 @@ from rsfoundation.datasets.transforms.loading import pipeline_loading
 from rsfoundation.engine.environment import environment_report
 from rsfoundation.engine.results import unify_metrics
 from rsfoundation.engine.runner import classes_of
+from rsfoundation.engine.tracking import PROGRESS
 from rsfoundation.io.images import write_rgb
 from rsfoundation.io.loading import ImageLoading
 from rsfoundation.registry import HOOKS
@@ -156,7 +157,7 @@ class ProgressHook(Hook):
     """Log ``images_per_second`` over all ranks and, without CUDA, ``peak_memory_mb`` of this process.
 
     mmengine's own line has the remaining time, the times of an iteration and of its data and, on CUDA, the
-    peak memory of the device.
+    peak memory of the device. Trackers get the epoch and the iteration of each row.
     """
 
     priority = "NORMAL"  # after IterTimerHook, which is registered earlier, and before LoggerHook
@@ -166,6 +167,7 @@ class ProgressHook(Hook):
     ) -> None:
         """Measure the last iterations."""
         hub = runner.message_hub
+        _note_progress(runner, 1)
         if "train/time" not in hub.log_scalars or not isinstance(data_batch, dict):
             return
         seconds = hub.get_scalar("train/time").mean(_WINDOW)
@@ -174,6 +176,18 @@ class ProgressHook(Hook):
         if not torch.cuda.is_available():
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
             hub.update_scalar("train/peak_memory_mb", peak)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Note where the training is."""
+        _note_progress(runner, 0)
+
+
+def _note_progress(runner: Runner, running: int) -> None:
+    """Keep the epoch and the iteration for trackers; ``running`` is 1 within an iteration, 0 after it."""
+    progress = {"iter": runner.iter + running}
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        progress["epoch"] = runner.epoch + running
+    runner.message_hub.update_info(PROGRESS, progress, resumed=False)
 
 
 @HOOKS.register_module()

@@ -48,8 +48,9 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
         if options.resume or cfg.get("resume") or cfg.get("load_from"):
             start = find_start(cfg, options.resume, run_folder(cfg, options))
         run = resolve_config(cfg, options, task, RunRequest("train"), device=device, start=start)
-        for note in run.notes:
-            print_log(note, logger="current", level=logging.INFO)
+        for level, lines in ((logging.INFO, run.notes), (logging.WARNING, run.warnings)):
+            for line in lines:
+                print_log(line, logger="current", level=level)
         stack.enter_context(explained_option_errors(run.cfg))
         runner = build_runner(run.cfg, run.start)
         record = RunRecordHook(task, interval=_log_interval(run.cfg))

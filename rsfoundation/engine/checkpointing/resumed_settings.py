@@ -73,15 +73,21 @@ class ResumedSettingsHook(Hook):
             return
         groups = runner.optim_wrapper.param_groups
         changed = _changed_groups(groups, self._groups)
-        changed_schedules = _changed_schedules(_schedulers(runner), self._schedules)
-        replay = bool(changed_schedules) or any(name.startswith("initial_") for name, _, _ in changed)
+        replay = any(name.startswith("initial_") for name, _, _ in changed)
+        for index, (scheduler, fresh) in enumerate(zip(_schedulers(runner), self._schedules, strict=True)):
+            differences = _changed_schedule(index, scheduler, fresh)
+            changed += differences
+            if _follows_metrics(scheduler):  # cannot be replayed: its own progress stays
+                kept = _PROGRESS | _PROGRESS_OF_PLATEAU
+                scheduler.load_state_dict({k: v for k, v in fresh.items() if k not in kept})
+            else:
+                replay = replay or bool(differences)
         for group, settings in zip(groups, self._groups, strict=True):
             group.update(_unscheduled(settings))
         if replay:
             self._replay(runner)
-        if changed or changed_schedules:
-            text = _described([*changed, *changed_schedules], groups)
-            print_log(text, logger="current", level=logging.WARNING)
+        if changed:
+            print_log(_described(changed, groups), logger="current", level=logging.WARNING)
 
     def _replay(self, runner: Runner) -> None:
         """Step the schedules of the config as often as training has stepped them so far.
@@ -97,7 +103,6 @@ class ResumedSettingsHook(Hook):
         replayed = []
         for index, (scheduler, fresh) in enumerate(zip(_schedulers(runner), self._schedules, strict=True)):
             if _follows_metrics(scheduler):
-                scheduler.load_state_dict({k: v for k, v in fresh.items() if k not in _PROGRESS_OF_PLATEAU})
                 continue
             twin = copy.copy(scheduler)
             base_values = [fresh["base_values"][index] for index in chosen]
@@ -150,15 +155,13 @@ def _changed_groups(restored: Sequence[dict[str, Any]], fresh: Sequence[dict[str
     return list(found.values())
 
 
-def _changed_schedules(schedulers: Sequence[Any], fresh: Sequence[dict[str, Any]]) -> list[Change]:
-    found = []
-    for index, (scheduler, new) in enumerate(zip(schedulers, fresh, strict=True)):
-        old = scheduler.state_dict()
-        ignored = _PROGRESS | (_PROGRESS_OF_PLATEAU if _follows_metrics(scheduler) else set())
-        for key in sorted((old.keys() | new.keys()) - ignored):
-            before, now = old.get(key, "absent"), new.get(key, "absent")
-            if not callable(now) and not _equal(before, now):
-                found.append((f"param_scheduler[{index}].{key}", before, now))
+def _changed_schedule(index: int, scheduler: Any, fresh: dict[str, Any]) -> list[Change]:
+    old, found = scheduler.state_dict(), []
+    ignored = _PROGRESS | (_PROGRESS_OF_PLATEAU if _follows_metrics(scheduler) else set())
+    for key in sorted((old.keys() | fresh.keys()) - ignored):
+        before, now = old.get(key, "absent"), fresh.get(key, "absent")
+        if not callable(now) and not _equal(before, now):
+            found.append((f"param_scheduler[{index}].{key}", before, now))
     return found
 
 

@@ -131,3 +131,5 @@ def test_reductions_by_a_metric_stay_the_checkpoints(tiny_config, tmp_path):
     assert "patience 5 (checkpoint: 0)" in said(tmp_path / "run")
     after = read_checkpoint(tmp_path / "run" / "epoch_4.pth")["param_schedulers"][0]
     assert after["patience"] == 5 and after["best"] <= before["best"]
+    reduced = rates(tmp_path / "run")
+    assert reduced[24] == reduced[18] < 0.05, "the reductions so far stay"

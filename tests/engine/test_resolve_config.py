@@ -1,0 +1,89 @@
+"""One pure function makes every change to a config; the run folder records its result."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+from locations import HELPERS, ROOT
+from mmengine.config import Config
+
+from rsfoundation.engine.config import load_config
+from rsfoundation.engine.resolve_config import RunOptions, resolve_config
+from rsfoundation.engine.runner import build_task
+from rsfoundation.engine.train import train
+
+
+def resolved(config, *overrides, **options):
+    cfg = load_config(config, overrides)
+    before = copy.deepcopy(cfg.to_dict())
+    run = resolve_config(cfg, RunOptions(**options), build_task(cfg))
+    assert cfg.to_dict() == before, "the config as read is left alone"
+    return run
+
+
+WARM_UP = "dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=2, end=10)"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "counts", "warned"),
+    [(WARM_UP, 4, True), (WARM_UP, 1, False), (WARM_UP.replace("False", "True"), 4, False)],
+)
+def test_a_warm_up_shortened_by_accumulation_is_named(tiny_config, schedule, counts, warned):
+    tiny_config.write_text(tiny_config.read_text() + f"param_scheduler = [{schedule}]\n")
+    run = resolved(tiny_config, f"optim_wrapper.accumulative_counts={counts}")
+    expected = (
+        "param_scheduler[0]: the warm-up ends after 2 optimiser steps, since it counts iterations (8) and "
+        "accumulative_counts=4; for 8 steps set end=34",
+    )
+    assert run.warnings == (expected if warned else ())
+
+
+OPTIONS = {
+    "plain": dict(),
+    "amp and trackers": dict(amp=True, track=("tensorboard",)),
+    "zero2": dict(strategy="deepspeed-zero2", overrides=("optim_wrapper.clip_grad.max_norm=1",)),
+    "lora": dict(overrides=("lora.rank=2", "lora.scope=body", "lora.target=['0']")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_run_folder_records_the_resolved_config(tiny_config, name, tmp_path):
+    """Runners, hooks and DeepSpeed edit copies: they leave the config of the run alone."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "from rsfoundation.engine import train as module\n"
+        "from rsfoundation.engine.resolve_config import RunOptions\n"
+        "kept = []\n"
+        "original = module.resolve_config\n"
+        "def resolve(*args, **kwargs):\n"
+        "    run = original(*args, **kwargs)\n"
+        "    kept.append((run.cfg, run.cfg.pretty_text))\n"
+        "    return run\n"
+        "module.resolve_config = resolve\n"
+        f"module.train({str(tiny_config)!r}, RunOptions('run', device='cpu', **{OPTIONS[name]!r}))\n"
+        "cfg, text = kept[0]\n"
+        "assert cfg.pretty_text == text, 'edited after it was resolved'\n"
+        "from mmengine.config import Config\n"
+        "assert Config.fromfile('run/config.py').to_dict() == cfg.to_dict()\n"
+    )
+    paths = os.pathsep.join((str(ROOT), str(HELPERS)))
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": paths},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_recorded_config_trains_again_as_it_is(tiny_config):
+    folder = tiny_config.parent / "run"
+    train(tiny_config, RunOptions(folder, device="cpu", overrides=("train_cfg.max_epochs=1",)))
+    recorded = Config.fromfile(folder / "config.py")
+    again = resolve_config(recorded, RunOptions(folder, device="cpu"), build_task(recorded)).cfg
+    assert again.to_dict() == recorded.to_dict()
