@@ -36,13 +36,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Multiply learning rates by ``decay_rate`` once for each layer between a parameter and the heads.
 
     The rule of BEiT (Bao et al., 2021): with N blocks the last one gets ``decay_rate``, the first
-    ``decay_rate**N``, what comes before it (stem, position table) ``decay_rate**(N+1)``, and what lies
+    ``decay_rate**N``, what comes before it (stem, position table) ``decay_rate**(N+1)``, and what is
     outside the part 1. Blocks are found by name and counted in the order in which the part registers them.
-    What lies between two of them, such as a downsampling layer, counts with the one before.
+    What is between two of them, such as a downsampling layer, counts with the one before.
 
     In a config: ``optim_wrapper=dict(constructor='rsfoundation.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(decay_rate=0.9, norm_decay_mult=0.0, ...), ...)``. ``decay_rate``, and ``part`` (the
-    model's part that decays, ``'backbone'``) come beside mmengine's keys, which all hold, multiplied.
+    model's part that decays, ``'backbone'``) come next to mmengine's keys, which all hold, multiplied.
     """
 
     def _validate_cfg(self) -> None:

@@ -63,7 +63,7 @@ def with_lora(
         target: Which linear layers and convolutions of the part: a pattern that matches the whole name, or
             the last parts of their names.
         dropout: Dropout before the adapters.
-        scope: The part. What lies outside, such as neck and heads, is trained as ever.
+        scope: The part. What is outside, such as neck and heads, is trained as ever.
         data_preprocessor: Goes to the model.
 
     Raises:
@@ -345,7 +345,7 @@ def _network(runner: Runner) -> nn.Module:
 def _check_base(runner: Runner, network: nn.Module) -> None:
     if any(isinstance(hook, EMAHook) for hook in runner.hooks):
         raise ConfigError(
-            "adapters alone cannot be kept beside moving averages",
+            "adapters alone cannot be kept together with moving averages",
             where="lora.adapters_only",
             fix="leave out adapters_only or EMAHook",
         )

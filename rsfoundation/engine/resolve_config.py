@@ -304,8 +304,8 @@ def _shortened_warm_ups(cfg: Config) -> list[str]:
         if counts > 1 and warm_up and not schedule.get("by_epoch", True) and end is not None:
             length = end - begin
             found.append(
-                f"param_scheduler[{index}]: the warm-up ends after {-(-length // counts)} optimiser steps, since "
-                f"it counts iterations ({length}) and accumulative_counts={counts}; for {length} steps set "
+                f"param_scheduler[{index}]: the warm-up ends after {-(-length // counts)} optimiser steps, "
+                f"since it counts iterations ({length}) and accumulative_counts={counts}; for {length} steps set "
                 f"end={begin + length * counts}"
             )
     return found
