@@ -305,8 +305,8 @@ def _shortened_warm_ups(cfg: Config) -> list[str]:
             length = end - begin
             found.append(
                 f"param_scheduler[{index}]: the warm-up ends after {-(-length // counts)} optimiser steps, "
-                f"since it counts iterations ({length}) and accumulative_counts={counts}; for {length} steps set "
-                f"end={begin + length * counts}"
+                f"since it counts iterations ({length}) and accumulative_counts={counts}; "
+                f"for {length} steps set end={begin + length * counts}"
             )
     return found
 
