@@ -144,14 +144,14 @@ class MambaMixer(nn.Module):
         self,
         tokens: torch.Tensor,
         directions: Sequence[bool],
-        norm: Callable[[torch.Tensor], torch.Tensor] = nn.Identity(),
+        norm: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Return the mean of the mixer's results over directions, piece by piece within the cache.
 
         Args:
             tokens: ``(B, L, C)``.
             directions: For each direction, whether it is from the last token to the first.
-            norm: Applied to the tokens first.
+            norm: Applied to the tokens first, if given.
 
         Returns:
             ``(B, L, C)``, tokens in order.
@@ -164,7 +164,7 @@ class MambaMixer(nn.Module):
         spans = [slice(start, min(start + step, length)) for start in range(0, length, step)]
         projected, mixed = tokens.new_empty(batch, length, 2 * inner), tokens.new_empty(batch, length, inner)
         for span in spans:
-            projected[:, span] = self.project(norm(tokens[:, span]))
+            projected[:, span] = self.project(tokens[:, span] if norm is None else norm(tokens[:, span]))
         rates, out = -self.A_log.exp(), torch.empty_like(tokens)
         for number, reverse in enumerate(directions):
             scan = TokenScan(rates, self.D, self.dt_proj.bias, reverse)
