@@ -2,7 +2,7 @@
 # Reported: 81.37 mAP50 on the DOTA-1.0 test split (server figure, 15 classes, VOC07 rule).
 # Protocol: multi-scale training on train + val and multi-scale test (rates 0.5/1/1.5, gap 500), angles le90,
 # 8 GPUs x 2 images, AdamW 2e-4, 12 epochs, backbone from ImageNet-1k (300 epochs).
-# "(1024, 1024, 200)" beside this number in the paper's tables does not mean single scale.
+# "(1024, 1024, 200)" next to this number in the paper's tables does not mean single scale.
 _base_ = [
     '../_base_/backbones/lsknet_t.py',
     '../_base_/heads/oriented_rcnn.py',

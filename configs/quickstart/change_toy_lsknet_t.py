@@ -1,6 +1,6 @@
 # A small Siamese UPerNet on LSKNet-T for pairs of toy scenes, from random weights, in a few minutes on two CPU cores.
 # Protocol: 160 training and 40 held-out pairs of 256 px; buildings that came or went changed, vehicles and season did not.
-# Figures are those of the changed class over all held-out pixels: F1 0.73 (seed 0, 320 iterations of 4 crops).
+# Metrics are those of the changed class over all held-out pixels: F1 0.73 (seed 0, 320 iterations of 4 crops).
 # Differs from Open-CD's siam_upernet in size (64 channels instead of 128), in comparing the dates by the absolute
 # difference of their features, and in weighing the changed class: with 2 % changed pixels and 320 steps both save time.
 _base_ = [

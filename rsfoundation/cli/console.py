@@ -17,7 +17,7 @@ from rsfoundation.core.errors import RSFError
 
 _ROOM = "free some space or choose another folder; what was complete before is kept"
 _RIGHTS = "choose a folder that you may write to, or change its owner"
-_FILE = "choose another path: a file stands where a folder is needed, or the other way round"
+_FILE = "choose another path: there is a file where a folder is needed, or the other way round"
 _FIXES = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
@@ -33,7 +33,7 @@ _FIXES = {
 
 
 def as_known(error: BaseException) -> RSFError | None:
-    """Return the sentence for an error of the system; ``None`` for others."""
+    """Return the message for an error of the system; ``None`` for others."""
     if not isinstance(error, OSError) or error.errno not in _FIXES:
         return None
     what = (error.strerror or "the system refused").lower()
@@ -57,7 +57,7 @@ def say(text: str) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table on the first rank; figures go through :func:`figure`."""
+    """Print a table on the first rank; numbers go through :func:`figure`."""
     grid = Table(title=title, title_justify="left", header_style="bold")
     for place, column in enumerate(columns):
         grid.add_column(column, overflow="fold", no_wrap=place == 0)  # a name is there to be copied
@@ -73,7 +73,7 @@ def metrics_table(title: str, metrics: Mapping[str, float]) -> None:
 
 
 def summary_text(summary: Mapping[str, object]) -> str:
-    """Put the few figures of a scene in one line."""
+    """Put the few numbers of a scene in one line."""
     return ", ".join(f"{name} {value}" for name, value in summary.items())
 
 
@@ -83,10 +83,10 @@ def figure(value: object) -> str:
 
 
 def report_error(error: Exception) -> int:
-    """Print an error as a sentence first; only unforeseen ones show a traceback after it.
+    """Print the message of an error first; only unforeseen ones show a traceback after it.
 
     Returns:
-        The exit status: 2 for an error the user can mend, 1 for an unforeseen one.
+        The exit status: 2 for an error the user can fix, 1 for an unforeseen one.
     """
     known = _known(error)
     if known is not None:
@@ -128,7 +128,7 @@ def _without_worker_trace(error: RSFError) -> str:
 
 
 def _dump(error: Exception) -> Path:
-    """Keep the whole traceback in a file, so that the console shows the sentence."""
+    """Keep the whole traceback in a file, so that the console shows the message."""
     import tempfile
 
     with tempfile.NamedTemporaryFile("w", prefix="rsf-error-", suffix=".txt", delete=False) as file:

@@ -64,7 +64,7 @@ def models() -> None:
 
 
 def _headline(file: Path) -> str:
-    """Return the first comment line of a config: its purpose and the result that it stands for."""
+    """Return the first comment line of a config: its purpose and the result that it reproduces."""
     for line in file.read_text().splitlines():
         if line.startswith("#"):
             return line.lstrip("# ").strip()

@@ -12,7 +12,7 @@ capability                used by
 :class:`Draws`            pictures of truth and prediction, ``rsf browse``
 :class:`PredictsScenes`   ``rsf predict``: windows in, merged results and files out
 :class:`PredictsMaps`     the same for maps: one class per pixel, written row by row
-:class:`ChecksData`       ``rsf check`` and the summary before training
+:class:`ChecksData`       the summary of the data before training
 :class:`Submits`          ``rsf test --format-only``: archives for a server
 ========================  ==========================================================
 """
@@ -144,13 +144,25 @@ class Draws(ABC):
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
-        """Draw the ground truth of a sample over its image(s)."""
+        """Draw the ground truth of a sample over its image(s).
+
+        Args:
+            images: The image, or one image per date, RGB ``(H, W, 3)`` uint8.
+            sample: Data sample with ground truth, in pixels of the images.
+            classes: Names and colours of the classes.
+        """
 
     @abstractmethod
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
-        """Draw ground truth and prediction of one tested sample side by side."""
+        """Draw ground truth and prediction of one tested sample side by side.
+
+        Args:
+            images: The image, or one image per date, RGB ``(H, W, 3)`` uint8.
+            sample: Data sample with ground truth and prediction.
+            classes: Names and colours of the classes.
+        """
 
 
 class SceneResult(Protocol):
@@ -165,7 +177,12 @@ class Accumulator(Protocol):
     """Collects the predictions of overlapping windows and merges them in scene pixels."""
 
     def add(self, window: Window, sample: BaseDataElement) -> None:
-        """Take the prediction of one window; its coordinates are window pixels."""
+        """Take the prediction of one window; its coordinates are window pixels.
+
+        Args:
+            window: Place of the window in the scene, in scene pixels.
+            sample: The prediction of that window.
+        """
         ...
 
     def result(self) -> SceneResult:
@@ -279,7 +296,13 @@ class PredictsScenes(ABC):
 
     @abstractmethod
     def draw_result(self, images: Sequence[np.ndarray], result: Any, classes: Classes) -> np.ndarray:
-        """Draw a scene result over its image(s)."""
+        """Draw a scene result over its image(s).
+
+        Args:
+            images: The image, or one image per date, RGB ``(H, W, 3)`` uint8.
+            result: What the accumulator returned for the scene.
+            classes: Names and colours of the classes.
+        """
 
     def shrunk(self, result: Any, height: int, width: int) -> Any:
         """Return a result in the pixels of an overview of the scene, to be drawn over it.
@@ -297,6 +320,12 @@ class PredictsScenes(ABC):
         """Draw the ground truth and the result of one whole scene in a picture.
 
         ``None`` (the default) sets what ``draw_truth`` and :meth:`draw_result` draw side by side.
+
+        Args:
+            images: The image, or one image per date, RGB ``(H, W, 3)`` uint8.
+            sample: Ground truth of the scene.
+            result: What the accumulator returned for the scene.
+            classes: Names and colours of the classes.
         """
         return None
 
@@ -304,6 +333,10 @@ class PredictsScenes(ABC):
         """Return the ground truth next to a scene's file(s) in the layout of the task's data sets.
 
         Prediction then draws truth and result side by side. ``None`` where there is none.
+
+        Args:
+            paths: The file(s) of the scene, one per date.
+            classes: Names and colours of the classes.
         """
         return None
 

@@ -226,6 +226,11 @@ def benchmark(name: str, options: BenchmarkOptions, overrides: Sequence[str] = (
     Of a backbone, the forward; of a config's model, forward and post-processing of normalised images, where
     ``dtype`` and ``compiled`` are those of its backbone: heads stay in float32 and eager.
 
+    Args:
+        name: A backbone of `rsf info models`, or a config.
+        options: Size, batch, type, device and number of runs.
+        overrides: ``key.sub=value`` strings applied to the config.
+
     Raises:
         ConfigError: The name is unknown, or the device is not there.
     """

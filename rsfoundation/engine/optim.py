@@ -96,7 +96,7 @@ def layer_numbers(names: list[str]) -> dict[str, int]:
         numbers[name] = current
     if not blocks:
         raise ConfigError(
-            "no parameter of the part lies in a numbered block, so there are no layers to count",
+            "no parameter of the part is in a numbered block, so there are no layers to count",
             where="optim_wrapper.paramwise_cfg.part",
             fix="name the backbone, or leave the constructor out",
         )

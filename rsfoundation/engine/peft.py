@@ -190,7 +190,12 @@ def fingerprint(network: nn.Module) -> str:
 
 
 def adapt_names(network: nn.Module, state: dict[str, Any]) -> None:
-    """Give weights that were saved without adapters the names they have under them, in place."""
+    """Give weights that were saved without adapters the names they have under them, in place.
+
+    Args:
+        network: The network with adapters.
+        state: Weights by name; renamed in place.
+    """
     for name in adapters(network):
         for kind in ("weight", "bias"):
             if f"{name}.{kind}" in state:
@@ -202,6 +207,10 @@ def adapt_state(network: nn.Module, checkpoint: dict[str, Any]) -> None:
 
     Weights saved without adapters get the names they have under them. For adapters saved alone, the
     network's frozen weights are loaded first, from where its ``init_cfg`` says, and compared.
+
+    Args:
+        network: The network with adapters.
+        checkpoint: A checkpoint with ``state_dict`` and ``meta``, or weights by name; changed in place.
 
     Raises:
         CheckpointError: The adapters belong to other weights.
@@ -220,6 +229,10 @@ def adapt_state(network: nn.Module, checkpoint: dict[str, Any]) -> None:
 
 def check_base(found: str, wanted: str) -> None:
     """Compare the fingerprint of frozen weights with the one that adapters were trained on.
+
+    Args:
+        found: Fingerprint of the frozen weights at hand.
+        wanted: Fingerprint that the adapters were saved with.
 
     Raises:
         CheckpointError: They differ.
@@ -263,7 +276,12 @@ class LoRAHook(Hook):
         self._base: str | None = None  # of the frozen weights, where a strategy shards them
 
     def before_sharding(self, runner: Runner, model: nn.Module) -> None:
-        """Take the fingerprint of the frozen weights while they are whole."""
+        """Take the fingerprint of the frozen weights while they are whole.
+
+        Args:
+            runner: The runner.
+            model: The model, before any strategy wraps it.
+        """
         if self.adapters_only:
             _check_base(runner, model)
         self._base = fingerprint(model)

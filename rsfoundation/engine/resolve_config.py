@@ -119,7 +119,12 @@ def resolve_config(
 
 
 def run_folder(cfg: Config, options: RunOptions) -> Path:
-    """Return the run folder: the option's, the config's, else ``work_dirs/<config name>``."""
+    """Return the run folder: the option's, the config's, else ``work_dirs/<config name>``.
+
+    Args:
+        cfg: The config.
+        options: The options of the run.
+    """
     return Path(
         options.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(cfg.filename or "run").stem
     )

@@ -41,7 +41,7 @@ class TestResult:
         metrics: Unified name -> value; fractions in 0..1.
         details: Every figure of the evaluator that has no unified name, such as per-class values.
         pictures: Folder of the comparison pictures.
-        reports: Files that the task wrote beside: curves, tables, submissions.
+        reports: Other files that the task wrote: curves, tables, submissions.
         seconds: Wall time.
     """
 

@@ -79,7 +79,7 @@ class RunRecordHook(Hook):
     """Write ``config.py``, ``environment.json``, ``metrics.json`` and ``curves.png`` into the run folder.
 
     ``metrics.json`` holds the training scalars of each logged iteration and the unified metrics of each
-    validation. It is written with every checkpoint, and a resumed run goes on with it.
+    validation. It is written with every checkpoint, and a resumed run continues it.
 
     Args:
         task: Gives the unified names of the metrics.

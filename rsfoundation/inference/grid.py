@@ -62,7 +62,12 @@ class SceneGrid:
         return [Window(left, top, width, height) for left in self.lefts]
 
     def rows_touching(self, top: int, bottom: int) -> range:
-        """Return which window rows have pixels in the scene rows ``[top, bottom)``."""
+        """Return which window rows have pixels in the scene rows ``[top, bottom)``.
+
+        Args:
+            top: First scene row.
+            bottom: Scene row after the last.
+        """
         height = min(self.size, self.height)
         touching = [index for index, start in enumerate(self.tops) if start < bottom and start + height > top]
         return range(touching[0], touching[-1] + 1) if touching else range(0)

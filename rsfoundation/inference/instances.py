@@ -95,6 +95,10 @@ def write_json(result: InstanceMasks, path: Path) -> None:
 
     ``bbox`` is COCO's ``[x, y, width, height]`` and ``segmentation`` COCO's compressed run lengths, both
     in pixels of the scene.
+
+    Args:
+        result: Objects of a scene.
+        path: The file to write.
     """
     objects = [
         {
@@ -114,6 +118,10 @@ def write_png(result: InstanceMasks, path: Path) -> None:
 
     Where objects overlap, the one with the better score is seen.
 
+    Args:
+        result: Objects of a scene.
+        path: The file to write.
+
     Raises:
         DataError: There are more objects than 16 bits can number.
     """
@@ -131,7 +139,12 @@ def write_png(result: InstanceMasks, path: Path) -> None:
 
 
 def write_coco(result: InstanceMasks, path: Path) -> None:
-    """Write COCO's annotation layout: run lengths as ``segmentation``, ``bbox``, ``area`` and the score."""
+    """Write COCO's annotation layout: run lengths as ``segmentation``, ``bbox``, ``area`` and the score.
+
+    Args:
+        result: Objects of a scene.
+        path: The file to write.
+    """
     annotations = [
         {
             "id": number,
@@ -247,7 +260,12 @@ class MaskMerger:
         self._views: list[_View] = []
 
     def add(self, window: Window, sample: DetDataSample) -> None:
-        """Take the prediction of one window; its masks ``(N, h, w)`` are window pixels."""
+        """Take the prediction of one window; its masks ``(N, h, w)`` are window pixels.
+
+        Args:
+            window: Place of the window in the scene, in scene pixels.
+            sample: Data sample with ``pred_instances``.
+        """
         found = sample.pred_instances
         scores = found.scores.detach().cpu().numpy().astype(np.float64)
         labels, masks = found.labels.cpu().numpy(), np.asarray(found.masks.cpu())

@@ -35,7 +35,12 @@ class LabelMapAccumulator:
         self._classes = classes
 
     def add(self, window: Window, sample: BaseDataElement) -> None:
-        """Take ``seg_logits`` of one window."""
+        """Take ``seg_logits`` of one window.
+
+        Args:
+            window: Place of the window in the scene, in scene pixels.
+            sample: Data sample with ``seg_logits``.
+        """
         self._merge.add(window, probabilities(sample.seg_logits.data).float().cpu().numpy())
 
     def result(self) -> LabelMap:
@@ -54,7 +59,12 @@ def probabilities(scores: Tensor) -> Tensor:
 
 
 def plane(sample: BaseDataElement, field: str) -> np.ndarray:
-    """Return a label map of a sample, such as ``gt_sem_seg``, as ``(H, W)``."""
+    """Return a label map of a sample, such as ``gt_sem_seg``, as ``(H, W)``.
+
+    Args:
+        sample: The data sample.
+        field: Name of its field.
+    """
     return sample.get(field).data[0].cpu().numpy()
 
 
@@ -103,12 +113,22 @@ class SegmentationMap(SceneMap):
 
 
 def write_class_png(result: SegmentationMap, path: Path) -> None:
-    """Write the class map as a palette PNG: class indices, shown in the classes' colours."""
+    """Write the class map as a palette PNG: class indices, shown in the classes' colours.
+
+    Args:
+        result: Class map of a scene.
+        path: The file to write.
+    """
     write_indexed_png(result.labels, result.classes.palette, path)
 
 
 def write_class_json(result: SegmentationMap, path: Path) -> None:
-    """Write size and area of each class: pixels, and share of the pixels with data in 0..1."""
+    """Write size and area of each class: pixels, and share of the pixels with data in 0..1.
+
+    Args:
+        result: Class map of a scene.
+        path: The file to write.
+    """
     height, width = result.labels.shape
     areas, shares = result.areas(), result.shares()
     classes = {name: {"pixels": areas[name], "share": shares[name]} for name in result.classes.names}
@@ -131,14 +151,24 @@ class ChangeMap(SceneMap):
 
 
 def write_change_png(result: ChangeMap, path: Path) -> None:
-    """Write the map as the public data sets do: 0 unchanged, 255 changed."""
+    """Write the map as the public data sets do: 0 unchanged, 255 changed.
+
+    Args:
+        result: Change map of a scene.
+        path: The file to write.
+    """
     table = np.full(256, 255, dtype=np.uint8)
     table[[0, 255]] = 0
     write_png(result.labels, path, table=table)
 
 
 def write_change_json(result: ChangeMap, path: Path) -> None:
-    """Write size, changed pixels, and their share of the pixels with data in 0..1."""
+    """Write size, changed pixels, and their share of the pixels with data in 0..1.
+
+    Args:
+        result: Change map of a scene.
+        path: The file to write.
+    """
     height, width = result.labels.shape
     changed, share = result.changed()
     content = {"height": height, "width": width, "changed_pixels": changed}

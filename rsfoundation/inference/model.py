@@ -28,7 +28,7 @@ class WindowModel:
 
     Args:
         model: A checkpoint file, or a run folder (its best, else newest checkpoint is taken).
-        config: The config; ``config.py`` beside the checkpoint when not given.
+        config: The config; ``config.py`` next to the checkpoint when not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         overrides: ``key.sub=value`` strings applied to the config.
         tta: Predict each window several times, flipped and at several scales, as the task merges them.

@@ -149,6 +149,10 @@ def write_txt(result: OrientedBoxes, path: Path) -> None:
     """Write one line per object: ``x1 y1 x2 y2 x3 y3 x4 y4 class score``.
 
     That is a DOTA label line with the score in the place of the difficulty, in pixels of the scene.
+
+    Args:
+        result: Detections of a scene.
+        path: The file to write.
     """
     lines = []
     for quad, label, score in zip(result.quads, result.labels, result.scores, strict=True):
@@ -162,6 +166,10 @@ def write_json(result: OrientedBoxes, path: Path) -> None:
 
     ``rbox`` is ``[cx, cy, w, h, theta]`` (le90, radians, clockwise) and ``quad`` the four corners, both in
     pixels of the scene.
+
+    Args:
+        result: Detections of a scene.
+        path: The file to write.
     """
     objects = [
         {
@@ -179,7 +187,12 @@ def write_json(result: OrientedBoxes, path: Path) -> None:
 
 
 def write_coco(result: OrientedBoxes, path: Path) -> None:
-    """Write COCO's annotation layout: the corners as ``segmentation``, the upright ``bbox``, the score."""
+    """Write COCO's annotation layout: the corners as ``segmentation``, the upright ``bbox``, the score.
+
+    Args:
+        result: Detections of a scene.
+        path: The file to write.
+    """
     quads = result.quads + 0.5  # COCO's polygons are pixel edges
     annotations = []
     for number, (quad, label, score) in enumerate(zip(quads, result.labels, result.scores, strict=True), 1):
@@ -268,7 +281,12 @@ class WindowMerger:
         self._windows = [np.zeros((0, 4))]
 
     def add(self, window: Window, sample: DetDataSample) -> None:
-        """Take the detections of one window, whose boxes are window pixels."""
+        """Take the detections of one window, whose boxes are window pixels.
+
+        Args:
+            window: Place of the window in the scene, in scene pixels.
+            sample: Data sample with ``pred_instances``.
+        """
         found = sample.pred_instances
         scores = found.scores.detach().cpu().numpy().astype(np.float64)
         taken = scores >= self.score_threshold

@@ -75,7 +75,12 @@ class SceneRun(ABC):
 
     @abstractmethod
     def plan(self, top: int, bottom: int) -> range:
-        """Choose what is still to be done in the scene rows ``[top, bottom)``; return its window rows."""
+        """Choose what is still to be done in the scene rows ``[top, bottom)``; return its window rows.
+
+        Args:
+            top: First scene row.
+            bottom: Scene row after the last.
+        """
 
     @abstractmethod
     def wants(self, window: Window) -> bool:

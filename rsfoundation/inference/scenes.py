@@ -364,7 +364,7 @@ def _words(line: str) -> list[str]:
 
 
 def _remote_file(address: str) -> Path:
-    """Return a small VRT that stands for an address which GDAL opens."""
+    """Return a small VRT of an address which GDAL opens."""
     import tempfile
 
     try:

@@ -18,7 +18,12 @@ class RowSink(Protocol):
     """Takes the rows of a map in order, from the first row of the merge to its last."""
 
     def write(self, labels: NDArray[np.uint8], probabilities: NDArray[np.uint8] | None) -> None:
-        """Take rows ``(n, W)`` of classes and, where they are kept, ``(n, W, C)`` of probabilities."""
+        """Take rows ``(n, W)`` of classes and, where they are kept, ``(n, W, C)`` of probabilities.
+
+        Args:
+            labels: Classes, ``(n, W)``.
+            probabilities: Probabilities, ``(n, W, C)``, where they are kept.
+        """
         ...
 
 
@@ -35,7 +40,12 @@ class MemoryRows:
         self._next = 0
 
     def write(self, labels: NDArray[np.uint8], probabilities: NDArray[np.uint8] | None) -> None:
-        """Take the next rows."""
+        """Take the next rows.
+
+        Args:
+            labels: Classes, ``(n, W)``.
+            probabilities: Probabilities, ``(n, W, C)``, where they are kept.
+        """
         self.labels[self._next : self._next + len(labels)] = labels
         self._next += len(labels)
 

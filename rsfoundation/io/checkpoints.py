@@ -67,7 +67,7 @@ class _Array(np.ndarray):
         super().__setstate__((1, shape, dtype.real(), fortran, data))
 
     def __reduce__(self) -> Any:
-        """Be saved again as the plain array it stands for."""
+        """Be saved again as the plain array that it replaces."""
         return self.view(np.ndarray).__reduce__()
 
 
@@ -95,7 +95,7 @@ class _History(HistoryBuffer):
         self.__init__(values, counts, longest)  # type: ignore[misc]
 
     def __reduce__(self) -> Any:
-        """Be saved and copied as the buffer it stands for."""
+        """Be saved and copied as the buffer that it replaces."""
         return HistoryBuffer, (*self.data, self.max_length)
 
 
@@ -129,8 +129,8 @@ ALLOWED: tuple[Any, ...] = (
     # numpy 2 renamed its core; files of either are read by either
     *(_renamed(_empty_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     *(_renamed(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    _settings("yacs.config.CfgNode"),  # RSP saves its settings beside its weights
-    # what DeepSpeed saves beside its tensors
+    _settings("yacs.config.CfgNode"),  # RSP saves its settings with its weights
+    # what DeepSpeed saves with its tensors
     _renamed(int, "deepspeed.runtime.zero.config.ZeroStageEnum"),
     _settings("deepspeed.runtime.fp16.loss_scaler.LossScaler"),
     _settings("deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler"),
@@ -157,7 +157,7 @@ def is_archive(file: Path) -> bool:
 
 
 def check_archive(file: Path) -> None:
-    """Refuse an archive that is cut short, packed, lies about sizes or names places outside itself.
+    """Refuse an archive that is cut short, packed, states wrong sizes or names places outside itself.
 
     Raises:
         CheckpointError: Naming the file, the fault and the fix.
@@ -213,7 +213,7 @@ def _lie(archive: zipfile.ZipFile, records: dict[str, int]) -> str | None:
 
 
 class _Inert:
-    """Stands for every class and function a pickle names; whatever is done to it does nothing."""
+    """Replaces every class and function that a pickle names; whatever is done to it does nothing."""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
         return super().__new__(cls)
@@ -256,7 +256,7 @@ MARKER = "complete.json"
 
 
 def aside(target: Path) -> Path:
-    """Return where a checkpoint is written before it gets its name: hidden, beside it."""
+    """Return where a checkpoint is written before it gets its name: hidden, in the same folder."""
     return target.with_name(f".{target.name}.part")
 
 
@@ -273,7 +273,12 @@ def published(target: Path) -> Iterator[Path]:
 
 
 def publish(place: Path, target: Path) -> None:
-    """Bring what lies at ``place`` safely to disk, mark a folder as complete, and rename it to ``target``."""
+    """Bring what is at ``place`` safely to disk, mark a folder as complete, and rename it to ``target``.
+
+    Args:
+        place: The file or folder under its temporary name.
+        target: Its final path, in the same folder.
+    """
     if place.is_dir():
         files = sorted(path for path in place.rglob("*") if path.is_file() and path.name != MARKER)
         for file in files:
@@ -296,7 +301,12 @@ def publish(place: Path, target: Path) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a small text file whole or not at all."""
+    """Write a small text file whole or not at all.
+
+    Args:
+        target: The file.
+        text: Its whole content.
+    """
     with published(target) as place:
         place.write_text(text)
 
@@ -346,6 +356,10 @@ def is_safetensors(file: Path) -> bool:
 def read_safetensors(file: Path, device: str = "cpu") -> dict[str, Any]:
     """Read a safetensors file, or all shards of an index.
 
+    Args:
+        file: A ``.safetensors`` file or a ``.safetensors.index.json``.
+        device: Device of the tensors.
+
     Returns:
         ``{'state_dict': tensors by name, 'meta': what write_safetensors was given}``.
 
@@ -378,7 +392,7 @@ def _shards(file: Path) -> list[Path]:
     for name in names:
         if Path(name).name != name or not (file.parent / name).is_file():
             raise CheckpointError(
-                f"the index names {name!r}, which is no file beside it", where=file, fix="fetch it again"
+                f"the index names {name!r}, which is no file in its folder", where=file, fix="fetch it again"
             )
     return [file.parent / name for name in names]
 
@@ -391,7 +405,7 @@ def write_safetensors(
     Args:
         state: Tensors by name; those that share memory are written once each.
         file: The file to write.
-        meta: Plain values kept beside the weights, such as classes and palette.
+        meta: Plain values kept with the weights, such as classes and palette.
 
     Returns:
         ``file``.

@@ -263,7 +263,7 @@ class LoadedImage:
 
         Raises:
             DataError: The pixels are broken, or a plain image does not fit into memory.
-            ValueError: No part of the window lies in the image.
+            ValueError: No part of the window is in the image.
         """
         return self.loading.convert(self.reader.read(window, out_size=out_size))
 

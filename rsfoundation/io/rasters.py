@@ -137,7 +137,7 @@ class RasterReader:
 
         Raises:
             DataError: The pixels are broken, or a plain image does not fit into memory.
-            ValueError: No part of the window lies in the raster.
+            ValueError: No part of the window is in the raster.
         """
         return self._opened().read(self.bands, self._inside(window), out_size)
 

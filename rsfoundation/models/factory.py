@@ -8,10 +8,12 @@ training recipe (dropout, stochastic depth, SyncBN). Published weights are in
 import fnmatch
 import importlib
 import inspect
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 
 from rsfoundation.core.errors import ConfigError, nearest
@@ -97,7 +99,13 @@ def create_model(name: str, pretrained: bool | str | Path = False, **kwargs: Any
         checkpoint = _published(name, holder) if pretrained is True else str(pretrained)
         holder["init_cfg"] = dict(type="Pretrained", checkpoint=checkpoint)
     model = _build(network)
-    model.init_weights()
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # mmengine prints three lines for every weight where no log file is open
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)
     return model
 
 

@@ -81,7 +81,12 @@ def compare_changes(images: Sequence[np.ndarray], truth: np.ndarray, prediction:
 
 
 def error_map(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return 0 where nothing is to be shown, 1 for hits, 2 for false alarms, 3 for misses."""
+    """Return 0 where nothing is to be shown, 1 for hits, 2 for false alarms, 3 for misses.
+
+    Args:
+        truth: Labels ``(H, W)``: 0, 1, or 255 for ignored.
+        prediction: Predicted labels ``(H, W)``.
+    """
     hit, false, missed = (truth == 1) & (prediction == 1), (truth == 0) & (prediction == 1), truth == 1
     kinds = np.select([truth == IGNORED, hit, false, missed], [0, 1, 2, 3], default=0)
     return kinds.astype(np.uint8)
@@ -102,7 +107,7 @@ def _tint(image: np.ndarray, kinds: np.ndarray, colours: Sequence[Colour]) -> np
 
 
 def find_label(first_date: Path) -> SegDataSample | None:
-    """Read ``<split>/label/<name>`` beside ``<split>/A/<name>``, as LEVIR-CD lays it out.
+    """Read ``<split>/label/<name>`` next to ``<split>/A/<name>``, as LEVIR-CD lays it out.
 
     Returns:
         A sample with ``gt_sem_seg`` of 0 and 1; ``None`` where there is no label.
@@ -210,5 +215,5 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         return write_label_map_reports(metrics, folder)
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
-        """Read the label beside a pair in LEVIR-CD's layout; ``None`` where there is none."""
+        """Read the label next to a pair in LEVIR-CD's layout; ``None`` where there is none."""
         return find_label(paths[0])

@@ -53,6 +53,11 @@ from rsfoundation.visualization import add_legend, draw_boxes, magnification, ma
 def prepare_test(cfg: Config, request: RunRequest, merge_iou: float) -> None:
     """Change the config of a detection test.
 
+    Args:
+        cfg: The config; changed in place.
+        request: What the run is for.
+        merge_iou: IoU above which detections of patches are merged.
+
     Raises:
         ConfigError: Options that do not go together.
     """
@@ -82,7 +87,12 @@ def prepare_test(cfg: Config, request: RunRequest, merge_iou: float) -> None:
 
 
 def match_labels_to_metric(cfg: Config, stage: str) -> None:
-    """Let the data set of ``stage`` (``val``, ``test``) hand out the labels that its evaluators count."""
+    """Let the data set of ``stage`` (``val``, ``test``) hand out the labels that its evaluators count.
+
+    Args:
+        cfg: The config; changed in place.
+        stage: ``val`` or ``test``.
+    """
     evaluators = cfg.get(f"{stage}_evaluator") or []
     for one in evaluators if isinstance(evaluators, list) else [evaluators]:
         dataset: Any = cfg[f"{stage}_dataloader"].dataset
@@ -95,12 +105,12 @@ def match_labels_to_metric(cfg: Config, stage: str) -> None:
 
 
 def _test_on_the_submitted_split(cfg: Config) -> None:
-    """Replace the labelled split, which figures come from, by the one that the server has the labels of."""
+    """Replace the labelled split, which metrics come from, by the one that the server has the labels of."""
     wanted = cfg.get("submission")
     if wanted:
         cfg.test_dataloader.dataset.update(wanted)
-        told = ", ".join(f"{name}={value}" for name, value in wanted.items())
-        MMLogger.get_current_instance().info("submission: the data set is tested with %s", told)
+        settings = ", ".join(f"{name}={value}" for name, value in wanted.items())
+        MMLogger.get_current_instance().info("submission: the data set is tested with %s", settings)
 
 
 def _keep_corners(dataset: Any) -> None:

@@ -76,7 +76,12 @@ def draw_instances(
 
 
 def legend_entries(results: Sequence[InstanceMasks], classes: Classes) -> list[tuple[str, Colour]]:
-    """Return name and colour of the classes that occur, in label order."""
+    """Return name and colour of the classes that occur, in label order.
+
+    Args:
+        results: Objects of scenes.
+        classes: Names and colours of the classes.
+    """
     occurring = sorted({int(label) for result in results for label in result.labels})
     return [(classes.names[label], classes.palette[label]) for label in occurring]
 
@@ -102,6 +107,10 @@ def find_coco_truth(image: Path, classes: Classes) -> DetDataSample | None:
 
     The file called ``*_<split>.json`` is asked; where there is none, all are, and the image must be in
     one of them only. Crowds and objects of classes that the model does not know are left out.
+
+    Args:
+        image: The image file.
+        classes: Names and colours of the classes.
 
     Returns:
         A sample with ``gt_instances.masks`` and ``labels``; None where no truth is found.

@@ -99,7 +99,11 @@ def _entries(classes: Classes, *maps: np.ndarray) -> list[tuple[str, tuple[int, 
 
 
 def find_mask(image: Path, classes: Classes) -> SegDataSample | None:
-    """Read ``label_dir/<split>/<name>.png`` beside ``img_dir/<split>/<name>``, colour-coded by the classes.
+    """Read ``label_dir/<split>/<name>.png`` next to ``img_dir/<split>/<name>``, colour-coded by the classes.
+
+    Args:
+        image: The image file.
+        classes: Names and colours of the classes.
 
     Returns:
         A sample with ``gt_sem_seg``, colours of no class ignored; ``None`` where there is no mask.
@@ -206,5 +210,5 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         return write_label_map_reports(metrics, folder)
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
-        """Read the colour-coded mask beside an image of ``img_dir``; ``None`` where there is none."""
+        """Read the colour-coded mask next to an image of ``img_dir``; ``None`` where there is none."""
         return find_mask(paths[0], classes)

@@ -22,7 +22,12 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def text_size(text: str, size: int) -> tuple[int, int]:
-    """Return width and line height of ``text`` in pixels."""
+    """Return width and line height of ``text`` in pixels.
+
+    Args:
+        text: One line.
+        size: Font size in pixels.
+    """
     left, _, right, _ = font(size).getbbox(text)
     return int(np.ceil(right - left)), round(1.35 * size)
 
@@ -30,7 +35,15 @@ def text_size(text: str, size: int) -> tuple[int, int]:
 def draw_text(
     picture: np.ndarray, text: str, position: tuple[int, int], size: int, colour: Colour = INK
 ) -> np.ndarray:
-    """Return a copy with ``text``, its left edge and vertical middle at ``position``."""
+    """Return a copy with ``text``, its left edge and vertical middle at ``position``.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        text: One line.
+        position: ``(x, y)`` in pixels.
+        size: Font size in pixels.
+        colour: RGB, 0..255.
+    """
     canvas = Image.fromarray(picture)
     ImageDraw.Draw(canvas).text(position, text, fill=colour, font=font(size), anchor="lm")
     return np.asarray(canvas).copy()
@@ -92,12 +105,22 @@ _SWATCH = 14
 
 
 def magnification(picture: np.ndarray, least: int = 640) -> float:
-    """Return the factor that brings the shorter side to ``least`` pixels; never below 1."""
+    """Return the factor that brings the shorter side to ``least`` pixels; never below 1.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        least: Wanted length of the shorter side in pixels.
+    """
     return max(1.0, least / min(picture.shape[:2]))
 
 
 def magnify(picture: np.ndarray, factor: float) -> np.ndarray:
-    """Enlarge a picture so that lines and text drawn over it stay fine; coordinates scale likewise."""
+    """Enlarge a picture so that lines and text drawn over it stay fine; coordinates scale likewise.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        factor: Factor of both sides, at least 1.
+    """
     if factor == 1.0:
         return picture
     return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
@@ -119,7 +142,12 @@ def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def add_legend(picture: np.ndarray, entries: Sequence[tuple[str, Colour]]) -> np.ndarray:
-    """Add a strip below the picture with a colour swatch and a name for each entry."""
+    """Add a strip below the picture with a colour swatch and a name for each entry.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        entries: Name and RGB colour of each class.
+    """
     if not entries:
         return picture
     width = picture.shape[1]

@@ -121,3 +121,8 @@ def test_a_network_by_name_imports_no_toolbox():
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_building_prints_nothing(capfd):
+    create_model("lsknet_t")
+    assert "init_weights" not in capfd.readouterr().out

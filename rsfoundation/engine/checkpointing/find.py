@@ -217,6 +217,10 @@ def load_from_model_zoo(name: str, map_location: Any = "cpu") -> dict[str, Any]:
 def load_from_unsupported_store(name: str, map_location: Any = "cpu") -> dict[str, Any]:
     """Refuse a store whose files mmengine would read unsafely.
 
+    Args:
+        name: Address of the checkpoint.
+        map_location: Not used.
+
     Raises:
         CheckpointError: Always.
     """

@@ -23,9 +23,9 @@ from rsfoundation.registry import HOOKS
 class CheckpointHook(_CheckpointHook):
     """``CheckpointHook`` whose files are whole or not there; arguments are mmengine's.
 
-    A checkpoint is written beside its place under a hidden name, brought to disk and renamed. Only then does
-    ``last_checkpoint`` name it, and only then are older ones removed. It also keeps where each rank's random
-    generators and the data are, from which :mod:`rsfoundation.engine.checkpointing.resume` continues.
+    A checkpoint is written under a hidden name in the same folder, brought to disk and renamed. Only then
+    does ``last_checkpoint`` name it, and only then are older ones removed. It also keeps where each rank's
+    random generators and the data are, from which :mod:`rsfoundation.engine.checkpointing.resume` continues.
     Stores other than file systems (``s3://``) are written as mmengine does.
     """
 
@@ -95,6 +95,11 @@ class CheckpointHook(_CheckpointHook):
 
     def write(self, runner: Any, name: str, **options: Any) -> None:
         """Write a checkpoint aside and publish it. Every rank must call it.
+
+        Args:
+            runner: The runner.
+            name: File or folder name in the run folder.
+            **options: Arguments of the runner's ``save_checkpoint``.
 
         Raises:
             CheckpointError: On every rank, if one cannot write; what was there before is left.
@@ -179,7 +184,7 @@ def _warn_of_gradients(runner: Any) -> None:
     wrapper = runner.optim_wrapper
     if getattr(wrapper, "_accumulative_counts", 1) > 1 and not wrapper.should_update():
         runner.logger.warning(
-            "this checkpoint lies between two optimiser steps: a run resumed from it is not exact. "
+            "this checkpoint is between two optimiser steps: a run resumed from it is not exact. "
             "Let the checkpoint interval be a multiple of accumulative_counts"
         )
 

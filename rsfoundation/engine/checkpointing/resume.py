@@ -134,7 +134,12 @@ class SeededBatchSampler:
         return any(kind.__name__ in _ENDLESS for kind in type(self.sampler).__mro__)
 
     def start(self, round_: int, skip: int) -> None:
-        """Let the next iteration be epoch ``round_`` without its first ``skip`` batches."""
+        """Let the next iteration be epoch ``round_`` without its first ``skip`` batches.
+
+        Args:
+            round_: Number of the epoch, from 0.
+            skip: Batches to leave out at its start.
+        """
         self._round, self._skip = round_, skip
 
     def __len__(self) -> int:
@@ -166,6 +171,10 @@ class SeededBatchSampler:
 def make_resumable(loader: DataLoader, seed: int) -> bool:
     """Seed every sample of ``loader`` on its own and let its batches be skipped, in place.
 
+    Args:
+        loader: The data loader; changed in place.
+        seed: Seed of the run.
+
     Returns:
         Whether that is possible: not for data sets that are streams.
     """
@@ -189,7 +198,7 @@ def _sampler_of(loader: DataLoader) -> Any:
 
 
 class _Exact:
-    """Mixed into a loop of mmengine: where it is, and how it goes on from there.
+    """Mixed into a loop of mmengine: where it is, and how it continues from there.
 
     What a checkpoint keeps of it: the samples of this epoch that are done, over all ranks; the
     iteration at which it last validated; the generators of every rank.
@@ -234,7 +243,7 @@ class _Exact:
             return
         if state is None:
             print_log(
-                "the checkpoint keeps no random generators: the run goes on, but not exactly",
+                "the checkpoint keeps no random generators: the run continues, but not exactly",
                 logger="current",
                 level=logging.WARNING,
             )
@@ -250,7 +259,7 @@ class _Exact:
         if state["batch"] != step:
             print_log(
                 f"the checkpoint was saved with {state['batch']} samples a step, this run takes {step}: it "
-                f"goes on in the same order of samples, from number {self._skip * step} of this epoch "
+                f"continues in the same order of samples, from number {self._skip * step} of this epoch "
                 f"({state['samples'] - self._skip * step} samples are seen again)",
                 logger="current",
                 level=logging.WARNING,
@@ -297,7 +306,7 @@ class _Exact:
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(_Exact, _EpochBasedTrainLoop):
-    """``EpochBasedTrainLoop`` that goes on within an epoch; arguments are mmengine's."""
+    """``EpochBasedTrainLoop`` that continues within an epoch; arguments are mmengine's."""
 
     def run(self) -> torch.nn.Module:
         """Train."""

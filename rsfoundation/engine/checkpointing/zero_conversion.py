@@ -76,7 +76,14 @@ Tick = Callable[[int], None]
 def write_safetensors_slowly(
     entries: Iterable[Entry], file: Path, meta: Mapping[str, Any], tick: Tick
 ) -> Path:
-    """Write one safetensors file; tied tensors are written once each, which the format asks for."""
+    """Write one safetensors file; tied tensors are written once each, which the format asks for.
+
+    Args:
+        entries: Names and tensors, read when they are asked for.
+        file: The file to write.
+        meta: Plain values kept with the weights.
+        tick: Called with the bytes written so far.
+    """
     entries = list(entries)
     header: dict[str, Any] = {"__metadata__": {"format": "pt", _META: json.dumps(dict(meta))}}
     offset = 0
@@ -103,6 +110,13 @@ def write_shards(
 ) -> Path:
     """Write ``model.safetensors``, or numbered shards of at most ``max_bytes`` and their index.
 
+    Args:
+        entries: Names and tensors, read when they are asked for.
+        folder: The folder to write.
+        meta: Plain values kept with the weights.
+        tick: Called with the bytes written so far.
+        max_bytes: Largest size of a file in bytes.
+
     Returns:
         The file to load: the only one, or the index.
     """
@@ -127,7 +141,14 @@ def write_shards(
 
 
 def write_pth(entries: Iterable[Entry], file: Path, meta: Mapping[str, Any], tick: Tick) -> Path:
-    """Write what ``torch.save({'meta': meta, 'state_dict': ...})`` writes, one record at a time."""
+    """Write what ``torch.save({'meta': meta, 'state_dict': ...})`` writes, one record at a time.
+
+    Args:
+        entries: Names and tensors, read when they are asked for.
+        file: The file to write.
+        meta: Plain values kept with the weights.
+        tick: Called with the bytes written so far.
+    """
     entries = list(entries)
     state: OrderedDict[str, _Lazy] = OrderedDict()
     for entry in entries:
@@ -224,7 +245,7 @@ def convert_zero(
 ) -> Conversion:
     """Write the weights of a ZeRO 1, 2 or 3 checkpoint as one checkpoint.
 
-    Peak memory beside the interpreter with torch: 16 MB for safetensors, for ``.pth`` the largest tensor in
+    Peak memory above the interpreter with torch: 16 MB for safetensors, for ``.pth`` the largest tensor in
     the output's type.
 
     Args:
@@ -275,6 +296,10 @@ def convert_zero(
 
 def find_zero_folder(place: Path, tag: str | None = None) -> Path:
     """Resolve a checkpoint folder, or a run folder and the name of a checkpoint in it.
+
+    Args:
+        place: A checkpoint folder or a run folder.
+        tag: Name of the checkpoint in a run folder; the newest when not given.
 
     Raises:
         CheckpointError: There is none, or not of that name.

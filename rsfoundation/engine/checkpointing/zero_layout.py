@@ -103,7 +103,7 @@ def open_zero(folder: Path, averaged: bool | None = None) -> ZeroCheckpoint:
     trained = (_stage3 if stage == 3 else _stage12)(models[0], flats, states[0], folder)
     weights = _in_model_order(models, trained, stage)
     meta = models[0].get("meta") or {}
-    # where the run's random generators were: of use to a run that goes on, not to weights
+    # where the run's random generators were: of use to a run that continues, not to weights
     meta = {key: value for key, value in meta.items() if key != "resume"}
     return ZeroCheckpoint(folder, stage, world_size, weights, meta, use_average)
 
@@ -113,7 +113,7 @@ class ZeroOptimizer:
     """What the optimiser of a folder keeps.
 
     Attributes:
-        moments: Where each lies, by its name (``exp_avg``) and the parameter's.
+        moments: Where each is, by its name (``exp_avg``) and the parameter's.
         numbers: What is one number for all parameters, as ``step``.
         groups: The settings of each parameter group, as ``lr``.
     """
@@ -304,7 +304,7 @@ def gather(weight: Weight, dtype: torch.dtype | None = torch.float32) -> torch.T
     """Return a weight as one tensor of its shape.
 
     Args:
-        weight: Where it lies.
+        weight: Where it is.
         dtype: Type of floating-point weights; ``None`` keeps the stored one. Integers stay as they are.
     """
     whole = torch.empty(weight.numel, dtype=_wanted(weight, dtype))
@@ -316,7 +316,12 @@ def gather(weight: Weight, dtype: torch.dtype | None = torch.float32) -> torch.T
 
 
 def stream(weight: Weight, dtype: torch.dtype | None = torch.float32) -> Iterator[memoryview]:
-    """Yield the bytes of :func:`gather`'s tensor part by part, straight from the files where types agree."""
+    """Yield the bytes of :func:`gather`'s tensor part by part, straight from the files where types agree.
+
+    Args:
+        weight: The weight and where its parts are.
+        dtype: Type of the result; the stored one when None.
+    """
     wanted = _wanted(weight, dtype)
     for part in _parts(weight):
         yield part.to(wanted).contiguous().view(torch.uint8).numpy().data
@@ -342,6 +347,10 @@ def _parts(weight: Weight) -> Iterator[torch.Tensor]:
 
 def read_zero_folder(folder: Path, averaged: bool | None = None) -> dict[str, Any]:
     """Read a folder as the checkpoint that a run without DeepSpeed would have written.
+
+    Args:
+        folder: The checkpoint folder.
+        averaged: Take the moving averages (EMA); what the folder was saved with when None.
 
     Returns:
         ``{'meta': ..., 'state_dict': float32 weights}``.

@@ -57,7 +57,15 @@ class ShardingMixin:
         extra_ckpt: dict[str, Any] | None = None,
         callback: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        """Write a checkpoint. Every rank must call it."""
+        """Write a checkpoint. Every rank must call it.
+
+        Args:
+            filename: File or folder to write.
+            save_optimizer: Whether to keep the optimiser's state.
+            save_param_scheduler: Whether to keep the schedules' state.
+            extra_ckpt: Further entries, such as ``meta``.
+            callback: Called with the checkpoint before it is written.
+        """
         content = {**_stamped(extra_ckpt, self.seed), **self._state(save_optimizer)}
         if save_param_scheduler and hasattr(self, "param_schedulers"):
             content["param_schedulers"] = self.scheduler_state_dict()

@@ -33,12 +33,22 @@ def publish_masters(optimizer: Any) -> None:
 
 
 def save_form(optimizer: Any, groups: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Bring tensors shaped like the masters into the form in which the masters are saved."""
+    """Bring tensors shaped like the masters into the form in which the masters are saved.
+
+    Args:
+        optimizer: DeepSpeed's ZeRO optimiser.
+        groups: One flat tensor per parameter group of this rank.
+    """
     return groups if _is_stage3(optimizer) else list(optimizer._get_groups_without_padding(groups))
 
 
 def load_form(optimizer: Any, saved: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Undo :func:`save_form`: pad each saved group to the length of its master."""
+    """Undo :func:`save_form`: pad each saved group to the length of its master.
+
+    Args:
+        optimizer: DeepSpeed's ZeRO optimiser.
+        saved: One tensor per parameter group, as saved.
+    """
     padded = []
     for master, group in zip(read_masters(optimizer), saved, strict=True):
         whole = torch.zeros_like(master)
@@ -55,7 +65,12 @@ _DEEPSPEED_KEPT = ("global_steps", "global_samples", "skipped_steps")
 
 
 def is_cut_alike(engine: Any, folder: Path) -> bool:
-    """Say whether a folder was written by as many ranks, under a stage that cuts as the engine's does."""
+    """Say whether a folder was written by as many ranks, under a stage that cuts as the engine's does.
+
+    Args:
+        engine: DeepSpeed's engine.
+        folder: The checkpoint folder.
+    """
     ranks = len(list(folder.glob("*_optim_states.pt")))
     stage3 = not (folder / "mp_rank_00_model_states.pt").is_file()
     return ranks == dist.get_world_size() and stage3 == (engine.zero_optimization_stage() == 3)
@@ -63,6 +78,10 @@ def is_cut_alike(engine: Any, folder: Path) -> bool:
 
 def resume_from_other_ranks(engine: Any, folder: Path) -> dict[str, Any]:
     """Fill a DeepSpeed engine from a folder that another number of ranks, or another stage, wrote.
+
+    Args:
+        engine: DeepSpeed's engine; filled in place.
+        folder: The checkpoint folder.
 
     Returns:
         What the runner had added to the checkpoint.

@@ -78,6 +78,10 @@ def _resolve_entry(weights: Weights) -> Path:
 def check_hash(path: Path, sha256: str) -> None:
     """Compare a file with the leading digits of its SHA-256 that are known.
 
+    Args:
+        path: The file.
+        sha256: Leading hexadecimal digits.
+
     Raises:
         CheckpointError: They differ.
     """

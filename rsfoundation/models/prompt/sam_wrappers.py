@@ -34,7 +34,7 @@ _ARCH_IN_NAME = re.compile(r"(base|large|huge|vit[-_]b|vit[-_]l|vit[-_]h)(?![a-z
 
 
 def read_hf_name(name: str | None, part: str) -> tuple[str, dict[str, Any]]:
-    """Return the size and the config fields that a Hugging Face name or folder stands for.
+    """Return the size and the config fields that a Hugging Face name or folder means.
 
     Args:
         name: Such as ``facebook/sam-vit-base``, or a folder with a ``config.json``; None for ViT-B.
