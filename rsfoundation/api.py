@@ -132,7 +132,9 @@ def _options(kind: type[OptionsT], given: Mapping[str, Any], function: str) -> O
         ConfigError: An option is not a field.
     """
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # both are dataclasses
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
     for name in values:
         if name not in known:
             raise ConfigError(
