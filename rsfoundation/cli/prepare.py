@@ -17,6 +17,7 @@ from rsfoundation.datasets.oriented.classes import DotaVersion
 
 if TYPE_CHECKING:
     from rsfoundation.geometry.tiling import TilingSettings
+    from rsfoundation.io.loading import ImageLoading
     from rsfoundation.prepare.tiling import TilingResult
 
 
@@ -36,6 +37,20 @@ Virtual = Annotated[
         "--virtual",
         help="Write an index only: training reads the windows when it needs them. "
         "Broken images are found then, unless --on-error skip looks for them.",
+    ),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands", help="Bands of the patches, by number or name, red first: 4,3,2.", metavar="BANDS"
+    ),
+]
+PixelRangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-range",
+        help="Values that become 0 and 255, of every image: 0,2047; or native, which keeps 16 bit.",
+        metavar="LOW,HIGH",
     ),
 ]
 OnErrorOption = Annotated[
@@ -133,6 +148,8 @@ def dota(
         ),
     ] = None,
     virtual: Virtual = False,
+    bands: Bands = None,
+    pixel_range: PixelRangeOption = None,
     on_error: OnErrorOption = "fail",
     workers: Workers = 2,
 ) -> None:
@@ -152,6 +169,7 @@ def dota(
             on_error=on_error,
             workers=workers,
             virtual=virtual,
+            loading=_loading(bands, pixel_range, virtual),
         )
     _show(report)
 
@@ -172,6 +190,8 @@ def fair1m(
     gap: Gap = None,
     rates: Rates = None,
     virtual: Virtual = False,
+    bands: Bands = None,
+    pixel_range: PixelRangeOption = None,
     on_error: OnErrorOption = "fail",
     workers: Workers = 2,
 ) -> None:
@@ -190,6 +210,7 @@ def fair1m(
             on_error=on_error,
             workers=workers,
             virtual=virtual,
+            loading=_loading(bands, pixel_range, virtual),
         )
     _show(report)
 
@@ -271,6 +292,24 @@ def _tiling(
         gap=chosen.gap if gap is None else gap,
         rates=tuple(rates) if rates else chosen.rates,
     )
+
+
+def _loading(bands: str | None, pixel_range: str | None, virtual: bool) -> ImageLoading:
+    """Return how the images of patches are loaded.
+
+    Raises:
+        ConfigError: An option cannot be understood, or patches are not written.
+    """
+    from rsfoundation.core.errors import ConfigError
+    from rsfoundation.datasets.transforms.loading import image_loading
+
+    if virtual and (bands or pixel_range):
+        raise ConfigError(
+            "virtual patches have the pixels of their images",
+            where="--bands" if bands else "--pixel-range",
+            fix="leave it out, and set image_loading=dict(bands=..., pixel_range=...) in the config",
+        )
+    return image_loading(bands, pixel_range)
 
 
 def _show(result: TilingResult) -> None:

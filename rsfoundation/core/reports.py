@@ -54,12 +54,12 @@ class DatasetReport:
 
     Attributes:
         images: Images (pairs, for change detection) that the data set has after reading.
-        objects: Labelled objects; 0 for label maps.
+        objects: Labelled objects; ``None`` for label maps.
         warnings: What looks wrong about the data set as a whole.
     """
 
     images: int = 0
-    objects: int = 0
+    objects: int | None = None
     warnings: list[str] = field(default_factory=list)
     _kinds: dict[str, _Kind] = field(default_factory=dict, repr=False)
 
@@ -99,7 +99,8 @@ class DatasetReport:
     def merge(self, other: DatasetReport) -> None:
         """Add what another report has: its totals, its cases and its warnings."""
         self.images += other.images
-        self.objects += other.objects
+        if other.objects is not None:
+            self.objects = (self.objects or 0) + other.objects
         for kind, theirs in other._kinds.items():
             entry = self._kinds.setdefault(kind, _Kind())
             entry.count += theirs.count
@@ -165,7 +166,8 @@ class DatasetReport:
         from mmengine.logging import MMLogger  # imports torch; the command line reads Policy without it
 
         logger = MMLogger.get_current_instance()
-        logger.info("%s: %d images, %d objects", name, self.images, self.objects)
+        objects = "" if self.objects is None else f", {self.objects} objects"
+        logger.info("%s: %d images%s", name, self.images, objects)
         if self:
             logger.warning("%s: left out or repaired: %s", name, self.describe())
         for warning in self.warnings:
@@ -188,7 +190,7 @@ class DatasetReport:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> DatasetReport:
         """Return the report that :meth:`to_json` wrote; what is absent is empty."""
-        report = cls(content.get("images", 0), content.get("objects", 0), list(content.get("warnings", ())))
+        report = cls(content.get("images", 0), content.get("objects"), list(content.get("warnings", ())))
         for item in content.get("problems", ()):
             examples = [Example(**example) for example in item["examples"]]
             report._kinds[item["kind"]] = _Kind(

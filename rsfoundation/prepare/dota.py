@@ -10,6 +10,7 @@ from rsfoundation.core.reports import Policy
 from rsfoundation.datasets.oriented.classes import DotaVersion
 from rsfoundation.geometry.tiling import DOTA_TILINGS, FAIR1M_TILINGS, TilingSettings
 from rsfoundation.io.dota import find_label_folder, find_split, version_folders
+from rsfoundation.io.loading import ImageLoading
 from rsfoundation.io.xml_labels import find_fair1m, image_names, read_fair1m_xml
 from rsfoundation.prepare.sources import Sources
 from rsfoundation.prepare.tiling import TilingOptions, TilingResult, tile_sources
@@ -26,6 +27,7 @@ def tile_dota(
     on_error: Policy = "fail",
     workers: int = 2,
     virtual: bool = False,
+    loading: ImageLoading | None = None,
 ) -> TilingResult:
     """Tile every image of some splits into patches; see :func:`~.tiling.tile_sources`.
 
@@ -38,6 +40,7 @@ def tile_dota(
         on_error: ``fail`` stops where files or label lines are broken; ``skip`` leaves them out.
         workers: Threads; the files do not depend on it.
         virtual: Write the index only; data sets read the windows when they load them.
+        loading: Bands and value range of the patches; colours of 8 bit when not given.
 
     Raises:
         DataError: A source is missing or broken, two images share a name, or ``out`` holds something else.
@@ -48,7 +51,12 @@ def tile_dota(
         for folder in sources:
             _warn_of_fallback(Path(folder), version)
     material = Sources.of(found, name=lambda image: image.stem)
-    return tile_sources(DOTA_MAKER, material, out, TilingOptions(tiling, on_error, workers, virtual))
+    return tile_sources(
+        DOTA_MAKER,
+        material,
+        out,
+        TilingOptions(tiling, on_error, workers, virtual, loading or ImageLoading()),
+    )
 
 
 def _warn_of_fallback(folder: Path, version: DotaVersion) -> None:
@@ -75,6 +83,7 @@ def tile_fair1m(
     on_error: Policy = "fail",
     workers: int = 2,
     virtual: bool = False,
+    loading: ImageLoading | None = None,
 ) -> TilingResult:
     """Tile every image of some folders into patches; see :func:`~.tiling.tile_sources`.
 
@@ -89,6 +98,7 @@ def tile_fair1m(
         on_error: ``fail`` stops where files or objects are broken; ``skip`` leaves them out.
         workers: Threads; the files do not depend on it.
         virtual: Write the index only; data sets read the windows when they load them.
+        loading: Bands and value range of the patches; colours of 8 bit when not given.
 
     Raises:
         DataError: A source is missing or broken, or ``out`` is in it or holds something else.
@@ -98,7 +108,12 @@ def tile_fair1m(
         _refuse_inside(Path(folder), Path(out))
     parts = [part for folder in sources for part in find_fair1m(Path(folder))]
     material = Sources.of(parts, name=image_names(parts).__getitem__, read=read_fair1m_xml)
-    return tile_sources(FAIR1M_MAKER, material, out, TilingOptions(tiling, on_error, workers, virtual))
+    return tile_sources(
+        FAIR1M_MAKER,
+        material,
+        out,
+        TilingOptions(tiling, on_error, workers, virtual, loading or ImageLoading()),
+    )
 
 
 def _refuse_inside(source: Path, out: Path) -> None:

@@ -119,7 +119,7 @@ class ConversionResult:
 
     def counts(self) -> dict[str, int]:
         """Return every count for a table."""
-        totals = {"images": self.report.images, "objects": self.report.objects}
+        totals = {"images": self.report.images, "objects": self.report.objects or 0}
         return {**totals, "difficult": self.difficult, **self.report.counts}
 
 

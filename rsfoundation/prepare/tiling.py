@@ -53,6 +53,7 @@ LOST = "objects in no patch"  # kinds in reports
 OUTSIDE = "objects beyond their image"
 WITHOUT_AREA = "objects without area"
 _STORED = ("patches", "empty_patches", "placed", "truncated")  # counts that a manifest holds
+_PNG_BANDS = (1, 3)
 _VERSION = 2  # raised when the same input gives other files
 
 
@@ -67,12 +68,14 @@ class TilingOptions:
             turn. ``skip`` leaves broken images and labels out and counts them.
         workers: Threads; the files do not depend on it.
         virtual: Write the index only. Images are decoded under ``skip`` alone, to know which are broken.
+        loading: Bands and value range of the patches, which are PNG files of one or three bands.
     """
 
     tiling: TilingSettings
     on_error: Policy = "fail"
     workers: int = 2
     virtual: bool = False
+    loading: ImageLoading = field(default_factory=ImageLoading)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class TilingResult:
         usual = dict.fromkeys((LOST, OUTSIDE, WITHOUT_AREA, ORPHANS), 0)
         return {
             "images": self.report.images,
-            "objects": self.report.objects,
+            "objects": self.report.objects or 0,
             "patches": self.patches,
             "empty patches": self.empty_patches,
             "placed": self.placed,
@@ -161,6 +164,7 @@ def tile_sources(maker: str, sources: Sources, out: Path, options: TilingOptions
         "on_error": options.on_error,
         "files": sources.fingerprint(),
         **({"virtual": True} if options.virtual else {}),
+        **({"loading": repr(options.loading)} if options.loading != ImageLoading() else {}),
     }
     with locked(out.parent):
         refuse_foreign(out, maker)
@@ -191,12 +195,13 @@ def _fill(sources: Sources, staging: Path, out: Path, options: TilingOptions) ->
     )
     _total(sources, images).enforce(options.on_error)
     if options.virtual and options.on_error == "skip":
-        images = run_jobs(_checked, images, workers=1, title="decoding images")  # one in memory at a time
+        check = partial(_checked, options.loading)
+        images = run_jobs(check, images, workers=1, title="decoding images")  # one in memory at a time
     elif not options.virtual:
         for name in ("images", "annfiles") if sources.labelled else ("images",):
             (staging / name).mkdir()
         with ThreadPoolExecutor(options.workers) as pool:
-            write = partial(_write_patches, staging, options.on_error, pool)
+            write = partial(_write_patches, staging, options, pool)
             images = run_jobs(write, images, workers=1, title="tiling images")
     result = _result(sources, images, out)
     made = [one for one in images if len(one.table)]
@@ -228,7 +233,7 @@ def _result(sources: Sources, images: Sequence[ImagePatches], out: Path) -> Tili
         )
     if not sources.labelled:
         report.warn("no label folder was found: the patches are those of a test split")
-    report.images, report.objects = len(made), sum(one.report.objects for one in made)
+    report.images, report.objects = len(made), sum(one.report.objects or 0 for one in made)
     report.log(str(out))
     counts = [np.diff(one.table.ends, prepend=0) for one in made]
     result = TilingResult(
@@ -336,30 +341,30 @@ def _broken(one: ImagePatches, error: DataError) -> ImagePatches:
     return ImagePatches(one.source, _NO_PATCHES, report=report)
 
 
-def _checked(one: ImagePatches) -> ImagePatches:
+def _checked(loading: ImageLoading, one: ImagePatches) -> ImagePatches:
     """Decode every window of an image; return it without patches where one is broken."""
     try:
         if len(one.table):
-            _open_whole(one)
+            _open_whole(loading, one)
     except DataError as error:
         return _broken(one, error)
     return one
 
 
-def _open_whole(one: ImagePatches) -> LoadedImage:
+def _open_whole(loading: ImageLoading, one: ImagePatches) -> LoadedImage:
     """Open an image and read each of its windows once, so that none fails later.
 
     Raises:
         DataError: The image is broken.
     """
-    image = ImageLoading().open(one.source.image, decode_limit=None)
+    image = loading.open(one.source.image, decode_limit=None)
     for x, y, side in one.table.windows.tolist():
         image.read(Window(x, y, side, side))
     return image
 
 
 def _write_patches(
-    folder: Path, on_error: Policy, pool: ThreadPoolExecutor, one: ImagePatches
+    folder: Path, options: TilingOptions, pool: ThreadPoolExecutor, one: ImagePatches
 ) -> ImagePatches:
     """Write the patches of an image; return it without patches where it is broken under ``skip``.
 
@@ -368,13 +373,13 @@ def _write_patches(
     """
     if not len(one.table):
         return one
-    if on_error == "skip":
+    if options.on_error == "skip":
         try:
-            image = _open_whole(one)
+            image = _open_whole(options.loading, one)
         except DataError as error:
             return _broken(one, error)
     else:
-        image = ImageLoading().open(one.source.image, decode_limit=None)
+        image = options.loading.open(one.source.image, decode_limit=None)
     table = one.table
     boxes = [table.boxes_of(row) for row in range(len(table))]
     with image:
@@ -391,8 +396,14 @@ def _save_patch(
     window: Sequence[int],
     objects: Sequence[LabelledBox],
 ) -> None:
-    path = folder / "images" / f"{name}.png"
-    if not cv2.imwrite(str(path), read_window(image, *window)):
+    path, pixels = folder / "images" / f"{name}.png", read_window(image, *window)
+    if pixels.shape[2] not in _PNG_BANDS or pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"a patch has {pixels.shape[2]} bands of {pixels.dtype}; PNG files hold 1 or 3 of 8 or 16 bit",
+            where=image.reader.path,
+            fix="choose with --bands and --pixel-range, or tile with --virtual",
+        )
+    if not cv2.imwrite(str(path), pixels):
         raise DataError("cannot write the patch", where=path, fix="check free space and permissions")
     if labelled:
         write_dota_txt(folder / "annfiles" / f"{name}.txt", objects)

@@ -13,7 +13,6 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
-from rsfoundation.core.reports import DatasetReport
 from rsfoundation.core.task import (
     ChecksData,
     Classes,
@@ -144,10 +143,6 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
     images_per_scene: ClassVar[int] = 2
     background: ClassVar[int | None] = 0
     writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
-
-    def dataset_report(self, dataset: Any) -> DatasetReport:
-        """Return what reading the data set left out, and what its labels look wrong about."""
-        return dataset.report
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
         """Return what the pair's loading steps would have left: both crops, and no labels yet."""

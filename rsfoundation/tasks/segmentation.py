@@ -13,7 +13,6 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 
-from rsfoundation.core.reports import DatasetReport
 from rsfoundation.core.task import (
     ChecksData,
     Classes,
@@ -133,10 +132,6 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
     metric_names: ClassVar[Mapping[str, str]] = {"mIoU": "mIoU", "mF1": "mF1", "OA": "OA"}
     primary_metric: ClassVar[str] = "mIoU"
     writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
-
-    def dataset_report(self, dataset: Any) -> DatasetReport:
-        """Return what reading the data set left out, and what its labels look wrong about."""
-        return dataset.report
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
         """Return what mmseg's loading steps would have left: the crop, and no labels yet."""

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rsfoundation.core.parallel import run_jobs
+from rsfoundation.core.parallel import run_jobs, with_progress
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -37,3 +37,16 @@ def test_an_error_stops_the_rest(workers):
     with pytest.raises(ValueError, match="job 2"):
         run_jobs(work, range(10_000), workers=workers, title="failing")
     assert len(done) < 10_000
+
+
+def test_items_are_handed_on_one_by_one():
+    taken = []
+
+    def items():
+        for number in range(3):
+            taken.append(number)
+            yield number
+
+    handed = with_progress(items(), total=3, title="numbers")
+    assert next(handed) == 0 and taken == [0]
+    assert list(handed) == [1, 2]

@@ -113,6 +113,18 @@ def test_json_holds_everything_and_replaces_an_older_file(tmp_path):
     )
 
 
+def test_label_maps_have_no_objects(caplog, monkeypatch):
+    logger = logging.getLogger("report")
+    monkeypatch.setattr("mmengine.logging.MMLogger.get_current_instance", lambda: logger)
+    report = DatasetReport(images=2)
+    report.merge(DatasetReport(images=3))
+    with caplog.at_level("INFO"):
+        report.log("masks")
+    assert caplog.messages == ["masks: 5 images"] and report.objects is None
+    report.merge(DatasetReport(images=1, objects=4))
+    assert report.objects == 4
+
+
 def test_json_reads_back_and_may_lack_parts():
     assert DatasetReport.from_json(filled().to_json()) == filled()
     assert DatasetReport.from_json({}) == DatasetReport()

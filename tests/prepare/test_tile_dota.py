@@ -6,13 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from locations import SAMPLES
 
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.datasets.oriented.patch_index import read_index
+from rsfoundation.datasets.transforms.loading import image_loading
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.dota import read_dota_txt
 from rsfoundation.io.loading import PADDING
+from rsfoundation.prepare import tiling
 from rsfoundation.prepare.dota import tile_dota
 from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA
 
@@ -200,3 +203,46 @@ def test_every_object_is_in_a_window_or_counted(tmp_path, preset):
     found = {table.class_names[label] for label in table.labels}
     assert len(found) + made.counts()[LOST] + made.counts()[OUTSIDE] == made.report.objects == 200
     assert made.placed == len(table.labels) and 0 < made.counts()[OUTSIDE] < made.counts()[LOST] < 200
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A split with one image of four bands and 12 bit, as satellites deliver it."""
+    folder = tmp_path / "deep"
+    (folder / "images").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 4096, (64, 64, 4)).astype(np.uint16)
+    tifffile.imwrite(folder / "images/S2.tif", pixels, photometric="minisblack", planarconfig="contig")
+    return folder, pixels
+
+
+def patch_of(out):
+    return cv2.imread(str(out / "images/S2__64__0___0.png"), cv2.IMREAD_UNCHANGED)
+
+
+def test_bands_and_range_of_the_patches(deep, tmp_path):
+    folder, pixels = deep
+    loading = image_loading("4,3,2", "0,4095")
+    tile_dota([folder], tmp_path / "out", tiling=SMALL, loading=loading)
+    expected = np.rint(pixels[..., [1, 2, 3]] * (255 / 4095))  # OpenCV reads blue, green, red
+    assert np.abs(patch_of(tmp_path / "out") - expected).max() <= 1
+    again = tile_dota([folder], tmp_path / "out", tiling=SMALL, loading=loading)
+    assert again.reused
+    tile_dota([folder], tmp_path / "out", tiling=SMALL, loading=image_loading("3,2,1", "native"))
+    assert np.array_equal(patch_of(tmp_path / "out"), pixels[..., :3])
+
+
+def test_other_bands_than_a_png_holds_are_refused(deep, tmp_path):
+    folder, _ = deep
+    with pytest.raises(DataError, match="a patch has 4 bands of uint8") as raised:
+        tile_dota([folder], tmp_path / "out", tiling=SMALL, loading=image_loading("all", "0,4095"))
+    assert "--virtual" in raised.value.fix and not (tmp_path / "out").exists()
+
+
+def test_all_broken_labels_are_found_before_the_first_patch(source, tmp_path, monkeypatch):
+    (source / "labelTxt/P0001.txt").write_text("1 2 3 ship\n1 2 ship\n")
+    (source / "labelTxt/P0002.txt").unlink()
+    monkeypatch.setattr(tiling, "cv2", None)  # nothing may be written
+    with pytest.raises(DataError, match="the first of 3 problems") as raised:
+        tile_dota([source], tmp_path / "out", tiling=SMALL)
+    assert "2 malformed label lines (P0001.txt)" in raised.value.what
+    assert "1 images without a label file (P0002.png)" in raised.value.what

@@ -85,7 +85,7 @@ def test_virtual_folders_decode_nothing_under_fail(make_split, tmp_path):
 
 
 @pytest.mark.parametrize("virtual", [False, True])
-def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_path, monkeypatch, virtual):
+def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_path, virtual):
     class Open:
         """An image whose windows are read from a file, of which one is broken."""
 
@@ -115,10 +115,10 @@ def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_pat
         def open(self, path, decode_limit):
             return Open(path)
 
-    monkeypatch.setattr(tiling, "ImageLoading", Loading)
     source = make_split(P1=SHIP, P2=SHIP, P3=SHIP)
     out = tmp_path / "out"
-    made = tile_dota([source], out, tiling=SMALL, virtual=virtual, on_error="skip", workers=4)
+    options = dict(virtual=virtual, on_error="skip", workers=4)
+    made = tile_dota([source], out, tiling=SMALL, loading=Loading(), **options)
     assert (made.report.images, made.counts()["unreadable images"]) == (2, 1)
     assert Open.most <= (1 if virtual else 2), "an image is released before the next but one is opened"
     if not virtual:
