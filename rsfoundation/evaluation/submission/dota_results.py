@@ -166,12 +166,20 @@ def read_dota(archive: ZipFile, files: Mapping[str, int], task: Task) -> Iterato
         task: ``Task1`` or ``Task2``.
 
     Raises:
-        DataError: A line has other columns, or no numbers where they are expected.
+        DataError: A class has two files; or a line has other columns, or no numbers where they are expected.
     """
+    read: dict[int, str] = {}
     for name in file_names(archive):
         label = files.get(base_name(name))
         if label is None:
             continue
+        earlier = read.setdefault(label, name)
+        if earlier != name:
+            raise DataError(
+                f"the class has two files in the archive: {earlier!r} and {name!r}",
+                where=str(archive.filename),
+                fix="remove one of them: zip -d",
+            )
         for number, line in enumerate(read_lines(archive, name), start=1):
             fields = line.split()
             if not fields:

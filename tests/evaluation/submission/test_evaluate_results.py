@@ -1,6 +1,7 @@
 """Result files of any program against labels, by the rules of the devkit, mmrotate and COCO."""
 
 import json
+import zipfile
 
 import cv2
 import numpy as np
@@ -202,6 +203,17 @@ def test_malformed_lines_have_a_place(data, make_zip, line, what):
     with pytest.raises(DataError, match=what) as caught:
         evaluate_results(make_zip(class_files(ship=good + line)), data[0])
     assert caught.value.where.endswith("Task1.zip/Task1_ship.txt:3")
+
+
+def test_files_in_a_folder_are_read_and_two_of_a_class_are_refused(data, make_zip):
+    labels, _, found = data
+    plain = evaluate_results(archive(make_zip, found), labels)[0].metrics
+    with zipfile.ZipFile(archive(make_zip, found)) as given:
+        files = {name: given.read(name).decode() for name in given.namelist()}
+    nested = {f"results/{name}": text for name, text in files.items()}
+    assert evaluate_results(make_zip(nested), labels)[0].metrics == plain
+    with pytest.raises(DataError, match=r"two files in the archive: 'results/Task1_ship.txt' and 'b/Task1"):
+        evaluate_results(make_zip({**nested, "b/Task1_ship.txt": ""}), labels)
 
 
 def test_images_without_labels_are_counted_and_named(data, make_zip):
