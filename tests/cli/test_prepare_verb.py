@@ -45,7 +45,20 @@ def test_options_of_dota(source, tmp_path, capsys, options, gap, rates, labels):
 
 
 def test_bands_and_range(source, tmp_path):
-    run("dota", source, "-o", tmp_path / "out", "--bands", "3", "--pixel-range", "0,100", "--window", "64")
+    run(
+        "dota",
+        source,
+        "-o",
+        tmp_path / "out",
+        "--bands",
+        "3",
+        "--pixel-range",
+        "0,100",
+        "--window",
+        "64",
+        "--gap",
+        "0",
+    )
     assert "bands=(3,)" in read_manifest(tmp_path / "out").parameters["loading"]
     with pytest.raises(SystemExit) as stop:
         main(["prepare", "dota", str(source), "-o", str(tmp_path / "v"), "--virtual", "--bands", "3"])
