@@ -27,8 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rsfoundation.models.encoders.mamba_mixer import MambaMixer
-from rsfoundation.models.encoders.rsmamba import RSMamba
+from rsfoundation.models.encoders.rsmamba import MambaMixer, RSMamba
 from rsfoundation.models.encoders.sam_vit import SAMViT
 
 SIZE = 1024

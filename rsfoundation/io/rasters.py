@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rsfoundation.core.errors import DataError, nearest
 from rsfoundation.core.task import Window
 from rsfoundation.io.georeference import GeoReference
-from rsfoundation.io.plain_images import PlainImage
 from rsfoundation.io.raster_formats import (
     Palette,
+    PlainImage,
     RasterFormat,
     RasterioFormat,
     Size,

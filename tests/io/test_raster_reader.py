@@ -12,7 +12,7 @@ from raster_files import hide_rasterio, write_tiff
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.task import Window
-from rsfoundation.io import plain_images, raster_formats, rasters
+from rsfoundation.io import raster_formats, rasters
 from rsfoundation.io.rasters import RasterReader, image_size
 
 RNG = np.random.default_rng(5)
@@ -263,7 +263,7 @@ def test_an_image_larger_than_the_memory_is_refused_before_it_is_decoded(tmp_pat
     Image.fromarray(pixels(3)).save(tmp_path / "a.png")
     hide_rasterio(monkeypatch)
     monkeypatch.setattr(raster_formats, "_free_memory", lambda: 10_000)
-    monkeypatch.setattr(plain_images.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(raster_formats.cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     raster = RasterReader(tmp_path / "a.png")  # the head of the file is enough
     with pytest.raises(DataError, match=r"53 x 47 pixels.* GB decoded.* GB of memory are free") as caught:
         raster.read()

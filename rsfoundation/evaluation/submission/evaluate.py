@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from zipfile import ZipFile
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice
+from rsfoundation.core.reports import DatasetReport
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES, FAIR1M_CLASSES
 from rsfoundation.evaluation.average_precision import ApRule
+from rsfoundation.evaluation.coco import AREAS, CocoDetections, CocoScores, IouType, evaluate_coco
 from rsfoundation.evaluation.oriented.image_results import (
     DetectionTable,
     LabelFolder,
@@ -20,10 +25,16 @@ from rsfoundation.evaluation.oriented.image_results import (
 from rsfoundation.evaluation.oriented.matching import Matching
 from rsfoundation.evaluation.submission.archive import base_name, file_names, open_zip
 from rsfoundation.evaluation.submission.check import is_fair1m
-from rsfoundation.evaluation.submission.coco_results import evaluate_coco_results
 from rsfoundation.evaluation.submission.dota_results import ResultRow, Task, is_of_task, read_dota, task_of
 from rsfoundation.evaluation.submission.fair1m_results import read_fair1m
-from rsfoundation.evaluation.submission.result_scores import ResultScores, score_boxes, unlabelled_images
+from rsfoundation.evaluation.submission.result_scores import (
+    ClassRow,
+    ResultScores,
+    score_boxes,
+    unlabelled_images,
+)
+from rsfoundation.geometry.boxes import rbox_to_quad
+from rsfoundation.io.coco import Content, read_coco, run_lengths
 
 Rules = Literal["devkit", "mmrotate", "coco"]
 Difficult = Literal["count", "ignore"]
@@ -205,3 +216,241 @@ def _upright(table: DetectionTable, matching: Matching) -> DetectionTable:
 
 def _sides(bounds: np.ndarray, more: float) -> tuple[np.ndarray, np.ndarray]:
     return bounds[:, :2], bounds[:, 2:] + more
+
+
+def evaluate_coco_results(
+    path: Path, labels: Path, matching: Matching | None, ap_rule: ApRule, classes: Sequence[str] | None
+) -> tuple[ResultScores, ...]:
+    """Evaluate boxes and masks by COCO's rules, or oriented boxes by others.
+
+    Args:
+        path: The json file of results.
+        labels: The annotation file, or a folder with no other json file.
+        matching: ``devkit`` or ``mmrotate`` for oriented boxes; ``None`` for COCO's rules.
+        ap_rule: Of oriented boxes.
+        classes: Names of the categories that count; all when not given.
+
+    Raises:
+        DataError: A file cannot be read; or there are detections of images without annotations.
+        ConfigError: A class is no category; or COCO's rules do not apply to the results.
+    """
+    results, file = _read_results(path), _annotation_file(labels)
+    report = DatasetReport()
+    truth = read_coco(file, report, need_masks=False)
+    notes = [f"annotations left out: {report.describe()}"] if report else []
+    ids = {str(category["name"]): category["id"] for category in truth["categories"]}
+    known = tuple(classes or ids)
+    absent = [name for name in known if name not in ids]
+    if absent:
+        raise ConfigError(
+            f"classes that are no categories of the annotations: {', '.join(absent)}",
+            where=f"--class; {file}",
+            fix=f"choose among {', '.join(ids)}",
+        )
+    listed = {image["id"] for image in truth["images"]}
+    unknown: dict[Any, int] = {}
+    for row in results:
+        if row["image_id"] not in listed:
+            unknown[row["image_id"]] = unknown.get(row["image_id"], 0) + 1
+    if unknown:
+        raise unlabelled_images(unknown, len(listed), path, file)
+    numbers = [ids[name] for name in known]
+    other = sum(row["category_id"] not in set(numbers) for row in results)
+    if other:
+        notes.append(f"left out {other} detections of other categories")
+    if matching is None:
+        return _coco_scores(path, results, truth, known, numbers, notes)
+    table = _coco_table(results, truth, numbers)
+    return (score_boxes(path, "COCO results", table, known, ap_rule, matching, notes),)
+
+
+def _read_results(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of COCO results.
+
+    Raises:
+        DataError: The file is missing, no json, or a row lacks a field.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError("the file of results does not exist", where=path) from None
+    except ValueError as error:
+        raise DataError(f"the file of results is no json: {error}", where=path) from error
+    if not isinstance(rows, list):
+        raise DataError(
+            f"the file holds {type(rows).__name__}; expected a list of detections",
+            where=path,
+            fix="name the results, [{'image_id': ..., 'category_id': ..., 'bbox': ..., 'score': ...}, ...], "
+            "and the annotations by --labels",
+        )
+    for number, row in enumerate(rows):
+        fields = row if isinstance(row, dict) else {}
+        shaped = "segmentation" in fields or len(fields.get("bbox") or ()) in (4, 5, 8)
+        if not shaped or not {"image_id", "category_id", "score"} <= set(fields):
+            raise DataError(
+                f"{str(row)[:100]} is no detection; expected image_id, category_id, score, and a "
+                "segmentation or a bbox of 4, 5 or 8 numbers",
+                where=f"{path}, entry {number}",
+            )
+    return rows
+
+
+def _annotation_file(labels: Path) -> Path:
+    """Return the annotation file: ``labels`` itself, or the only json file in it.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    if not labels.is_dir():
+        return labels
+    found = sorted(labels.glob("*.json"))
+    if len(found) != 1:
+        raise DataError(
+            f"{len(found)} json files in the folder; expected the annotation file of the results",
+            where=labels,
+            fix="name the file itself: --labels FOLDER/instances_val.json",
+        )
+    return found[0]
+
+
+def _coco_scores(
+    path: Path,
+    results: Sequence[dict[str, Any]],
+    truth: Content,
+    classes: tuple[str, ...],
+    numbers: Sequence[Any],
+    notes: Sequence[str],
+) -> tuple[ResultScores, ...]:
+    """Evaluate boxes where all results have them, and masks likewise."""
+    kinds: list[IouType] = []
+    if all(len(row.get("bbox") or ()) == 4 for row in results):
+        kinds.append("bbox")
+    if results and all("segmentation" in row for row in results):
+        kinds.append("segm")
+    if not kinds:
+        raise ConfigError(
+            "COCO's rules need upright boxes x, y, width, height or masks in all results",
+            where=str(path),
+            fix="choose --rules devkit or mmrotate for oriented boxes",
+        )
+    scored = []
+    sizes = _sizes(truth)
+    for kind in kinds:
+        detections = CocoDetections(
+            [row["image_id"] for row in results],
+            [row["category_id"] for row in results],
+            np.array([row["score"] for row in results], dtype=np.float64),
+            np.array([row.get("bbox") or (0, 0, 0, 0) for row in results], dtype=np.float64).reshape(-1, 4),
+            [run_lengths(row["segmentation"], *sizes[row["image_id"]]) for row in results]
+            if kind == "segm"
+            else (),
+        )
+        images = [image["id"] for image in truth["images"]]
+        scores = evaluate_coco(_with_boxes(truth), detections, kind, numbers, images)
+        rows = _coco_rows(scores, truth, results, classes, numbers)
+        protocol = f"COCO rules, at most {scores.limits[-1]} detections an image, {len(images)} images"
+        scored.append(ResultScores(path, f"COCO {kind}", protocol, _coco_metrics(scores), rows, tuple(notes)))
+    return tuple(scored)
+
+
+def _with_boxes(truth: Content) -> Content:
+    """Return annotations that all have an upright box and an area."""
+    sizes = _sizes(truth)
+    annotations = []
+    for item in truth["annotations"]:
+        box = list(item.get("bbox") or ())
+        if len(box) != 4:
+            corners = np.array(_corners(item, sizes[item["image_id"]])).reshape(4, 2)
+            low, high = corners.min(axis=0), corners.max(axis=0)
+            box = [*low.tolist(), *(high - low).tolist()]
+        annotations.append({**item, "bbox": box, "area": item.get("area") or float(box[2] * box[3])})
+    return {**truth, "annotations": annotations}
+
+
+def _sizes(truth: Content) -> dict[Any, tuple[int, int]]:
+    """Return height and width of each image by its id."""
+    return {image["id"]: (int(image["height"]), int(image["width"])) for image in truth["images"]}
+
+
+def _corners(row: Mapping[str, Any], size: tuple[int, int]) -> tuple[float, ...]:
+    """Return four corners of a detection or annotation.
+
+    They are a bbox of eight numbers, that of five (cx, cy, w, h, radians), a polygon of four points, a bbox
+    of four (x, y, w, h), or the bounds of a mask; the first of these that the row has.
+    """
+    box, shape = [float(value) for value in row.get("bbox") or ()], row.get("segmentation")
+    if len(box) == 8:
+        return tuple(box)
+    if len(box) == 5:
+        return tuple(rbox_to_quad([box]).reshape(-1).tolist())
+    if isinstance(shape, list) and len(shape) == 1 and len(shape[0]) == 8:
+        return tuple(map(float, shape[0]))
+    x, y, w, h = box if len(box) == 4 else coco_mask.toBbox(run_lengths(shape, *size)).tolist()
+    return x, y, x + w, y, x + w, y + h, x, y + h
+
+
+def _coco_table(results: Sequence[dict[str, Any]], truth: Content, numbers: Sequence[Any]) -> DetectionTable:
+    """Return COCO results and annotations as oriented boxes; crowds are ignored."""
+    labels = {number: label for label, number in enumerate(numbers)}
+    places = {image["id"]: place for place, image in enumerate(truth["images"])}
+    sizes = _sizes(truth)
+    found, known = (
+        sorted((row for row in rows if row["category_id"] in labels), key=lambda row: places[row["image_id"]])
+        for rows in (results, truth["annotations"])
+    )
+
+    def columns(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return (
+            np.array([places[row["image_id"]] for row in rows], dtype=np.int64),
+            np.array([_corners(row, sizes[row["image_id"]]) for row in rows]).reshape(-1, 8),
+            np.array([labels[row["category_id"]] for row in rows], dtype=np.int64),
+        )
+
+    image, boxes, kinds = columns(found)
+    truth_image, corners, truth_kinds = columns(known)
+    return DetectionTable(
+        names=tuple(str(image["file_name"]) for image in truth["images"]),
+        image=image,
+        boxes=boxes,
+        scores=np.array([row["score"] for row in found], dtype=np.float64),
+        labels=kinds,
+        truth_image=truth_image,
+        truth=corners,
+        truth_labels=truth_kinds,
+        ignored=np.array([bool(row.get("iscrowd")) for row in known], dtype=bool),
+    )
+
+
+def _coco_metrics(scores: CocoScores) -> dict[str, float]:
+    """Return the twelve numbers that pycocotools prints."""
+    areas = AREAS[1:]
+    return {
+        "mAP": scores.average_precision(),
+        "mAP50": scores.average_precision(iou=0.5),
+        "mAP75": scores.average_precision(iou=0.75),
+        **{f"mAP_{area}": scores.average_precision(area=area) for area in areas},
+        **{f"AR@{limit}": scores.average_recall(limit=limit) for limit in scores.limits},
+        **{f"AR_{area}": scores.average_recall(area=area) for area in areas},
+    }
+
+
+def _coco_rows(
+    scores: CocoScores,
+    truth: Content,
+    results: Sequence[dict[str, Any]],
+    classes: tuple[str, ...],
+    numbers: Sequence[Any],
+) -> tuple[ClassRow, ...]:
+    objects = Counter(item["category_id"] for item in truth["annotations"] if not item.get("iscrowd"))
+    found = Counter(row["category_id"] for row in results)
+    return tuple(
+        ClassRow(
+            name,
+            objects[number],
+            found[number],
+            scores.average_precision(iou=0.5, category=place),
+            scores.average_precision(iou=0.75, category=place),
+            scores.average_precision(category=place),
+        )
+        for place, (name, number) in enumerate(zip(classes, numbers, strict=True))
+    )

@@ -5,9 +5,9 @@ from mmengine.runner import load_checkpoint
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.encoders.base import resample_table
-from rsfoundation.models.encoders.mamba_mixer import MambaMixer
 from rsfoundation.models.encoders.rsmamba import (
     ARCHS,
+    MambaMixer,
     RSMamba,
     insert_token,
     mix_along_paths,
@@ -304,5 +304,5 @@ def test_pieces_of_a_sequence_change_nothing(at_a_time, monkeypatch):
     encoder, image = small(dt_init="torch"), torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         expected = encoder(image)[0]
-        monkeypatch.setattr("rsfoundation.models.encoders.mamba_mixer._TOKENS_AT_A_TIME", at_a_time)
+        monkeypatch.setattr("rsfoundation.models.encoders.rsmamba._TOKENS_AT_A_TIME", at_a_time)
         torch.testing.assert_close(encoder(image)[0], expected, rtol=1e-5, atol=1e-6)

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsfoundation.models.encoders.mamba_mixer import MambaMixer
-from rsfoundation.models.encoders.rsmamba import RSMamba
+from rsfoundation.models.encoders.rsmamba import MambaMixer, RSMamba
 
 ENCODERS = sorted(path.stem for path in Path(__file__).parent.glob("is_rsmamba_tiny_*.npz"))
 

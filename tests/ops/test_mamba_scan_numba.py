@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from rsfoundation.ops.mamba_scan import selective_scan
-from rsfoundation.ops.mamba_tokens import TokenScan, causal_conv_silu
+from rsfoundation.ops.mamba_scan_numba import TokenScan, causal_conv_silu
 
 
 def operands(batch, length, channels, size):

@@ -5,7 +5,7 @@ from cd_golden import Golden, recipe
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from rsfoundation.models.segmentors.preprocessor import DualInputSegDataPreProcessor
+from rsfoundation.models.preprocessors import DualInputSegDataPreProcessor
 
 STANDARD = dict(
     mean=[123.675, 116.28, 103.53] * 2,
@@ -86,7 +86,7 @@ def test_colours_of_every_batch_are_swapped():
     """The second batch of pairs comes in the model's colour order as the first one does."""
     import torch
 
-    from rsfoundation.models.segmentors.preprocessor import DualInputSegDataPreProcessor
+    from rsfoundation.models.preprocessors import DualInputSegDataPreProcessor
 
     preprocess = DualInputSegDataPreProcessor(mean=[0.0] * 6, std=[1.0] * 6, bgr_to_rgb=True)
     pair = torch.arange(6.0).view(6, 1, 1).expand(6, 4, 4)
