@@ -219,9 +219,8 @@ def _write_report(
     results: list[ScenePrediction], report: Path | None, out: Path, models: list[WindowModel]
 ) -> None:
     """Write the JSON report."""
-    import json
-
     from rsfoundation import __version__
+    from rsfoundation.core.files import write_json
 
     folder = out if out.is_dir() else None
     target = report or (folder / "report.json" if folder is not None else None)
@@ -232,9 +231,7 @@ def _write_report(
         "models": [str(model.checkpoint) for model in models],
         "scenes": [_scene_report(scene) for scene in results],
     }
-    aside = target.with_name(f".{target.name}.part")
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(target)
+    write_json(target, content)
 
 
 def _scene_report(scene: ScenePrediction) -> dict[str, Any]:

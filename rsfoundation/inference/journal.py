@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rsfoundation.core.errors import DataError
+from rsfoundation.core.files import replacing
 
 _VERSION = 1  # raised when equal settings would give other files
 
@@ -49,11 +50,9 @@ class Journal:
             if self.folder.exists() and not (keep and _digest(note) == self.fingerprint):
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            aside = note.with_suffix(".part")
-            aside.write_text(
-                json.dumps({"fingerprint": self.fingerprint, **self.settings}, default=str, indent=1)
-            )
-            aside.replace(note)
+            content = json.dumps({"fingerprint": self.fingerprint, **self.settings}, default=str, indent=1)
+            with replacing(note) as temporary:
+                temporary.write_text(content)
         except OSError as error:
             raise DataError(
                 f"nothing can be written to the output folder: {(error.strerror or str(error)).lower()}",
@@ -79,10 +78,8 @@ class Journal:
         arrays = {
             f"{column}/{name}": value for column, packed in windows.items() for name, value in packed.items()
         }
-        aside = self.row_file(row).with_suffix(".part")
-        with aside.open("wb") as handle:
-            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
-        aside.replace(self.row_file(row))
+        with replacing(self.row_file(row)) as temporary:
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
     def load_row(self, row: int) -> dict[int, dict[str, np.ndarray]]:
         """Return what :meth:`save_row` wrote."""

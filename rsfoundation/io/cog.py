@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rsfoundation.core.files import replacing
 from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.tile_rows import TILE, TileRows, compress_tiles
 
@@ -70,9 +71,8 @@ def write_cog(rows: TileRows, target: Path, options: CogOptions) -> None:
     plan_file = rows.folder / f"{rows.name}_layout.json"
     if not plan_file.is_file():
         plan = _build_overviews(rows, options)
-        aside = plan_file.with_suffix(".part")
-        aside.write_text(json.dumps(plan))
-        aside.replace(plan_file)
+        with replacing(plan_file) as temporary:
+            temporary.write_text(json.dumps(plan))
     plan = json.loads(plan_file.read_text())
     part = rows.folder / f"{rows.name}.tif.part"
     _fill(rows, part, plan, options)

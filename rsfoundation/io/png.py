@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsfoundation.core.files import replacing
+
 ROWS = 512  # rows of a map that are in memory at once
 
 
@@ -40,9 +42,8 @@ def write_png(
         table: ``(256,)``: what each value is replaced by.
     """
     height, width = labels.shape
-    aside = path.with_name(path.name + ".part")
     kind = 3 if palette else 0  # indexed, or grey
-    with aside.open("wb") as handle:
+    with replacing(path) as temporary, temporary.open("wb") as handle:
         handle.write(b"\x89PNG\r\n\x1a\n")
         handle.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)))
         if palette:
@@ -58,7 +59,6 @@ def write_png(
             _write_data(handle, deflate.compress(lines.data))
         _write_data(handle, deflate.flush())
         handle.write(_chunk(b"IEND", b""))
-    aside.replace(path)
 
 
 def _write_data(handle: Any, content: bytes) -> None:

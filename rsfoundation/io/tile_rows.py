@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from rsfoundation.core.files import replacing
+
 TILE = 512
 _LEVEL = 6  # of deflate
 _MAGIC = b"RSFTILES"
@@ -82,14 +84,12 @@ class TileRows:
         """
         blobs = compress_tiles(rows, self.dtype, self.workers)
         head = _MAGIC + struct.pack(f"<I{len(blobs)}I", len(blobs), *(len(blob) for blob in blobs))
-        aside = self.file(index).with_suffix(f".{os.getpid()}.part")
-        with aside.open("wb") as handle:
+        with replacing(self.file(index)) as temporary, temporary.open("wb") as handle:
             handle.write(head)
             for blob in blobs:
                 handle.write(blob)
             handle.flush()
             os.fsync(handle.fileno())
-        aside.replace(self.file(index))
 
     def sizes(self, index: int) -> list[int]:
         """Return the compressed size of each tile of a row in bytes."""

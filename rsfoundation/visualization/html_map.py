@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import shapely
 
+from rsfoundation.core.files import replacing
 from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.vectors import Features, to_table
 
@@ -61,9 +62,8 @@ def write_html_map(
     template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     page = template.replace("@TITLE@", html.escape(title)).replace("@DATA@", text)
     page = page.replace("@PICTURE@", "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode())
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _objects(features: Features, reference: GeoReference) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
+from rsfoundation.core.files import replacing
 from rsfoundation.prepare.toy.make import LAND_CLASSES, LARGE, class_map
 from rsfoundation.prepare.toy.scene import GSD, Scene
 from rsfoundation.prepare.toy.scene_model import DATES
@@ -58,15 +59,15 @@ def make_geotiffs(
         for date in range(DATES):
             bands = _bands(scene, date)
             file = folder / f"large_{number}_{date + 1}.tif"
-            aside = file.with_suffix(".part.tif")
             profile = dict(driver="GTiff", width=size[0], height=size[1], count=len(BANDS), dtype="uint8")
             layout = dict(tiled=True, blockxsize=256, blockysize=256, compress="deflate", photometric="rgb")
-            with rasterio.open(
-                aside, "w", **profile, **layout, crs=CRS, transform=transform, nodata=0
-            ) as made:
+            place = dict(crs=CRS, transform=transform, nodata=0)
+            with (
+                replacing(file) as temporary,
+                rasterio.open(temporary, "w", **profile, **layout, **place) as made,
+            ):
                 made.write(bands)
                 made.descriptions = BANDS
-            aside.replace(file)
             files.append(file)
     return files
 
