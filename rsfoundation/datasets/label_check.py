@@ -137,7 +137,7 @@ def _read(reader: Any, sample: Sample) -> tuple[Sample, np.ndarray | DataError, 
     except DataError as error:
         return sample, error, None
     counts = np.bincount(labels.reshape(-1), minlength=IGNORED + 1)
-    has_ignored_number = not image.coloured and IGNORED in image.used()
+    has_ignored_number = bool(counts[IGNORED]) and not image.coloured and IGNORED in image.used()
     return sample, counts, image if has_ignored_number else None
 
 

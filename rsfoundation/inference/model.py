@@ -103,12 +103,13 @@ def suppresses_across_classes(cfg: Any) -> bool:
     return bool((last.get("nms") or {}).get("class_agnostic", False))
 
 
+_LOADING = ("Load", "MultiImgLoad", "MultiImgMultiAnnLoad")
+
+
 def _without_loading(dataset: Any) -> list[Any]:
     """Return the test pipeline after its loading steps: windows come as arrays."""
     while "pipeline" not in dataset and "dataset" in dataset:
         dataset = dataset.dataset
     steps = dataset.get("pipeline", [])
     names = [str(step.type).rsplit(".", 1)[-1] for step in steps]
-    return [
-        step for step, name in zip(steps, names, strict=True) if not name.startswith(("Load", "MultiImgLoad"))
-    ]
+    return [step for step, name in zip(steps, names, strict=True) if not name.startswith(_LOADING)]

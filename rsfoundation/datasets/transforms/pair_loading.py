@@ -25,7 +25,7 @@ from rsfoundation.io.label_images import (
     read_label_image,
     unknown_label_error,
 )
-from rsfoundation.io.label_maps import IGNORED, remap
+from rsfoundation.io.label_maps import IGNORED, reduce_zero, remap
 from rsfoundation.registry import TRANSFORMS
 
 
@@ -194,9 +194,12 @@ class MultiImgMultiAnnLoadAnnotations(MultiImgLoadAnnotations):
         results = super().transform(results)
         override = self.reduce_semantic_zero_label
         reduce = override if override is not None else results.get("reduce_semantic_zero_label", False)
+        palette = results.get("semantic_palette")
         for date in ("from", "to"):
             image = self.read(results, f"seg_map_path_{date}")
-            label = self._indices(image, {}, reduce)
+            label = self._indices(image, {"palette": palette} if palette else {}, reduce=False)
+            # After the colours, which know no number: 0 is ignored however it was written.
+            label = reduce_zero(label) if reduce else label
             label = remap(label, results.get("semantic_label_map"))
             results = self.put(results, f"gt_seg_map_{date}", label)
         return results

@@ -193,6 +193,67 @@ class MultiImgRandomRotFlip(SameDraw, _RotFlip):
     """With ``rotate_prob`` rotate by ``degree``; otherwise with ``flip_prob`` quarter turns and a flip."""
 
 
+class _CropAndEnlarge(BaseTransform):
+    """With probability ``prob`` enlarges a part to the size of the whole; subclasses draw the part."""
+
+    prob: float
+
+    def draw_part(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return top, bottom, left and right of the part."""
+        raise NotImplementedError
+
+    def transform(self, results: Results) -> Results | None:
+        if np.random.rand() >= self.prob:
+            return results
+        height, width = results["img"].shape[:2]
+        top, bottom, left, right = self.draw_part(height, width)
+        for key in ("img", *results.get("seg_fields", [])):
+            interpolation = "bilinear" if key == "img" else "nearest"
+            part = np.ascontiguousarray(results[key][top:bottom, left:right])
+            results[key] = mmcv.imresize(part, (width, height), interpolation=interpolation)
+        return results
+
+
+class _BorderCrop(_CropAndEnlarge):
+    def __init__(self, prob: float = 0.5, max_border: int = 8) -> None:
+        self.prob, self.max_border = prob, max_border
+
+    def draw_part(self, height: int, width: int) -> tuple[int, int, int, int]:
+        top, bottom, left, right = np.random.randint(self.max_border + 1, size=4)
+        return top, height - bottom, left, width - right
+
+
+@TRANSFORMS.register_module()
+class MultiImgRandomBorderCrop(SameDraw, _BorderCrop):
+    """With ``prob`` cut 0 to ``max_border`` pixels off each side and enlarge what is left (A2Net)."""
+
+
+class _ResizedCrop(_CropAndEnlarge):
+    def __init__(
+        self,
+        prob: float = 0.5,
+        scale: tuple[float, float] = (1 / 3, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        self.prob, self.scale, self.ratio = prob, scale, ratio
+
+    def draw_part(self, height: int, width: int) -> tuple[int, int, int, int]:
+        share = np.random.uniform(*self.scale)
+        stretch = np.exp(np.random.uniform(*np.log(self.ratio)))
+        rows = int(np.clip(round(height * (share / stretch) ** 0.5), 1, height))
+        columns = int(np.clip(round(width * (share * stretch) ** 0.5), 1, width))
+        top, left = np.random.randint(height - rows + 1), np.random.randint(width - columns + 1)
+        return top, top + rows, left, left + columns
+
+
+@TRANSFORMS.register_module()
+class MultiImgRandomResizedCrop(SameDraw, _ResizedCrop):
+    """With ``prob`` enlarge a part to the size of the whole.
+
+    The part has a share of the area in ``scale``, and is ``ratio`` times as wide as the whole is.
+    """
+
+
 @TRANSFORMS.register_module()
 class MultiImgPhotoMetricDistortion(PhotoMetricDistortion):
     """Brightness, contrast, saturation and hue, drawn for each date by itself.

@@ -15,6 +15,8 @@ CASES = {
     "MultiImgRandomRotFlip": dict(rotate_prob=0.5, flip_prob=1.0, seg_pad_val=7),
     "MultiImgRandomCutOut": dict(prob=1.0, n_holes=3, cutout_shape=(8, 8), seg_fill_in=7),
     "MultiImgPad": dict(size_divisor=32, pad_val=dict(img=0, seg=7)),
+    "MultiImgRandomBorderCrop": dict(prob=1.0, max_border=8),
+    "MultiImgRandomResizedCrop": dict(prob=1.0, scale=(0.3, 0.5)),
 }
 EXACT = {  # pixels are moved, not mixed
     "MultiImgRandomCrop",
@@ -92,3 +94,23 @@ def test_quarter_turns_of_labels_follow_one_rule_where_pixels_fall_between_two(n
             assert turned[row, column] == (label[y, x] if inside else 255)
     if height == width:
         np.testing.assert_array_equal(turned, np.rot90(label, -angle // 90))
+
+
+@pytest.mark.parametrize("name", ["MultiImgRandomBorderCrop", "MultiImgRandomResizedCrop"])
+def test_a_part_is_enlarged_to_the_old_size(name):
+    results = loaded(height=64, width=48)
+    results["gt_seg_map"] = np.zeros((64, 48), np.uint8)
+    results["gt_seg_map"][0] = 1  # the border that a part loses sooner or later
+    crop = TRANSFORMS.build(dict(type=name, prob=1.0))
+    np.random.seed(0)
+    labels = [crop(results)["gt_seg_map"] for _ in range(20)]
+    assert all(label.shape == (64, 48) for label in labels)
+    assert 0 < np.mean([label.any() for label in labels]) < 1
+    never = TRANSFORMS.build(dict(type=name, prob=0.0))(results)
+    np.testing.assert_array_equal(never["img"][0], results["img"][0])
+
+
+def test_scale_factor_of_a_resize_that_keeps_the_ratio_is_recorded():
+    resize = TRANSFORMS.build(dict(type="MultiImgResize", scale=(100, 80), keep_ratio=True))
+    results = resize(loaded(height=40, width=50))
+    assert results["scale_factor"] == (2.0, 2.0) and results["img"][1].shape[:2] == (80, 100)
