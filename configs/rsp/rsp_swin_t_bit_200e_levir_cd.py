@@ -20,3 +20,6 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True), dataset=dict(pipeline={{_base_.train_pipeline}}))
 val_dataloader = dict(batch_size=8)
 test_dataloader = dict(batch_size=8)
+# `changed/F1_per_batch8` is the published kind of number.
+val_evaluator = dict(variants=['per_batch'], batch_size=8)
+test_evaluator = val_evaluator

@@ -118,8 +118,11 @@ def run_parts(network: nn.Module, x: torch.Tensor) -> None:
     if not is_whole_model(network):
         network(x)
         return
+    if hasattr(network, "decode_head"):
+        network(x, mode="tensor")
+        return
     features = network.extract_feat(x)  # type: ignore[operator]  # every model of the toolboxes has it
-    for name in ("decode_head", "rpn_head", "bbox_head"):
+    for name in ("rpn_head", "bbox_head"):
         if hasattr(network, name):
             getattr(network, name)(features)
     if hasattr(network, "roi_head"):

@@ -42,5 +42,6 @@ val_dataloader = dict(
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='rsfoundation.ChangeMetric')
+# Land cover counts from 1 and is 0 where nothing changed, as the model leaves it with 'cover_semantic'.
+val_evaluator = dict(type='rsfoundation.SemanticChangeMetric', covered=True)
 test_evaluator = val_evaluator

@@ -4,7 +4,7 @@
 #   model = dict(
 #       backbone={{_base_.backbone}}, decode_head=dict(binary_cd_head=_heads, semantic_cd_head=_heads))
 default_scope = 'mmseg'
-task = dict(type='rsfoundation.ChangeDetection')
+task = dict(type='rsfoundation.SemanticChangeDetection')
 
 _norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(

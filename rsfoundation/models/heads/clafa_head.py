@@ -6,12 +6,13 @@ Modules and their names are those of the published checkpoints. Some parameters 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import MultiScaleDeformableAttention, modulated_deform_conv2d
+from mmcv.ops import modulated_deform_conv2d
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
@@ -196,6 +197,53 @@ class _ConvBlock(nn.Module):
         return self.block(x)
 
 
+class _DeformableAttention(nn.Module):
+    """Deformable attention to one map (arXiv 2010.04159): few points, whose places depend on the query."""
+
+    def __init__(self, channels: int, heads: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.points = heads, points
+        self.sampling_offsets = nn.Linear(channels, heads * points * 2)
+        self.attention_weights = nn.Linear(channels, heads * points)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """Start with a direction for each head and a distance for each point, as published."""
+        angles = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        directions = torch.stack([angles.cos(), angles.sin()], dim=-1)
+        directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+        places = directions[:, None] * torch.arange(1, self.points + 1)[:, None]
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(places.flatten())
+        for zero in (self.sampling_offsets.weight, *self.attention_weights.parameters()):
+            nn.init.zeros_(zero)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, query: Tensor, value: Tensor, centres: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return ``(B, L, C)``.
+
+        Args:
+            query: ``(B, L, C)``, with positions.
+            value: Tokens ``(B, H * W, C)`` of the map.
+            centres: Place ``(L, 2)`` of each query on the map, x and y from 0 to 1.
+            size: Height and width of the map.
+        """
+        count, length, channels = query.shape
+        height, width = size
+        maps = self.value_proj(value).transpose(1, 2).reshape(count * self.heads, -1, height, width)
+        offsets = self.sampling_offsets(query).view(count, length, self.heads, self.points, 2)
+        weights = self.attention_weights(query).view(count, length, self.heads, self.points).softmax(-1)
+        right, down = offsets[..., 0] / width, offsets[..., 1] / height
+        grid = 2 * (centres[:, None, None] + torch.stack([right, down], dim=-1)) - 1
+        sampled = F.grid_sample(maps, grid.transpose(1, 2).flatten(0, 1), align_corners=False)
+        mixed = (sampled * weights.transpose(1, 2).flatten(0, 1)[:, None]).sum(dim=-1)
+        return self.output_proj(mixed.view(count, channels, length).transpose(1, 2))
+
+
 @MODELS.register_module()
 class ClafaVerticalFusion(nn.Module):
     """A coarse map attends to a fine one, is enlarged, and spread by kernels predicted from the fine one.
@@ -222,9 +270,7 @@ class ClafaVerticalFusion(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.norm2 = nn.LayerNorm(channels)
         self.pos = _Positions(channels)
-        self.crossattn = MultiScaleDeformableAttention(
-            channels, num_heads, num_levels=1, num_points=num_points, dropout=0.0, batch_first=True
-        )
+        self.crossattn = _DeformableAttention(channels, num_heads, num_points)
         self.convs = nn.ModuleList(
             _ConvBlock(channels, channels, enc_kernel_size) for _ in range(kernel_layers)
         )
@@ -248,14 +294,8 @@ class ClafaVerticalFusion(nn.Module):
         rows = (torch.arange(height, device=hi.device, dtype=hi.dtype) + 0.5) / height
         columns = (torch.arange(width, device=hi.device, dtype=hi.dtype) + 0.5) / width
         centres = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).flatten(0, 1)
-        attended = self.crossattn(
-            query,
-            value=value,
-            query_pos=self.pos(query.shape[1]).to(query),
-            reference_points=centres[None, :, None].expand(len(hi), -1, 1, 2),
-            spatial_shapes=torch.tensor([lo.shape[2:]], device=hi.device),
-            level_start_index=torch.zeros(1, dtype=torch.long, device=hi.device),
-        )
+        placed = query + self.pos(query.shape[1]).to(query)
+        attended = query + self.crossattn(placed, value, centres, (lo.shape[2], lo.shape[3]))
         return attended.transpose(1, 2).unflatten(2, (height, width))
 
     def _kernels(self, lo: Tensor) -> Tensor:
@@ -405,12 +445,6 @@ class ClafaDecoder(PairDecodeHead):
             nn.Conv2d(4 * fpn_channels, fpn_channels, 1, bias=False), nn.BatchNorm2d(fpn_channels), nn.ReLU()
         ).requires_grad_(False)
         self.head = ClafaUpHead(fpn_channels, self.out_channels, dropout_ratio)
-
-    def init_weights(self) -> None:
-        """Keep PyTorch's initialisation; the attention has one of its own."""
-        for module in self.modules():
-            if isinstance(module, MultiScaleDeformableAttention):
-                module.init_weights()
 
     def pyramid(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the four pyramid levels ``(B, fpn_channels, h, w)`` of one date, fine to coarse."""

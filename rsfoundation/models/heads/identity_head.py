@@ -20,7 +20,7 @@ class IdentityHead(BaseDecodeHead):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(channels=1, **kwargs)
+        super().__init__(channels=1, **{"threshold": 0.5, **kwargs})  # mmseg's default is 0.3
         self.conv_seg = nn.Identity()  # no weights, and none in the published checkpoints
 
     def init_weights(self) -> None:

@@ -176,7 +176,7 @@ class STAHead(BaseDecodeHead):
             )
         own = dict(out_channels=1, threshold=0.5, init_cfg=None)
         super().__init__(
-            num_classes=1,
+            num_classes=2,
             input_transform="multiple_select",
             loss_decode=with_scope(loss_decode),
             **{**own, **kwargs},

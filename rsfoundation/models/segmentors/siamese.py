@@ -22,6 +22,7 @@ from rsfoundation.registry import MODELS, with_scope
 
 Maps = Sequence[Tensor]
 _IGNORED = 255
+_THRESHOLD = 0.5
 _POSTPROCESSES = (None, "cover_semantic")
 
 
@@ -56,9 +57,26 @@ class PairEncoderDecoder(EncoderDecoder):
     test_cfg: ConfigDict
 
     def __init__(self, *, backbone_inchannels: int = 3, **kwargs: Any) -> None:
-        super().__init__(**with_scope(kwargs))
+        super().__init__(**with_scope(_with_threshold(kwargs)))
         self.test_cfg = ConfigDict(self.test_cfg or dict(mode="whole"))  # mmseg reads its keys as attributes
         self.backbone_inchannels = backbone_inchannels
+
+    def aug_test(
+        self, inputs: Sequence[Tensor], batch_img_metas: Sequence[list[dict]], rescale: bool = True
+    ) -> list[Tensor]:
+        """Return the labels ``(H, W)`` of the mean logits of several views, none of them flipped or resized.
+
+        mmseg's own passes an argument that ``inference`` does not take. For flips and scales: ``--tta``.
+
+        Args:
+            inputs: One batch of pairs per view.
+            batch_img_metas: Metainfo of each batch.
+            rescale: As in mmseg; views have the size of the image.
+        """
+        views = zip(inputs, batch_img_metas, strict=True)
+        logits = torch.stack([self.inference(batch, metas) for batch, metas in views]).mean(dim=0)
+        labels = logits.argmax(dim=1) if logits.size(1) > 1 else logits.sigmoid() > self.decode_head.threshold
+        return list(labels.reshape(len(logits), *logits.shape[2:]).long())
 
     def split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Split ``(B, 2C, H, W)`` into the dates ``(B, C, H, W)``.
@@ -201,6 +219,14 @@ class SiamEncoderMultiDecoder(SiamEncoderPairDecoder):
 
     def _forward(self, inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:
         return self.decode_head(self.extract_feat(inputs))
+
+
+def _with_threshold(options: dict[str, Any]) -> dict[str, Any]:
+    """Give a one-channel head the threshold 0.5 where its config names none: mmseg's would be 0.3."""
+    head = options.get("decode_head")
+    if not isinstance(head, dict) or head.get("out_channels") != 1 or head.get("threshold") is not None:
+        return options
+    return {**options, "decode_head": {**head, "threshold": _THRESHOLD}}
 
 
 def _cover_semantic(sample: SegDataSample) -> None:

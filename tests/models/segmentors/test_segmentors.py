@@ -151,6 +151,43 @@ def test_a2net_asks_for_the_channels_of_a_foreign_backbone():
         MODELS.build(dict(type="A2Net", backbone=dict(type="mmseg.ResNetV1c", depth=18)))
 
 
+def full_resolution(**head):
+    return MODELS.build(
+        dict(
+            type="DIEncoderDecoder",
+            backbone=dict(type="FC_EF", in_channels=6, base_channel=2),
+            decode_head=dict(
+                type="mmseg.FCNHead",
+                in_channels=2,
+                channels=2,
+                num_convs=0,
+                concat_input=False,
+                num_classes=2,
+                loss_decode=dict(type="mmseg.CrossEntropyLoss", avg_non_ignore=True),
+                **head,
+            ),
+        )
+    )
+
+
+def test_one_channel_has_a_threshold_of_a_half_unless_the_config_says_otherwise():
+    assert full_resolution(out_channels=1).decode_head.threshold == 0.5
+    assert full_resolution(out_channels=1, threshold=0.3).decode_head.threshold == 0.3
+    assert full_resolution(out_channels=2).decode_head.threshold is None
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_views_of_a_pair_are_averaged(channels):
+    model = full_resolution(out_channels=channels)
+    model.eval()
+    views = list(torch.randn(2, 3, 6, 32, 32))
+    with torch.no_grad():
+        labels = model.aug_test(views, [metas(view) for view in views])
+        mean = sum(model.inference(view, metas(view)) for view in views) / 2
+    expected = mean.argmax(1) if channels == 2 else (mean[:, 0].sigmoid() > 0.5).long()
+    assert len(labels) == 3 and torch.equal(torch.stack(labels), expected)
+
+
 def test_both_dates_are_one_batch_at_inference_and_two_in_training():
     model = MODELS.build(ConfigDict(Golden("cd_siam_upernet_r18").meta["model"]))
     sizes = []
