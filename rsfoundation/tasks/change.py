@@ -212,3 +212,20 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
         """Read the label next to a pair in LEVIR-CD's layout; ``None`` where there is none."""
         return find_label(paths[0])
+
+
+@TASKS.register_module()
+class SemanticChangeDetection(ChangeDetection):
+    """Which pixels changed between two dates, and the land cover of both where they did.
+
+    Tests measure both; pictures and scenes show which pixels changed.
+    """
+
+    name: ClassVar[str] = "semantic_change"
+    metric_names: ClassVar[Mapping[str, str]] = {
+        **ChangeDetection.metric_names,
+        "semantic/Fscd": "semantic/Fscd",
+        "semantic/mIoU": "semantic/mIoU",
+        "binary/mIoU": "binary/mIoU",
+    }
+    primary_metric: ClassVar[str] = "SeK"

@@ -96,7 +96,8 @@ def test_semantic_change_trains_tests_and_predicts_without_labels(tmp_path):
         seg_map_path_to="label2",
     )
     heads = "dict(in_channels={{_base_.backbone_channels}}, channels=16)"
-    placing = f"backbone={{{{_base_.backbone}}}}, decode_head=dict(binary_cd_head={heads}, semantic_cd_head={heads})"
+    decode_head = f"dict(binary_cd_head={heads}, semantic_cd_head={heads})"
+    placing = f"backbone={{{{_base_.backbone}}}}, decode_head={decode_head}"
     cfg = write_config(tmp_path, "semantic_change_upernet", "second", placing, root, prefix)
     options = RunOptions(work_dir=tmp_path / "run", device="cpu")
     trained = train(cfg, options)
