@@ -21,14 +21,14 @@ _THREADS = 4
 _MOST = 2000  # pairs whose headers are read, spread over the data set; the loading step checks every pair
 _MEASURED = 8  # pairs whose content is compared, spread likewise
 _SIDE = 1024  # of the part of a pair that is compared, pixels
-_GRID = 0.5  # pixels by which two grids may lie apart
+_GRID = 0.5  # pixels by which two grids may differ
 _SHIFT = 3.0  # pixels of content; buildings seen from another angle move by less
 _CERTAIN = 0.1  # from this response of the phase correlation on a shift is one
 
 
 @dataclass(frozen=True)
 class Shift:
-    """By how many pixels the second date lies to the right of and below the first.
+    """Offset of the content of the second date from that of the first, in pixels.
 
     Attributes:
         right: Pixels.
@@ -80,7 +80,7 @@ def check_pairs(samples: list[Sample], steps: Sequence[Any], report: DatasetRepo
 
 
 def measure_shift(first: np.ndarray, second: np.ndarray) -> Shift:
-    """Measure how far the content of the second date lies from that of the first.
+    """Measure the offset of the content of the second date from that of the first.
 
     Phase correlation of edges: they stay where seasons and sensors change the colours.
 
@@ -139,7 +139,7 @@ def _compare(first: RasterReader, second: RasterReader, all_bands: bool) -> tupl
     if apart > _GRID:
         right, down = (one.crs_to_pixel_edges(other.pixel_edges_to_crs(corners)) - corners)[0]
         what = (
-            f"the dates of one pair lie on different pixel grids: the second is {right:+.1f} pixels to the "
+            f"the dates of one pair are on different pixel grids: the second is {right:+.1f} pixels to the "
             f"right of and {down:+.1f} below the first, and up to {apart:.1f} apart"
         )
         fix = "bring both dates onto one pixel grid: gdalwarp -te XMIN YMIN XMAX YMAX -tr XRES YRES"
@@ -161,7 +161,7 @@ def _warn_of_shifts(samples: Sequence[Sample], loader: ImageLoader, report: Data
         shift, path = max(far, key=lambda item: item[0].length)
         report.warn(
             f"the dates seem shifted in {len(far)} of {len(measured)} pairs that were compared, most in "
-            f"{Path(path).name}: the second date lies {shift.right:+.1f} pixels to the right and "
+            f"{Path(path).name}: the second date is {shift.right:+.1f} pixels to the right and "
             f"{shift.down:+.1f} below; register the dates, or every edge counts as change"
         )
 
