@@ -70,6 +70,7 @@ class SAM(PublishedModule):
         input_masks: torch.Tensor | None = None,
         image_embeddings: torch.Tensor | None = None,
         multimask_output: bool = True,
+        image_size: tuple[int, int] | None = None,
     ) -> SAMOutput:
         """Predict masks for prompts.
 
@@ -81,6 +82,8 @@ class SAM(PublishedModule):
             input_masks: ``(N, 1, 4 h, 4 w)``.
             image_embeddings: Result of :meth:`embed_image` in place of ``pixel_values``.
             multimask_output: Return three masks of an ambiguous prompt instead of one.
+            image_size: Height and width in pixels of the image of ``image_embeddings``; those of
+                ``pixel_values``, or the native ones, when None.
 
         Raises:
             ConfigError: Neither images nor embeddings, or both.
@@ -90,9 +93,11 @@ class SAM(PublishedModule):
         if image_embeddings is None:
             assert pixel_values is not None
             image_embeddings = self.embed_image(pixel_values)
+            rows, columns = pixel_values.shape[2:]
+            image_size = image_size or (rows, columns)
         if input_points is not None and input_labels is None:
             input_labels = torch.ones_like(input_points[..., 0], dtype=torch.long)
-        sparse, dense = self.prompt_encoder(input_points, input_labels, input_boxes, input_masks)
+        sparse, dense = self.prompt_encoder(input_points, input_labels, input_boxes, input_masks, image_size)
         rows, columns = image_embeddings.shape[2:]
         positions = self.shared_image_embedding.image_wide((rows, columns)).to(image_embeddings.dtype)
         return SAMOutput(*self.mask_decoder(image_embeddings, positions, sparse, dense, multimask_output))

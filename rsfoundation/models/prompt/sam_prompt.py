@@ -120,8 +120,7 @@ class SAMPromptEncoder(nn.Module):
         self.point_embed = nn.ModuleList(nn.Embedding(1, hidden_size) for _ in range(num_point_embeddings))
         self.not_a_point_embed = nn.Embedding(1, hidden_size)
         self.input_shape: tuple[int, int] = to_2tuple(image_size)
-        rows, columns = (side // patch_size for side in self.input_shape)
-        self.image_embedding_size = (rows, columns)
+        self.patch_size = patch_size
 
     def forward(
         self,
@@ -129,6 +128,7 @@ class SAMPromptEncoder(nn.Module):
         input_labels: torch.Tensor | None = None,
         input_boxes: torch.Tensor | None = None,
         input_masks: torch.Tensor | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Embed prompts; ``P`` prompts for each image, each of several points or one box.
 
@@ -137,6 +137,7 @@ class SAMPromptEncoder(nn.Module):
             input_labels: ``(N, P, points)``: 1 foreground, 0 background, -1 no point, -10 ignored.
             input_boxes: ``(N, P, 4)``: x1, y1, x2, y2.
             input_masks: Mask logits ``(N, 1, 4 h, 4 w)``.
+            image_size: Height and width of the encoder's input in pixels; the native ones when None.
 
         Returns:
             Sparse embeddings ``(N, P, tokens, C)``, None without points and boxes, and dense ones
@@ -146,44 +147,50 @@ class SAMPromptEncoder(nn.Module):
             ConfigError: Points without labels, or no positional embedding.
         """
         sparse = []
+        rows, columns = (
+            -(-side // self.patch_size) for side in (self.input_shape if image_size is None else image_size)
+        )
+        size = (rows * self.patch_size, columns * self.patch_size)  # the encoder pads to whole patches
         if input_points is not None:
             if input_labels is None:
                 raise ConfigError("points need labels", where="SAMPromptEncoder: input_labels")
-            sparse.append(self._embed_points(input_points, input_labels, pad=input_boxes is None))
+            sparse.append(self._embed_points(input_points, input_labels, input_boxes is None, size))
         if input_boxes is not None:
-            sparse.append(self._embed_boxes(input_boxes))
+            sparse.append(self._embed_boxes(input_boxes, size))
         if input_masks is not None:
             dense = self.mask_embed(input_masks)
         else:
             count = len(sparse[0]) if sparse else 1
-            dense = self.no_mask_embed.weight[:, :, None, None].expand(count, -1, *self.image_embedding_size)
+            dense = self.no_mask_embed.weight[:, :, None, None].expand(count, -1, rows, columns)
         return (torch.cat(sparse, dim=2) if sparse else None), dense
 
-    def _positions(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """Embed pixel coordinates ``(..., 2)``."""
+    def _positions(self, coordinates: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Embed pixel coordinates ``(..., 2)`` of an image of ``size`` (height, width)."""
         if self.shared_embedding is None:
             raise ConfigError(
                 "this prompt encoder was built without a positional embedding and embeds masks only",
                 where="SAMPromptEncoder: shared_embedding",
                 fix="use SAM or RSSamModel for points and boxes",
             )
-        return self.shared_embedding(coordinates + 0.5, self.input_shape)
+        return self.shared_embedding(coordinates + 0.5, size)
 
     def _kind(self, index: int) -> torch.Tensor:
         """Return the embedding ``(1, C)`` of a kind of points."""
         return self.point_embed[index].get_parameter("weight")
 
-    def _embed_points(self, points: torch.Tensor, labels: torch.Tensor, pad: bool) -> torch.Tensor:
+    def _embed_points(
+        self, points: torch.Tensor, labels: torch.Tensor, pad: bool, size: tuple[int, int]
+    ) -> torch.Tensor:
         if pad:
             points, labels = F.pad(points, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=NOT_A_POINT)
         kinds = labels[..., None]
-        embedded = self._positions(points)
+        embedded = self._positions(points, size)
         embedded = torch.where(kinds == NOT_A_POINT, self.not_a_point_embed.weight, embedded)
         embedded = torch.where(kinds == IGNORED, torch.zeros_like(embedded), embedded)
         for kind in (BACKGROUND, FOREGROUND):
             embedded = torch.where(kinds == kind, embedded + self._kind(kind), embedded)
         return embedded
 
-    def _embed_boxes(self, boxes: torch.Tensor) -> torch.Tensor:
+    def _embed_boxes(self, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         corners = torch.cat([self._kind(2), self._kind(3)])
-        return self._positions(boxes.unflatten(-1, (2, 2))) + corners
+        return self._positions(boxes.unflatten(-1, (2, 2)), size) + corners

@@ -1,0 +1,50 @@
+# RSPrompter-anchor (arXiv 2306.16269) in small for the toy scenes: LSKNet-T with a pyramid whose level of stride 8 is
+# the image embedding, and regions that prompt a small mask decoder of SAM. All from random weights.
+_base_ = [
+    '../_base_/backbones/lsknet_t_scratch.py',
+    '../_base_/heads/rsprompter_anchor.py',
+    '../_base_/datasets/toy_instance.py',
+    '../_base_/schedules/toy_two_stage.py',
+    '../_base_/runtime/default.py',
+]
+
+_num_classes = 5
+_width = 64
+_proposals = dict(nms_pre=500, max_per_img=200)
+model = dict(
+    backbone_freeze=False,
+    embedding_level=1,
+    backbone={{_base_.backbone}},
+    neck=dict(
+        _delete_=True,
+        type='FPN',
+        in_channels={{_base_.backbone_channels}},
+        out_channels=_width,
+        num_outs=4),
+    shared_image_embedding=dict(
+        hf_pretrain_name=None, init_cfg=None, extra_config=dict(hidden_size=16, num_pos_feats=_width // 2)),
+    rpn_head=dict(
+        in_channels=_width,
+        feat_channels=_width,
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=_width),
+        bbox_head=dict(in_channels=_width, fc_out_channels=256, num_classes=_num_classes),
+        mask_roi_extractor=dict(out_channels=_width),
+        mask_head=dict(
+            in_channels=_width,
+            with_sincos=False,
+            mask_decoder=dict(
+                hf_pretrain_name=None,
+                init_cfg=None,
+                extra_config=dict(
+                    hidden_size=_width, mlp_dim=128, num_attention_heads=4, iou_head_hidden_dim=_width)))),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=128)),
+        rpn_proposal=_proposals,
+        rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(rpn=_proposals))
+
+train_dataloader = dict(batch_size=2)
+default_hooks = dict(logger=dict(interval=10))
+predict = dict(window=256, overlap=64)
