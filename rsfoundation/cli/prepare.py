@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsfoundation.cli.console import say, table
-from rsfoundation.core.choices import LabelFormat, TilingPreset
+from rsfoundation.core.choices import InstanceSource, LabelFormat, TilingPreset
 from rsfoundation.core.errors import RSFError
 from rsfoundation.core.reports import SKIPPING, Policy
 from rsfoundation.datasets.oriented.classes import DotaVersion
@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Prepare data sets: draw toy scenes, tile large images into patches, convert labels.",
     )
-    for command in (toy, dota, fair1m, index, labels):
+    for command in (toy, dota, fair1m, index, labels, instances):
         group.command(command.__name__)(command)
     app.add_typer(group, name="prepare")
 
@@ -273,6 +273,47 @@ def labels(
         )
     table("labels", ("", "count"), list(result.counts().items()))
     say(f"folder: {result.out}")
+
+
+def instances(
+    kind: Annotated[
+        InstanceSource, typer.Argument(help="whu: WHU Building's masks. nwpu: NWPU VHR-10's text files.")
+    ],
+    root: Annotated[Path, typer.Argument(help="Its folder, as distributed.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The COCO json to write.")],
+    split: Annotated[
+        str | None, typer.Option("--split", "-s", help="train, val or test of WHU Building.")
+    ] = None,
+    connectivity: Annotated[
+        int, typer.Option("--connectivity", help="4: buildings that touch at a corner are two. 8: one.")
+    ] = 4,
+    min_area: Annotated[
+        int, typer.Option("--min-area", help="Leave out, and count, components of fewer pixels.", min=1)
+    ] = 1,
+    on_error: OnErrorOption = "fail",
+    workers: Workers = 2,
+) -> None:
+    """Write the objects of a data set that has no COCO json as one, with masks.
+
+    Example: rsf prepare instances whu data/whu_building --split train
+    -o data/whu_building/annotations/WHU_building_train.json
+    """
+    from rsfoundation.prepare.instances import convert_instances
+
+    with _fixes_of_the_console():
+        made = convert_instances(
+            kind,
+            root,
+            out,
+            split=split,
+            connectivity=connectivity,
+            min_area=min_area,
+            on_error=on_error,
+            workers=workers,
+        )
+    totals = {"images": made.report.images, "objects": made.report.objects, **made.report.counts}
+    table("instances", ("", "count"), list(totals.items()))
+    say(f"written to {made.path}")
 
 
 def _tiling(

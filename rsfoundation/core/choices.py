@@ -10,3 +10,4 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 WeightSelection = Literal["all", "trained", "adapters"]  # weights of a checkpoint to convert
 TilingPreset = Literal["ss", "ms"]  # single-scale and multi-scale tiling of a data set
 LabelFormat = Literal["dota", "coco"]
+InstanceSource = Literal["whu", "nwpu"]  # instance data sets that `rsf prepare instances` converts

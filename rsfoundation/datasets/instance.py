@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from mmdet.datasets import CocoDataset
@@ -329,3 +329,106 @@ def coco_index(path: Path) -> COCO:
         DataError: The file is missing, no json, or lacks one of COCO's parts.
     """
     return _index_of(read_instances(path, DatasetReport()))
+
+
+_COLOURS_NWPU = (
+    (220, 20, 60),
+    (255, 0, 0),
+    (0, 0, 142),
+    (0, 0, 70),
+    (0, 60, 100),
+    (0, 80, 100),
+    (0, 0, 230),
+    (119, 11, 32),
+    (0, 255, 0),
+    (0, 0, 255),
+)
+_CLASSES_NWPU = (
+    "airplane",
+    "ship",
+    "storage_tank",
+    "baseball_diamond",
+    "tennis_court",
+    "basketball_court",
+    "ground_track_field",
+    "harbor",
+    "bridge",
+    "vehicle",
+)
+
+
+@DATASETS.register_module()
+class WHUInsSegDataset(CocoInstanceDataset):
+    """WHU Building, aerial: one class, from the json that ``rsf prepare instances whu`` writes.
+
+    Arguments: those of :class:`CocoInstanceDataset`.
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = dict(classes=("building",), palette=[(0, 255, 0)])
+
+
+@DATASETS.register_module()
+class NWPUInsSegDataset(CocoInstanceDataset):
+    """NWPU VHR-10 with masks, as RSPrompter splits it: 520 images to train, 130 to validate.
+
+    Arguments: those of :class:`CocoInstanceDataset`.
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = dict(classes=_CLASSES_NWPU, palette=list(_COLOURS_NWPU))
+
+
+@DATASETS.register_module()
+class SSDDInsSegDataset(CocoInstanceDataset):
+    """SSDD, ships in SAR images, with masks: 928 images to train, 232 to validate.
+
+    Arguments: those of :class:`CocoInstanceDataset`.
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = dict(classes=("ship",), palette=[(0, 0, 255)])
+
+
+@DATASETS.register_module()
+class ISAIDInsSegDataset(CocoInstanceDataset):
+    """iSAID, objects of DOTA's images with masks, in the json of the patches that its toolkit writes.
+
+    Classes are in the order of mmdet's converted files; a category ``background`` is not used. For a file
+    with another order, ``metainfo=dict(classes=(...))`` gives it.
+    Arguments: those of :class:`CocoInstanceDataset`.
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = dict(
+        classes=(
+            "ship",
+            "store_tank",
+            "baseball_diamond",
+            "tennis_court",
+            "basketball_court",
+            "Ground_Track_Field",
+            "Bridge",
+            "Large_Vehicle",
+            "Small_Vehicle",
+            "Helicopter",
+            "Swimming_pool",
+            "Roundabout",
+            "Soccer_ball_field",
+            "plane",
+            "Harbor",
+        ),
+        palette=[
+            (0, 0, 63),
+            (0, 63, 63),
+            (0, 63, 0),
+            (0, 63, 127),
+            (0, 63, 191),
+            (0, 63, 255),
+            (0, 127, 63),
+            (0, 127, 127),
+            (0, 0, 127),
+            (0, 0, 191),
+            (0, 0, 255),
+            (0, 191, 127),
+            (0, 127, 191),
+            (0, 127, 255),
+            (0, 100, 155),
+        ],
+    )

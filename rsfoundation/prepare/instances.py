@@ -1,0 +1,243 @@
+"""Instance data sets that do not come as COCO json: WHU Building's masks, NWPU VHR-10's text files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from rsfoundation.core.errors import ConfigError, DataError, check_choice
+from rsfoundation.core.files import write_json
+from rsfoundation.core.parallel import run_jobs
+from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
+from rsfoundation.datasets.instance import NWPUInsSegDataset
+from rsfoundation.geometry.masks import CroppedMask
+from rsfoundation.io.dota import IMAGE_SUFFIXES, MALFORMED_LINES, read_lines
+from rsfoundation.io.label_images import read_label_image
+from rsfoundation.io.rasters import image_size
+
+_NWPU_LINE = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*,\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*,\s*(\d+)")
+_POSITIVE, _NEGATIVE, _LABELS = "positive image set", "negative image set", "ground truth"
+_CONNECTIVITY = (4, 8)
+
+
+class _Shape(NamedTuple):
+    """One object: its class number from 1 on, box ``x y w h``, area, and COCO segmentation."""
+
+    category: int
+    box: list[float]
+    area: float
+    segmentation: Any
+
+
+class _Image(NamedTuple):
+    """One image: its file below the data set's folder, its size, and its objects."""
+
+    file: str
+    width: int
+    height: int
+    shapes: list[_Shape]
+
+
+@dataclass(frozen=True)
+class InstanceFile:
+    """A COCO json that was written.
+
+    Attributes:
+        path: The file.
+        report: Images and objects written, and what was left out.
+    """
+
+    path: Path
+    report: DatasetReport
+
+
+def convert_instances(
+    kind: str,
+    root: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    connectivity: int = 4,
+    min_area: int = 1,
+    on_error: Policy = "fail",
+    workers: int = 2,
+) -> InstanceFile:
+    """Write the objects of a data set as one COCO json.
+
+    ``whu`` reads ``<root>/<split>/image`` and ``label``: every connected component of the pixels that are not
+    zero is one building, so buildings that share a side of a pixel are one object; those that touch at a
+    corner alone are two (with ``connectivity=8`` one). ``nwpu`` reads ``ground truth/*.txt`` with the images
+    of ``positive image set``, and those of ``negative image set`` as images without objects. These files
+    hold boxes, not masks: each mask is its whole box.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        root: Folder of the data set as distributed.
+        out: The json file. ``file_name`` of images is relative to ``root``, for WHU to the split's ``image``.
+        split: ``train``, ``val`` or ``test`` of WHU; NWPU has none.
+        connectivity: 4 or 8 neighbours of a pixel are connected.
+        min_area: Components of fewer pixels are left out and counted.
+        on_error: ``skip`` leaves out unreadable files and malformed lines, and counts them.
+        workers: Threads.
+
+    Raises:
+        ConfigError: An option has a value that does not exist.
+        DataError: Files are missing or, under ``fail``, broken.
+    """
+    check_choice("kind", kind, KINDS, "convert_instances")
+    if connectivity not in _CONNECTIVITY:
+        raise ConfigError(f"connectivity is {connectivity}", where="connectivity", fix="4 or 8")
+    report = DatasetReport()
+    jobs, classes, convert = KINDS[kind](Path(root), split)
+    if kind == "whu":
+        convert = partial(convert, connectivity=connectivity, min_area=min_area)
+    made = run_jobs(partial(_one, convert), jobs, workers=workers, title="converting labels")
+    for _, found in made:
+        report.merge(found)
+    report.enforce(on_error)
+    images = [image for image, _ in made if image is not None]
+    report.images, report.objects = len(images), sum(len(image.shapes) for image in images)
+    write_json(Path(out), _content(images, classes))
+    return InstanceFile(Path(out), report)
+
+
+def _one(
+    convert: Callable[..., _Image], job: tuple[Path, Path | None, Path]
+) -> tuple[_Image | None, DatasetReport]:
+    report = DatasetReport()
+    try:
+        return convert(*job, report), report
+    except DataError as error:
+        report.error("unreadable images and masks", error, job[0])
+        return None, report
+
+
+def _content(images: Sequence[_Image], classes: Sequence[str]) -> dict[str, Any]:
+    """Return COCO's content; ids start at 1: evaluation takes a match with annotation 0 for none."""
+    entries, annotations = [], []
+    for number, image in enumerate(images, start=1):
+        entries.append(dict(id=number, file_name=image.file, width=image.width, height=image.height))
+        for shape in image.shapes:
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=number,
+                    category_id=shape.category,
+                    bbox=shape.box,
+                    area=shape.area,
+                    segmentation=shape.segmentation,
+                    iscrowd=0,
+                )
+            )
+    categories = [dict(id=number, name=name) for number, name in enumerate(classes, start=1)]
+    return dict(images=entries, annotations=annotations, categories=categories)
+
+
+def _whu_jobs(root: Path, split: str | None) -> Any:
+    if split is None:
+        raise ConfigError("WHU Building has splits", where="split", fix="train, val or test")
+    images, labels = root / split / "image", root / split / "label"
+    files = _image_files(images)
+    missing = [file.name for file in files if not (labels / file.name).is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(files)} images have no mask, first: {missing[0]}",
+            where=labels,
+            fix="give the masks the names of the images",
+        )
+    return [(file, labels / file.name, root) for file in files], ("building",), _whu_image
+
+
+def _whu_image(
+    image: Path, label: Path, root: Path, report: DatasetReport, connectivity: int, min_area: int
+) -> _Image:
+    width, height = image_size(image)
+    mask = read_label_image(label)
+    values = mask.values.any(axis=2) if mask.coloured else mask.values
+    if values.shape != (height, width):
+        raise DataError(
+            f"the mask is {values.shape[1]} x {values.shape[0]} px, the image {width} x {height}",
+            where=label,
+            fix="use the mask of this image",
+        )
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(
+        (values != 0).astype(np.uint8), connectivity=connectivity
+    )
+    shapes = []
+    for number in range(1, count):
+        left, top, w, h, area = (int(value) for value in stats[number])
+        if area < min_area:
+            report.note(f"components under {min_area} px", [label.name])
+            continue
+        inside = numbers[top : top + h, left : left + w] == number
+        runs = CroppedMask(left, top, inside).rle(height, width)
+        shapes.append(_Shape(1, [left, top, w, h], area, runs))
+    return _Image(image.name, width, height, shapes)
+
+
+def _nwpu_jobs(root: Path, split: str | None) -> Any:
+    if split is not None:
+        raise ConfigError(f"NWPU VHR-10 has no split {split!r}", where="split", fix="leave it out")
+    labels = {file.stem: file for file in (root / _LABELS).glob("*.txt")}
+    jobs: list[tuple[Path, Path | None, Path]] = []
+    for file in _image_files(root / _POSITIVE):
+        if file.stem not in labels:
+            raise DataError(
+                f"{file.name} has no label file", where=root / _LABELS, fix="complete the download"
+            )
+        jobs.append((file, labels[file.stem], root))
+    if (root / _NEGATIVE).is_dir():
+        jobs += [(file, None, root) for file in _image_files(root / _NEGATIVE)]
+    return jobs, NWPUInsSegDataset.METAINFO["classes"], _nwpu_image
+
+
+def _nwpu_image(image: Path, label: Path | None, root: Path, report: DatasetReport) -> _Image:
+    width, height = image_size(image)
+    shapes = []
+    for number, line in enumerate(read_lines(label) if label else [], start=1):
+        if not line:
+            continue
+        try:
+            shapes.append(_nwpu_shape(line, width, height))
+        except ValueError as error:
+            problem = DataError(
+                f"malformed label line: {error} in {line[:80]!r}; expected '(x1,y1),(x2,y2),class'",
+                where=f"{label}:{number}",
+                fix=f"correct the line, or leave such lines out with {SKIPPING}",
+            )
+            report.error(MALFORMED_LINES, problem, str(label))
+    return _Image(image.relative_to(root).as_posix(), width, height, shapes)
+
+
+def _nwpu_shape(line: str, width: int, height: int) -> _Shape:
+    found = _NWPU_LINE.fullmatch(line)
+    if found is None:
+        raise ValueError("no two corners and a class")
+    x1, y1, x2, y2, category = (int(value) for value in found.groups())
+    if not 1 <= category <= len(NWPUInsSegDataset.METAINFO["classes"]):
+        raise ValueError(f"class {category} is not 1 to 10")
+    right, bottom = min(x2, width), min(y2, height)
+    if right <= x1 or bottom <= y1:
+        raise ValueError(f"the box has no area in an image of {width} x {height} px")
+    corners = [x1, y1, right, y1, right, bottom, x1, bottom]
+    w, h = right - x1, bottom - y1
+    return _Shape(category, [x1, y1, w, h], w * h, [corners])
+
+
+def _image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError("there is no such folder", where=folder, fix="name the folder of the data set")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise DataError("the folder holds no image", where=folder, fix="complete the download")
+    return files
+
+
+KINDS: Mapping[str, Callable[[Path, str | None], Any]] = {"whu": _whu_jobs, "nwpu": _nwpu_jobs}
