@@ -1,0 +1,4 @@
+# RSMamba-large with the output of every block, channels last, as RS4D's feature aggregator takes them.
+backbone = dict(
+    type='rsfoundation.RSMamba', arch='l', out_type='featmap_hwc', out_indices=list(range(28)))
+backbone_channels = [256] * 28

@@ -1,0 +1,36 @@
+# RSPrompter-query (Chen et al., TGRS 2024) on SAM ViT-B, NWPU VHR-10.
+# Reported: 64.4 box AP and 65.7 mask AP with ViT-B on the NWPU VHR-10 validation split (ablation of the paper); with
+# ViT-H 68.4 box AP (90.3 at 0.5, 74.0 at 0.75) and 67.5 mask AP (91.7, 74.8) in per cent on the NWPU VHR-10
+# validation split (RSPrompter, tables I to III).
+# Protocol: COCO's metrics with 100 detections an image, single scale of 1024 px; 1 image per GPU, AdamW 1e-4, 600
+# epochs, DeepSpeed ZeRO-2 in float16 (`--strategy deepspeed-zero2`); the best checkpoint of the same split is
+# reported.
+_base_ = [
+    '../_base_/backbones/sam_vit_base_all.py',
+    '../_base_/heads/rsprompter_query.py',
+    '../_base_/datasets/nwpu_vhr10.py',
+    '../_base_/pipelines/instance_1024.py',
+    '../_base_/runtime/default.py',
+    '../_base_/schedules/instance_cosine.py',
+]
+
+model = dict(
+    backbone={{_base_.backbone}},
+    neck=dict(feature_aggregator=dict(in_channels='base', select_layers=range(1, 13, 2))),
+    data_preprocessor={{_base_.square_batches}},
+    panoptic_head=dict(
+        num_things_classes=10,
+        num_queries=70,
+        loss_cls=dict(class_weight=[1.0] * 10 + [0.1])),
+    panoptic_fusion_head=dict(num_things_classes=10),
+    test_cfg=dict(max_per_image=70))
+
+train_dataloader = dict(batch_size=1, dataset=dict(pipeline={{_base_.train_pipeline}}))
+val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=1e-4))
+train_cfg = dict(max_epochs=600)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=600, T_max=600, eta_min_ratio=0.001),
+]
