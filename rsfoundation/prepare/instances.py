@@ -121,7 +121,8 @@ def _one(
 
 def _content(images: Sequence[_Image], classes: Sequence[str]) -> dict[str, Any]:
     """Return COCO's content; ids start at 1: evaluation takes a match with annotation 0 for none."""
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, image in enumerate(images, start=1):
         entries.append(dict(id=number, file_name=image.file, width=image.width, height=image.height))
         for shape in image.shapes:

@@ -94,7 +94,7 @@ class RSPrompterAnchor(PromptingMixin, MaskRCNN):
     @property
     def prompt_head(self) -> nn.Module:
         """The mask head."""
-        return self.roi_head.mask_head
+        return self.get_submodule("roi_head.mask_head")
 
 
 @MODELS.register_module()
@@ -108,4 +108,4 @@ class RSPrompterQuery(PromptingMixin, Mask2Former):
     @property
     def prompt_head(self) -> nn.Module:
         """The query head."""
-        return self.panoptic_head
+        return self.get_submodule("panoptic_head")

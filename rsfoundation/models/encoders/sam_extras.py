@@ -60,7 +60,7 @@ class NoisyMixtureOfExperts(nn.Module):
         if self.training and self.noise_scale:
             logits = logits + self.noise_scale * torch.randn_like(logits)
         weights, chosen = logits.softmax(dim=-1).max(dim=-1)
-        hidden = tokens.new_zeros((len(tokens), _HIDDEN), dtype=self.experts[0](tokens[:0]).dtype)
+        hidden = tokens.new_zeros((len(tokens), _HIDDEN), dtype=logits.dtype)
         for index, expert in enumerate(self.experts):
             rows = (chosen == index).nonzero()[:, 0]
             # with no token too, so that every expert has a gradient in distributed training
