@@ -129,7 +129,7 @@ class PrunedRSSamVisionEncoder(RSSamVisionEncoder):
         super().init_weights()
         for name, layer in self._linear_layers():
             prune.l1_unstructured(layer, "weight", amount=self.amount)
-            self._masks[name] = layer.weight_mask.bool()
+            self._masks[name] = layer.get_buffer("weight_mask").bool()
             prune.remove(layer, "weight")
 
     def forward(self, image: torch.Tensor) -> Any:
