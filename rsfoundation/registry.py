@@ -48,7 +48,7 @@ TASK_UTILS = Registry(
     "task util",
     parent=_TASK_UTILS,
     scope=_SCOPE,
-    locations=["rsfoundation.models.coders", "rsfoundation.models.samplers"],
+    locations=["rsfoundation.models.task_modules"],
 )
 VISBACKENDS = Registry(
     "vis_backend", parent=_VISBACKENDS, scope=_SCOPE, locations=["rsfoundation.engine.tracking"]
@@ -59,7 +59,7 @@ HOOKS = Registry(
     parent=_HOOKS,
     scope=_SCOPE,
     locations=[
-        "rsfoundation.engine.checkpointing.hook",
+        "rsfoundation.engine.checkpointing.resume",
         "rsfoundation.engine.checkpointing.resumed_settings",
         "rsfoundation.engine.model_builder",
         "rsfoundation.engine.run_hooks",

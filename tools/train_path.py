@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Print the package files that run between ``rsf train`` and the first loss of the detection quickstart.
 
-A file counts when one of its functions is called in the main process; what runs while a module is imported
-(class bodies, decorators, registration) does not. Operators (``rsfoundation/ops``) are counted apart: torch
+A file counts when one of its functions is called in the main process; what runs while a module is found
+and imported (class bodies, decorators, registration, import hooks) does not. Operators (``rsfoundation/ops``) are counted apart: torch
 and mmcv call them, and nobody who follows a training reads them.
 
 Usage: python tools/train_path.py
@@ -20,6 +20,7 @@ import rsfoundation
 
 ROOT = Path(rsfoundation.__file__).parent
 CONFIG = "quickstart/detection_toy_lsknet_t"
+_IMPORT = ("_find_and_load", "<frozen importlib._bootstrap>")
 ONE_PROCESS = ("train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False")
 
 
@@ -41,7 +42,7 @@ class Trace:
     def __call__(self, frame: FrameType, event: str, value: Any) -> None:
         """Take an event of ``sys.setprofile``."""
         name, file = frame.f_code.co_name, frame.f_code.co_filename
-        if name == "<module>":
+        if name == "<module>" or (name, file) == _IMPORT:
             self._importing += {"call": 1, "return": -1}.get(event, 0)
         elif event == "call" and not self._importing and file.startswith(str(ROOT)):
             self.files.setdefault(str(Path(file).relative_to(ROOT)), name)

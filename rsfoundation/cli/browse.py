@@ -59,9 +59,8 @@ def draw_samples(cfg: Config, split: Split, count: int, out: Path, start: int = 
 
     from rsfoundation.core.errors import ConfigError
     from rsfoundation.core.task import Draws, require
-    from rsfoundation.engine.config import unknown_type_error
-    from rsfoundation.engine.image_loading import use_image_loading
-    from rsfoundation.engine.runner import build_task, classes_of
+    from rsfoundation.engine.config import build_task, classes_of, unknown_type_error
+    from rsfoundation.engine.resolve_config import use_image_loading
     from rsfoundation.io.images import write_rgb
 
     loader = cfg.get(f"{split}_dataloader")

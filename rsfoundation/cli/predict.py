@@ -144,7 +144,7 @@ def predict(
 
     rsf predict before.tif after.tif --model work_dirs/change_toy_lsknet_t -o out -f tif -f html
     """
-    from rsfoundation.engine.image_loading import loading_of
+    from rsfoundation.engine.resolve_config import loading_of
     from rsfoundation.inference.joint import share_backbone
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.predict import PredictOptions, predict_scenes

@@ -23,13 +23,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
-from mmengine.structures import BaseDataElement
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.reports import DatasetReport
+
+if TYPE_CHECKING:  # imports torch, which reading a config does not need
+    from mmengine.structures import BaseDataElement
 
 Stage = Literal["train", "test", "predict"]
 

@@ -21,7 +21,7 @@ from pycocotools import mask as coco_mask
 from rsfoundation.core.errors import DataError, check_choice, nearest
 from rsfoundation.core.parallel import run_jobs, with_progress
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
-from rsfoundation.datasets.transforms.loading import pipeline_loading
+from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.io.coco import Content, annotation_error, read_coco, run_lengths
 from rsfoundation.io.loading import ImageLoading
 from rsfoundation.io.rasters import image_size

@@ -12,9 +12,8 @@ import numpy as np
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import DatasetReport, Policy
-from rsfoundation.datasets.transforms.loading import ImageLoader
+from rsfoundation.datasets.transforms.images import ImageLoader, LoadSegmentationMask
 from rsfoundation.datasets.transforms.pair_loading import MultiImgLoadAnnotations
-from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
 from rsfoundation.io.label_images import LabelImage
 from rsfoundation.io.label_maps import IGNORED
 from rsfoundation.io.rasters import image_size

@@ -1,19 +1,25 @@
-"""Finding, reading and overriding configs; errors that name the place in a config."""
+"""Finding, reading and overriding configs, their task and classes; errors that name the place in a config."""
 
 import argparse
 import difflib
 import inspect
+import logging
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
 
 from rsfoundation.core.errors import ConfigError, RSFError, nearest
+from rsfoundation.core.task import Classes, Task
 from rsfoundation.engine.opencd import SCOPE, absent_part, adopt_opencd_config
+from rsfoundation.registry import TASKS
+from rsfoundation.visualization import palette
 
 # in addition to mmengine's
 _OWN_KEYS = {"image_loading", "lora", "predict", "runner_type", "submission", "task", "tta"}
@@ -156,6 +162,78 @@ def quickstart_config(task: str) -> Path:
     raise ConfigError(
         f"there is no demo called '{task}'", fix=nearest(task, tasks) or f"one of: {', '.join(tasks)}"
     )
+
+
+def build_task(cfg: Config) -> Task:
+    """Build the task named by the config key ``task``.
+
+    Raises:
+        ConfigError: The key is missing or names no registered task.
+    """
+    declared = cfg.get("task")
+    TASKS.import_from_location()
+    names = sorted(TASKS.module_dict)
+    if declared is None:
+        raise ConfigError(
+            "the config names no task",
+            where=cfg.filename,
+            fix=f"add task = dict(type='rsfoundation.NAME') with one of: {', '.join(names)}",
+        )
+    kind = str(declared["type"])
+    short = kind.removeprefix("rsfoundation.")
+    if short not in TASKS.module_dict:
+        raise ConfigError(
+            f"no task is registered as '{kind}'",
+            where=cfg.filename,
+            fix=nearest(short, names) or f"known tasks: {', '.join(names)}",
+        )
+    arguments = {key: value for key, value in declared.items() if key != "type"}
+    return TASKS.module_dict[short](**arguments)
+
+
+def classes_of(meta: dict[str, Any]) -> Classes:
+    """Read class names and colours from a data set's or a checkpoint's metainfo.
+
+    Raises:
+        ConfigError: The metainfo names no classes.
+    """
+    names = meta.get("classes") or meta.get("CLASSES")
+    if not names:
+        raise ConfigError("the data set's metainfo names no classes", fix="set metainfo=dict(classes=(...))")
+    names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+    declared = meta.get("palette") or meta.get("PALETTE") or []
+    colours = [tuple(int(value) for value in colour) for colour in declared if not isinstance(colour, str)]
+    colours += palette(len(names))[len(colours) :] if len(colours) < len(names) else []
+    return Classes(names, tuple(colours[: len(names)]))  # type: ignore[arg-type]
+
+
+def checkpoint_classes(meta: Mapping[str, Any], cfg: Config) -> Classes:
+    """Return the classes that a model predicts: the checkpoint's, else those of the config's test data.
+
+    Args:
+        meta: The checkpoint's ``meta``. mmengine writes ``dataset_meta`` there, mmcv 1.x wrote ``CLASSES``;
+            files with weights alone have neither.
+        cfg: The resolved config. No data are read.
+
+    Raises:
+        RSFError: Neither names classes.
+    """
+    if meta.get("dataset_meta"):
+        return classes_of(meta["dataset_meta"])
+    if meta.get("CLASSES"):
+        return classes_of(dict(meta))
+    try:
+        dataset = DATASETS.build({**cfg.test_dataloader.dataset, "lazy_init": True})
+    except KeyError as error:
+        raise unknown_type_error(error, cfg) from error
+    classes = classes_of(dataset.metainfo)
+    print_log(
+        "the checkpoint names no classes; those of the config's test data are used: "
+        f"{', '.join(classes.names)}",
+        logger="current",
+        level=logging.WARNING,
+    )
+    return classes
 
 
 _UNKNOWN_TYPE = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")

@@ -10,14 +10,14 @@ from mmengine.config import Config
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Draws, Evaluates, RunRequest, require
 from rsfoundation.engine.checkpointing.find import find_checkpoint
-from rsfoundation.engine.config import explained_option_errors, load_config
+from rsfoundation.engine.config import build_task, explained_option_errors, load_config
 from rsfoundation.engine.distributed.launch import init_distributed
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import StateDictCheckHook
 from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolve_config, run_folder
 from rsfoundation.engine.results import TestResult, unify_metrics
 from rsfoundation.engine.run_hooks import ClassCountHook, PictureHook
-from rsfoundation.engine.runner import build_runner, build_task
+from rsfoundation.engine.train import build_runner
 from rsfoundation.io.checkpoints import trusting
 
 

@@ -116,6 +116,13 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("module."): getattr(value, "shape", ()) for name, value in state.items()}
 
 
+def suppresses_across_classes(cfg: Any) -> bool:
+    """Say whether the model's own NMS compares detections of different classes (``class_agnostic``)."""
+    settings = (cfg.get("model") or {}).get("test_cfg") or {}
+    last = settings.get("rcnn") or settings
+    return bool((last.get("nms") or {}).get("class_agnostic", False))
+
+
 @HOOKS.register_module()
 class StateDictCheckHook(Hook):
     """The state dict check of a test run: refuses a checkpoint of another model."""

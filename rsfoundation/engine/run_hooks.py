@@ -21,10 +21,10 @@ from torch import nn
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.files import write_json
 from rsfoundation.core.task import Classes, Draws, Task
-from rsfoundation.datasets.transforms.loading import pipeline_loading
+from rsfoundation.datasets.transforms.images import pipeline_loading
+from rsfoundation.engine.config import classes_of
 from rsfoundation.engine.environment import environment_report
 from rsfoundation.engine.results import unify_metrics
-from rsfoundation.engine.runner import classes_of
 from rsfoundation.engine.tracking import PROGRESS
 from rsfoundation.io.images import write_rgb
 from rsfoundation.io.loading import ImageLoading

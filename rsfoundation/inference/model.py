@@ -14,13 +14,15 @@ from mmengine.structures import BaseDataElement
 
 from rsfoundation.core.task import Classes, PredictsScenes, RunRequest, Task, require
 from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
-from rsfoundation.engine.config import load_config
+from rsfoundation.engine.config import build_task, checkpoint_classes, load_config
 from rsfoundation.engine.environment import use_device
-from rsfoundation.engine.image_loading import loading_of
-from rsfoundation.engine.model_builder import inference_model, with_test_time_augmentation
-from rsfoundation.engine.resolve_config import RunOptions, resolve_config
+from rsfoundation.engine.model_builder import (
+    inference_model,
+    suppresses_across_classes,
+    with_test_time_augmentation,
+)
+from rsfoundation.engine.resolve_config import RunOptions, loading_of, resolve_config
 from rsfoundation.engine.run_hooks import check_head_classes
-from rsfoundation.engine.runner import build_task, checkpoint_classes
 
 
 class WindowModel:
@@ -94,13 +96,6 @@ class WindowModel:
             One data sample per window, coordinates in pixels of that window.
         """
         return self.predict_packed([self.pack(crops) for crops in windows])
-
-
-def suppresses_across_classes(cfg: Any) -> bool:
-    """Say whether the model's own NMS compares detections of different classes (``class_agnostic``)."""
-    settings = (cfg.get("model") or {}).get("test_cfg") or {}
-    last = settings.get("rcnn") or settings
-    return bool((last.get("nms") or {}).get("class_agnostic", False))
 
 
 _LOADING = ("Load", "MultiImgLoad", "MultiImgMultiAnnLoad")

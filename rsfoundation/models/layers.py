@@ -1,14 +1,19 @@
-"""Layers that backbones and encoders share: fast linear layers on a CPU, attention, MLP, channel norm.
+"""Layers that backbones and encoders share: fast convolutions and linear layers, attention, MLP, norms.
 
-Tokens are ``(N, H, W, C)`` or ``(N, L, C)``, the memory layout of a channels-last map.
+Tokens are ``(N, H, W, C)`` or ``(N, L, C)``, the memory layout of a channels-last map. Batch norms are folded
+into weights at every call: that costs one pass over the weights, and a cached result can never be out of
+date. Where the map is smaller than the weights, the norm is applied to the map.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from rsfoundation.ops import depthwise_conv2d
 from rsfoundation.registry import MODELS
 
 _MAX_IN_FEATURES = 2048  # oneDNN finds no good blocking for wider 1x1 convolutions: a third of the speed
@@ -146,3 +151,144 @@ class LN2d(nn.Module):
         variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
         x = (x - mean) * torch.rsqrt(variance + self.eps)
         return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+# The C library returns larger allocations to the system at once, and every page of the next one costs a page
+# fault. Maps are computed in chunks of channels below that size, which also stay in the last-level cache.
+_CHUNK_BYTES = 8 << 20
+_CHUNK_CHANNELS = 64
+
+Affine = tuple[torch.Tensor, torch.Tensor]
+
+
+def norm_affine(norm: nn.Module) -> Affine | None:
+    """Return scale and shift per channel of a batch norm on running statistics; ``None`` for other norms."""
+    if not isinstance(norm, _BatchNorm) or norm.training or not norm.affine:
+        return None
+    if norm.running_mean is None or norm.running_var is None:
+        return None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def weight_and_bias(conv: nn.Conv2d) -> Affine:
+    """Return both parameters of a convolution, the bias as zeros where it has none."""
+    bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+    return conv.weight, bias
+
+
+def convolve(conv: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Run a convolution with other weights.
+
+    Args:
+        conv: Gives stride, padding, dilation and groups.
+        x: ``(N, C, H, W)``.
+        weight: In place of the convolution's.
+        bias: Likewise.
+    """
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def conv_norm(conv: nn.Module, norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Convolution, then norm; a batch norm is folded into the weights at inference if that is less work.
+
+    Args:
+        conv: The convolution; one that is wrapped (by an adapter, say) is called, not read.
+        norm: Any norm.
+        x: ``(N, C, H, W)``.
+    """
+    affine = norm_affine(norm) if is_inference(norm) and is_plain(conv) else None
+    if affine is None or not isinstance(conv, nn.Conv2d) or not _folding_pays(conv, x):
+        return norm(conv(x))
+    weight, bias = weight_and_bias(conv)
+    scale, shift = affine
+    return convolve(conv, x, weight * scale[:, None, None, None], bias * scale + shift)
+
+
+def _folding_pays(conv: nn.Conv2d, x: torch.Tensor) -> bool:
+    """Return whether a convolution has fewer weights than results for ``x``."""
+    pixels = x.numel() // x.shape[1] // math.prod(conv.stride)
+    return conv.weight[0].numel() <= pixels
+
+
+def folded_pointwise(conv: nn.Conv2d, affine: Affine) -> Affine:
+    """Return weight and bias of a 1x1 convolution that also does the affine step before it.
+
+    Args:
+        conv: A plain 1x1 convolution.
+        affine: Scale and shift per input channel.
+    """
+    weight, bias = weight_and_bias(conv)
+    scale, shift = affine
+    return weight * scale[:, None, None], torch.addmv(bias, weight[:, :, 0, 0], shift)
+
+
+def chunk_channels(x: torch.Tensor, channels: int) -> int:
+    """Return how many channels of a map like ``x`` to compute at a time.
+
+    On an accelerator all of them; on a CPU as many as stay in its cache.
+
+    Args:
+        x: ``(N, C, H, W)``.
+        channels: Channels to compute in all.
+    """
+    if x.device.type != "cpu":
+        return channels
+    in_cache = _CHUNK_BYTES // (x.shape[0] * x.shape[2] * x.shape[3] * x.element_size())
+    return min(channels, max(_CHUNK_CHANNELS, in_cache // _CHUNK_CHANNELS * _CHUNK_CHANNELS))
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depth-wise convolution that keeps the size, with faster gradients on a CPU for kernels beyond 3x3.
+
+    Args:
+        channels: Channels of the map.
+        kernel: Height and width, odd numbers.
+    """
+
+    def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        super().__init__(channels, channels, kernel, padding=padding, groups=channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve ``(N, C, H, W)``."""
+        return depthwise_conv2d(x, self.weight, self.bias)
+
+
+def depthwise_half(conv: nn.Conv2d, x: torch.Tensor, half: int) -> torch.Tensor:
+    """Compute every second output channel of a convolution that makes two channels of each input channel.
+
+    CPU libraries have a fast kernel only for one output channel per input channel.
+
+    Args:
+        conv: A convolution with as many groups as ``x`` has channels and twice as many output channels.
+        x: ``(N, C, H, W)``.
+        half: First output channel, 0 or 1.
+    """
+    weight, bias = weight_and_bias(conv)
+    weight, bias = weight[half::2], bias[half::2]
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, x.shape[1])
+
+
+def dilated_depthwise(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """Depth-wise convolution of odd kernel, stride 1, padding that keeps the size, and dilation ``d``.
+
+    CPU libraries have no fast kernel for it, but it is the undilated one on each of the ``d * d`` phases
+    of the map (every ``d``-th row and column), which together are one batch.
+
+    Args:
+        conv: The convolution.
+        x: ``(N, C, H, W)``.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not is_plain(conv):
+        return conv(x)
+    step = conv.dilation[0]
+    count, channels, height, width = x.shape
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % step, 0, -height % step))
+    rows, columns = padded.shape[1] // step, padded.shape[2] // step
+    phases = padded.view(count, rows, step, columns, step, channels).permute(2, 4, 0, 1, 3, 5)
+    phases = phases.reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)
+    phases = depthwise_conv2d(phases, conv.weight, conv.bias)
+    joined = phases.permute(0, 2, 3, 1).view(step, step, count, rows, columns, channels)
+    joined = joined.permute(2, 3, 0, 4, 1, 5).reshape(count, rows * step, columns * step, channels)
+    return joined[:, :height, :width].permute(0, 3, 1, 2)

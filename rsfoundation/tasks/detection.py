@@ -26,12 +26,12 @@ from rsfoundation.core.task import (
     Writer,
 )
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
+from rsfoundation.engine.model_builder import suppresses_across_classes
 from rsfoundation.evaluation.oriented.image_results import devkit_ignored_difficulty
 from rsfoundation.evaluation.oriented.metric import DOTAMetric
 from rsfoundation.evaluation.oriented.report import write_report
 from rsfoundation.evaluation.submission.metric import DetectionSubmission
 from rsfoundation.geometry.boxes import quad_to_rbox
-from rsfoundation.inference.model import suppresses_across_classes
 from rsfoundation.inference.oriented import (
     OrientedBoxes,
     WindowMerger,

@@ -18,9 +18,9 @@ from rsfoundation.core.task import Window
 from rsfoundation.datasets import label_check
 from rsfoundation.datasets.instance import CocoInstanceDataset
 from rsfoundation.datasets.segmentation import MaskDataset
-from rsfoundation.datasets.transforms.loading import LoadImageFromFile
+from rsfoundation.datasets.transforms.images import LoadImageFromFile
 from rsfoundation.engine.config import load_config
-from rsfoundation.engine.image_loading import loading_of, use_image_loading
+from rsfoundation.engine.resolve_config import loading_of, use_image_loading
 from rsfoundation.engine.run_hooks import PictureHook
 from rsfoundation.io import loading as loading_module
 from rsfoundation.io import raster_formats

@@ -9,11 +9,9 @@ from mmengine.registry import init_default_scope
 from raster_files import write_tiff
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.datasets.transforms.loading import LoadImageFromFile
-from rsfoundation.engine.config import load_config
-from rsfoundation.engine.image_loading import loading_of, use_image_loading
-from rsfoundation.engine.resolve_config import RunOptions, resolve_config
-from rsfoundation.engine.runner import build_task
+from rsfoundation.datasets.transforms.images import LoadImageFromFile
+from rsfoundation.engine.config import build_task, load_config
+from rsfoundation.engine.resolve_config import RunOptions, loading_of, resolve_config, use_image_loading
 from rsfoundation.io.loading import ImageLoading, PixelRange
 
 SCOPED = ("LoadImageFromFile", "mmcv.LoadImageFromFile", "mmseg.LoadImageFromFile", "mmdet.LoadImageFromFile")

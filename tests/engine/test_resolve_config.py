@@ -9,9 +9,8 @@ import pytest
 from locations import HELPERS, ROOT
 from mmengine.config import Config
 
-from rsfoundation.engine.config import load_config
+from rsfoundation.engine.config import build_task, load_config
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config
-from rsfoundation.engine.runner import build_task
 from rsfoundation.engine.train import train
 
 

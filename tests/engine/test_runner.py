@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.engine.config import build_task, checkpoint_classes
 from rsfoundation.engine.resolve_config import RunOptions
-from rsfoundation.engine.runner import build_task, checkpoint_classes
 from rsfoundation.engine.train import train
 from rsfoundation.inference.model import WindowModel
 from rsfoundation.inference.predict import predict

@@ -3,8 +3,8 @@
 import pytest
 from mmengine.config import Config
 
+from rsfoundation.engine.config import build_task
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config
-from rsfoundation.engine.runner import build_task
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor as Upstream
 from mmengine.config import ConfigDict
 
-from rsfoundation.models.heads.roi_extractors import RotatedSingleRoIExtractor, SingleRoIExtractor
+from rsfoundation.models.heads.oriented import RotatedSingleRoIExtractor, SingleRoIExtractor
 
 PARTS = dict(out_channels=1, featmap_strides=[4, 8])
 UPRIGHT = ConfigDict(type="RoIAlign", output_size=3, sampling_ratio=2)

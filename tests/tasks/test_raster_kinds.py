@@ -231,9 +231,8 @@ def test_detection_and_instances_read_the_whole_matrix_alike(tmp_path, raster_li
     """What the test pipeline and prediction make of one file, for each of the tags that GDAL writes."""
     from mmengine.dataset import Compose
 
-    from rsfoundation.engine.image_loading import loading_of
-    from rsfoundation.engine.resolve_config import resolve_config
-    from rsfoundation.engine.runner import build_task
+    from rsfoundation.engine.config import build_task
+    from rsfoundation.engine.resolve_config import loading_of, resolve_config
 
     image, _ = scene(1)
     for kind, options in KINDS.items():

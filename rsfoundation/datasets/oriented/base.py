@@ -22,7 +22,7 @@ from rsfoundation.core.errors import ConfigError, DataError, check_choice, neare
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
 from rsfoundation.datasets.oriented.annotations import AnnotationTable
-from rsfoundation.datasets.transforms.loading import pipeline_loading
+from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.geometry.boxes import in_order, is_outside
 from rsfoundation.io.loading import ImageLoading
 from rsfoundation.io.rasters import image_size

@@ -13,9 +13,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.datasets.transforms.loading import ImageLoader, local_file
+from rsfoundation.datasets.transforms.images import ImageLoader, local_file, require_size
 from rsfoundation.datasets.transforms.pairs import Results
-from rsfoundation.datasets.transforms.segmentation import require_size
 from rsfoundation.io.label_images import (
     CHANGED_FROM,
     LabelImage,
@@ -33,7 +32,7 @@ from rsfoundation.registry import TRANSFORMS
 class MultiImgLoadImageFromFile(ImageLoader):
     """Read the files of ``img_path``; ``img`` becomes a list of arrays of one size.
 
-    Parameters are those of :class:`~rsfoundation.datasets.transforms.loading.LoadImageFromFile`.
+    Parameters are those of :class:`~rsfoundation.datasets.transforms.images.LoadImageFromFile`.
     """
 
     def transform(self, results: Results) -> Results | None:

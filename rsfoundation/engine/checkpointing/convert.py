@@ -16,10 +16,9 @@ from mmengine.registry import init_default_scope
 from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.core.task import RunRequest
 from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
-from rsfoundation.engine.config import load_config
+from rsfoundation.engine.config import build_task, load_config
 from rsfoundation.engine.model_builder import inference_model
 from rsfoundation.engine.resolve_config import RunOptions, drop_sync_bn, resolve_config
-from rsfoundation.engine.runner import build_task
 from rsfoundation.io.checkpoints import published, read_checkpoint, write_safetensors
 
 _AVERAGED = "ema_"  # buffers of 0.x's averaging hook: the weights not in use when the file was written

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
-from rsfoundation.models.backbones.fast_conv import (
+from rsfoundation.models.layers import (
     Affine,
     DepthwiseConv2d,
     chunk_channels,
@@ -24,10 +24,11 @@ from rsfoundation.models.backbones.fast_conv import (
     convolve,
     dilated_depthwise,
     folded_pointwise,
+    is_inference,
+    is_plain,
     norm_affine,
     weight_and_bias,
 )
-from rsfoundation.models.layers import is_inference, is_plain
 
 _STRIP_LENGTH = 19
 MLP_RATIOS = (8, 8, 4, 4)

@@ -12,14 +12,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, Size, drop_path_rates, read_arch
-from rsfoundation.models.backbones.fast_conv import (
+from rsfoundation.models.backbones.gated_conv import LSKGate
+from rsfoundation.models.layers import (
     conv_norm,
     depthwise_half,
     folded_pointwise,
+    is_inference,
+    is_plain,
+    linear,
+    multi_head,
     norm_affine,
 )
-from rsfoundation.models.backbones.gated_conv import LSKGate
-from rsfoundation.models.layers import is_inference, is_plain, linear, multi_head
 from rsfoundation.ops import depthwise_conv2d
 from rsfoundation.registry import MODELS
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, drop_path_rates, read_arch
-from rsfoundation.models.backbones.fast_conv import conv_norm
+from rsfoundation.models.layers import conv_norm
 from rsfoundation.registry import MODELS
 
 DEPTHS = {"50": (3, 4, 6, 3)}

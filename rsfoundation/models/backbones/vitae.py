@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, STRIDES, Backbone, NormCfg, Size, read_arch
-from rsfoundation.models.backbones.fast_conv import conv_norm
 from rsfoundation.models.backbones.window_attention import WindowAttention, WindowGrid
-from rsfoundation.models.layers import TokenMLP, linear, multi_head
+from rsfoundation.models.layers import TokenMLP, conv_norm, linear, multi_head
 from rsfoundation.registry import MODELS
 
 _MULTIPLE = 32

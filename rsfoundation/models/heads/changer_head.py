@@ -13,8 +13,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
-from rsfoundation.models.backbones.fast_conv import conv_norm
-from rsfoundation.models.layers import is_plain
+from rsfoundation.models.layers import conv_norm, is_plain
 from rsfoundation.models.necks.change_fusion import FDAF
 from rsfoundation.registry import MODELS
 

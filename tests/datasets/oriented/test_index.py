@@ -10,7 +10,7 @@ import pytest
 from rsfoundation.core.errors import DataError
 from rsfoundation.datasets.oriented.dota import DOTADataset
 from rsfoundation.datasets.oriented.patch_index import INDEX, read_index, write_index
-from rsfoundation.datasets.transforms.loading import LoadImageFromFile
+from rsfoundation.datasets.transforms.images import LoadImageFromFile
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.loading import OpenImages
 from rsfoundation.prepare.dota import tile_dota

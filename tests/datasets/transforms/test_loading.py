@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.datasets.transforms.loading import LoadImageFromFile
+from rsfoundation.datasets.transforms.images import LoadImageFromFile
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (6, 9, 3), (6, 9, 4)])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rsfoundation.core.errors import ConfigError, DataError
-from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
+from rsfoundation.datasets.transforms.images import LoadSegmentationMask
 
 PALETTE = [[255, 255, 255], [0, 0, 255], [255, 0, 0]]
 
@@ -66,7 +66,7 @@ def test_index_above_the_classes_is_refused(tmp_path):
 
 def test_ignore_policy_counts_what_it_drops(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(
-        "rsfoundation.datasets.transforms.segmentation.MMLogger.get_current_instance",
+        "rsfoundation.datasets.transforms.images.MMLogger.get_current_instance",
         lambda: logging.getLogger("masks"),
     )
     path = save(tmp_path / "mask.tif", [[PALETTE[0], [1, 2, 3], [3, 2, 1]]])

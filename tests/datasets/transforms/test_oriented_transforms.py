@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mmrotate.structures.bbox import RotatedBoxes
 
 from rsfoundation.datasets.oriented.dota import DOTADataset
-from rsfoundation.datasets.transforms.oriented import RandomFlip, RandomRotate, Rotate
+from rsfoundation.datasets.transforms.images import RandomFlip, RandomRotate, Rotate
 from rsfoundation.geometry import boxes as bx
 from rsfoundation.registry import TRANSFORMS
 

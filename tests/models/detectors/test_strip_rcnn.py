@@ -9,8 +9,7 @@ from mmengine.registry import init_default_scope
 from mmrotate.models.roi_heads import RotatedSingleRoIExtractor
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.heads.roi_extractors import EnlargingRoIExtractor
-from rsfoundation.models.heads.strip_head import StripHead
+from rsfoundation.models.heads.oriented import EnlargingRoIExtractor, StripHead
 from rsfoundation.models.necks.pafpn import CSPNeXtPAFPN
 
 CODER = dict(type="DeltaXYWHTRBBoxCoder", angle_version="le90")
