@@ -38,20 +38,10 @@ class _RotatedBoxesFinder(MetaPathFinder):
 
 
 def _replace_method(module: ModuleType) -> None:
+    from rsfoundation.geometry.boxes import rescale_any
+
     boxes: Any = module.RotatedBoxes
-    original = boxes.rescale_
-
-    def rescale_(self: Any, scale_factor: tuple[float, float]) -> None:
-        """Scale boxes in place; the result is the smallest rectangle around the moved corners."""
-        from rsfoundation.geometry.boxes import rescale
-
-        scale_x, scale_y = scale_factor
-        if scale_x == scale_y:
-            original(self, scale_factor)
-        else:
-            self.tensor = rescale(self.tensor, scale_x, scale_y)
-
-    boxes.rescale_ = rescale_
+    boxes.rescale_ = rescale_any(boxes.rescale_)
 
 
 def install() -> None:

@@ -2,8 +2,8 @@
 """Print the package files that run between ``rsf train`` and the first loss of the detection quickstart.
 
 A file counts when one of its functions is called in the main process; what runs while a module is found
-and imported (class bodies, decorators, registration, import hooks) does not. Operators (``rsfoundation/ops``) are counted apart: torch
-and mmcv call them, and nobody who follows a training reads them.
+and imported (class bodies, decorators, registration, import hooks) does not. Operators (``rsfoundation/ops``)
+are counted apart: torch and mmcv call them, and nobody who follows a training reads them.
 
 Usage: python tools/train_path.py
 """

@@ -101,17 +101,6 @@ Track = Annotated[
 LocalRank = Annotated[int, typer.Option("--local-rank", "--local_rank", hidden=True)]
 
 
-def loading_overrides(bands: str | None, pixel_range: str | None) -> tuple[str, ...]:
-    """Return ``--bands`` and ``--pixel-range`` as config overrides.
-
-    Args:
-        bands: As given.
-        pixel_range: As given.
-    """
-    given = {"bands": bands, "pixel_range": pixel_range}
-    return tuple(f"image_loading.{key}={value}" for key, value in given.items() if value is not None)
-
-
 def read_size(text: str) -> tuple[int, int]:
     """Read ``512`` or ``512x768`` as (height, width).
 

@@ -20,7 +20,6 @@ from rsfoundation.cli.options import (
     Seed,
     TrustCheckpoint,
     WorkDir,
-    loading_overrides,
 )
 
 Checkpoint = Annotated[
@@ -107,7 +106,9 @@ def test(
         device=device,
         seed=seed,
         launcher=launcher,
-        overrides=(*(cfg_options or ()), *loading_overrides(bands, pixel_range)),
+        overrides=tuple(cfg_options or ()),
+        bands=bands,
+        pixel_range=pixel_range,
         trust_checkpoint=trust_checkpoint,
     )
     result = run(config, checkpoint, options, pictures, RunRequest("test", format_only, out, images, tta))

@@ -21,7 +21,6 @@ from rsfoundation.cli.options import (
     Track,
     TrustCheckpoint,
     WorkDir,
-    loading_overrides,
 )
 
 Resume = Annotated[
@@ -71,7 +70,9 @@ def train(
         device=device,
         seed=seed,
         launcher=launcher,
-        overrides=(*(cfg_options or ()), *loading_overrides(bands, pixel_range)),
+        overrides=tuple(cfg_options or ()),
+        bands=bands,
+        pixel_range=pixel_range,
         strategy=strategy,
         track=tuple(track or ()),
         trust_checkpoint=trust_checkpoint,

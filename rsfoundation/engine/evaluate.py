@@ -10,7 +10,7 @@ from mmengine.config import Config
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Draws, Evaluates, RunRequest, require
 from rsfoundation.engine.checkpointing.find import find_checkpoint
-from rsfoundation.engine.config import build_task, explained_option_errors, load_config
+from rsfoundation.engine.config import build_task, explained_option_errors
 from rsfoundation.engine.distributed.launch import init_distributed
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import StateDictCheckHook
@@ -41,7 +41,7 @@ def test(
         RSFError: The config, the data or the checkpoint is wrong; the error names the place and the fix.
     """
     started = time.monotonic()
-    cfg = config if isinstance(config, Config) else load_config(config, options.overrides)
+    cfg = options.read(config)
     if "test_dataloader" not in cfg or cfg.test_dataloader is None:
         raise ConfigError("the config has no test_dataloader", where=cfg.filename)
     device = use_device(options.device)

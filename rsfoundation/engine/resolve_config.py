@@ -18,7 +18,7 @@ from rsfoundation.core.choices import Launcher
 from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.core.task import Evaluates, RunRequest, Task
 from rsfoundation.datasets.transforms.images import image_loading
-from rsfoundation.engine.config import config_root, dicts_of, merge_overrides
+from rsfoundation.engine.config import config_root, dicts_of, load_config, merge_overrides
 from rsfoundation.engine.tracking import use_trackers
 from rsfoundation.io.loading import ImageLoading
 
@@ -41,6 +41,8 @@ class RunOptions:
         overrides: ``key.sub=value`` strings applied to the config last.
         track: Trackers that log the run in addition to its folder: ``tensorboard``, ``wandb``.
         trust_checkpoint: Read checkpoints that hold more than weights: they can run any program.
+        bands: Bands that the model sees, by number or name: ``'4,3,2'``; the config's when not given.
+        pixel_range: Values that become 0 and 255: ``'0,2047'``; the config's when not given.
     """
 
     work_dir: Path | None = None
@@ -53,6 +55,23 @@ class RunOptions:
     strategy: str | None = None
     track: tuple[str, ...] = ()
     trust_checkpoint: bool = False
+    bands: str | None = None
+    pixel_range: str | None = None
+
+    def read(self, config: str | Path | Config) -> Config:
+        """Return a config, read from its file or a copy, with the overrides, the bands and the range.
+
+        Raises:
+            ConfigError: The config is unknown, does not parse, or an override is malformed.
+        """
+        loading = {"bands": self.bands, "pixel_range": self.pixel_range}
+        chosen = [f"image_loading.{key}={value}" for key, value in loading.items() if value is not None]
+        overrides = (*self.overrides, *chosen)
+        if not isinstance(config, Config):
+            return load_config(config, overrides)
+        cfg = copy.deepcopy(config)
+        merge_overrides(cfg, overrides)
+        return cfg
 
 
 @dataclass(frozen=True)

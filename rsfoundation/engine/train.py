@@ -22,7 +22,7 @@ from rsfoundation.core.task import Draws, RunRequest
 from rsfoundation.engine.checkpointing import find as _safe_loaders  # noqa: F401  # registered by the import
 from rsfoundation.engine.checkpointing.find import best_checkpoint, find_start, named_by_marker
 from rsfoundation.engine.checkpointing.resumed_settings import ResumedSettingsHook
-from rsfoundation.engine.config import build_task, explained_option_errors, load_config, unknown_type_error
+from rsfoundation.engine.config import build_task, explained_option_errors, unknown_type_error
 from rsfoundation.engine.distributed.launch import init_distributed, watch_ranks
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import model_config
@@ -44,7 +44,7 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
         RSFError: The config, the data or the checkpoint is wrong; the error names the place and the fix.
     """
     started = time.monotonic()
-    cfg = config if isinstance(config, Config) else load_config(config, options.overrides)
+    cfg = options.read(config)
     if "train_cfg" not in cfg:
         raise ConfigError("the config has no train_cfg: there is nothing to train", where=cfg.filename)
     device = use_device(options.device)

@@ -26,7 +26,8 @@ Functions take and return ``float64`` arrays with any number of rows, empty ones
 works on tensors, where models need it.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -241,6 +242,24 @@ def rescale(boxes: torch.Tensor, scale_x: float, scale_y: float) -> torch.Tensor
     angle = torch.where(along_w, torch.atan2(w_y, w_x), torch.atan2(h_y, h_x) - torch.pi / 2)
     sides = torch.where(along_w, length, breadth), torch.where(along_w, breadth, length)
     return torch.stack([cx * scale_x, cy * scale_y, *sides, angle], dim=-1)
+
+
+def rescale_any(original: Callable[[Any, tuple[float, float]], None]) -> Callable[..., None]:
+    """Return ``RotatedBoxes.rescale_`` of mmrotate, right where the factors differ.
+
+    Args:
+        original: mmrotate's method, which is kept for equal factors.
+    """
+
+    def rescale_(self: Any, scale_factor: tuple[float, float]) -> None:
+        """Scale boxes in place; the result is the smallest rectangle around the moved corners."""
+        scale_x, scale_y = scale_factor
+        if scale_x == scale_y:
+            original(self, scale_factor)
+        else:
+            self.tensor = rescale(self.tensor, scale_x, scale_y)
+
+    return rescale_
 
 
 def _wrap(theta: Boxes, start: float, period: float) -> Boxes:

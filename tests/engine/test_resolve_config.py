@@ -86,3 +86,15 @@ def test_the_recorded_config_trains_again_as_it_is(tiny_config):
     recorded = Config.fromfile(folder / "config.py")
     again = resolve_config(recorded, RunOptions(folder, device="cpu"), build_task(recorded)).cfg
     assert again.to_dict() == recorded.to_dict()
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_options_read_a_file_and_a_config_alike(tiny_config, as_file):
+    """A config that was read before takes overrides, bands and range, too, and stays as it is."""
+    config = tiny_config if as_file else load_config(tiny_config)
+    before = None if as_file else copy.deepcopy(config.to_dict())
+    options = RunOptions(overrides=("train_cfg.max_epochs=7",), bands="4,3,2", pixel_range="0,2047")
+    cfg = options.read(config)
+    assert cfg.train_cfg.max_epochs == 7
+    assert dict(cfg.image_loading) == {"bands": [4, 3, 2], "pixel_range": [0, 2047]}
+    assert as_file or config.to_dict() == before
