@@ -342,7 +342,7 @@ def _loading(bands: str | None, pixel_range: str | None, virtual: bool) -> Image
         ConfigError: An option cannot be understood, or patches are not written.
     """
     from rsfoundation.core.errors import ConfigError
-    from rsfoundation.datasets.transforms.loading import image_loading
+    from rsfoundation.datasets.transforms.images import image_loading
 
     if virtual and (bands or pixel_range):
         raise ConfigError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import DatasetReport
-from rsfoundation.datasets.transforms.loading import ImageLoader
+from rsfoundation.datasets.transforms.images import ImageLoader
 from rsfoundation.io.rasters import RasterReader
 
 Sample = dict[str, Any]

@@ -11,7 +11,7 @@ from locations import SAMPLES
 
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.datasets.oriented.patch_index import read_index
-from rsfoundation.datasets.transforms.loading import image_loading
+from rsfoundation.datasets.transforms.images import image_loading
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.dota import read_dota_txt
 from rsfoundation.io.loading import PADDING
