@@ -19,8 +19,8 @@ from rsfoundation.cli.options import CFG_OPTIONS
 
 # One module of this folder each; imported by name, and light: `rsf --help` loads no framework.
 VERBS = (
-    *("demo", "train", "test", "predict", "prepare", "convert", "browse", "info", "submission"),
-    *("benchmark", "doctor"),
+    *("demo", "train", "test", "predict", "prepare", "convert", "export", "browse", "info"),
+    *("submission", "benchmark", "doctor"),
 )
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names in glibc's malloc.h

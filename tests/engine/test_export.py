@@ -1,0 +1,143 @@
+"""Exported files equal PyTorch at every size that they claim, or are not kept."""
+
+import pytest
+import torch
+from mmseg.structures import SegDataSample
+from torch import nn
+
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.engine.export import MapLogits, Normalised, SizeCheck, export
+from rsfoundation.models.preprocessors import DualInputSegDataPreProcessor, SegDataPreProcessor
+
+STATS = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0])
+
+
+@pytest.fixture
+def _onnx():
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="ONNX export: pip install rsfoundation[onnx]")
+
+
+class Maps(nn.Module):
+    output_names = ("logits",)
+
+    def __init__(self, middle=None, channels=3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.middle, self.last = nn.Conv2d(channels, 8, 3, 2, 1), middle, nn.Conv2d(8, 4, 1)
+
+    def forward(self, images):
+        maps = self.first(images)
+        if self.middle is not None:
+            maps = maps + self.middle(maps)
+        return nn.functional.interpolate(self.last(maps), scale_factor=2.0)
+
+
+class Pyramid(nn.Module):
+    """Pooling to a fixed grid, as in UPerNet: torch exports it for the example's size."""
+
+    def forward(self, maps):
+        pooled = nn.functional.adaptive_avg_pool2d(maps, 3)
+        return nn.functional.interpolate(pooled, size=maps.shape[2:], mode="bilinear")
+
+
+class Branch(nn.Module):
+    """Control flow that depends on values: no graph has it."""
+
+    def forward(self, maps):
+        return maps if maps.sum() > 0 else -maps
+
+
+@pytest.mark.parametrize("bgr_to_rgb", [True, False])
+def test_raw_pixels_are_treated_as_by_the_preprocessor(bgr_to_rgb):
+    preprocessor = SegDataPreProcessor(**STATS, bgr_to_rgb=bgr_to_rgb)
+    loaded = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)  # blue first
+    expected = preprocessor(dict(inputs=[loaded], data_samples=[SegDataSample()]))["inputs"]
+    found = Normalised(nn.Identity(), preprocessor)(loaded.flip(0)[None].float())
+    torch.testing.assert_close(found, expected)
+
+
+def test_raw_pairs_are_treated_as_by_the_preprocessor():
+    preprocessor = DualInputSegDataPreProcessor(
+        mean=STATS["mean"] + [1.0, 2.0, 3.0], std=STATS["std"] * 2, bgr_to_rgb=True
+    )
+    loaded = torch.randint(0, 256, (6, 32, 32), dtype=torch.uint8)
+    expected = preprocessor(dict(inputs=[loaded], data_samples=[SegDataSample()]))["inputs"]
+    red_first = torch.cat([loaded[:3].flip(0), loaded[3:].flip(0)])
+    found = Normalised(nn.Identity(), preprocessor, dates=2)(red_first[None].float())
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_sizes_are_free_where_that_is_right(tmp_path):
+    module = Normalised(Maps().eval(), SegDataPreProcessor(**STATS, bgr_to_rgb=True))
+    done = export(module, 3, (64, 96), tmp_path / "m.onnx")
+    assert done.free_size and not done.note and done.output_shapes == {"logits": (1, 4, 64, 96)}
+    assert [check.size for check in done.checks] == [(64, 96), (96, 192), (128, 96)]
+    assert all(check.passed and check.equal_pixels == 1.0 for check in done.checks)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_a_free_size_that_is_wrong_becomes_fixed(tmp_path):
+    done = export(Normalised(Maps(Pyramid()).eval(), None), 3, (64, 64), tmp_path / "m.onnx")
+    assert not done.free_size and [check.size for check in done.checks] == [(64, 64)]
+    assert done.note.startswith("the size is fixed")
+
+
+def test_programs_of_torch_export(tmp_path):
+    done = export(Normalised(Maps().eval(), None), 3, (64, 64), tmp_path / "m.pt2")
+    assert done.free_size and done.file.is_file()
+    images = torch.rand(1, 3, 96, 64)
+    loaded = torch.export.load(done.file).module()
+    torch.testing.assert_close(loaded(images), Maps().eval()(images))
+
+
+def test_a_part_that_no_graph_can_have_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"the part middle.1 \(Branch\) has an operator") as raised:
+        module = Normalised(Maps(nn.Sequential(nn.ReLU(), Branch())).eval(), None)
+        export(module, 3, (64, 64), tmp_path / "m.pt2")
+    assert "--part backbone" in raised.value.fix and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "what"),
+    [((64, 50), "m.onnx", "multiples of 32"), ((64, 64), "m.engine", "unknown kind of file: .engine")],
+)
+def test_wrong_requests(tmp_path, size, name, what):
+    with pytest.raises(ConfigError, match=what):
+        export(Normalised(Maps().eval(), None), 3, size, tmp_path / name)
+
+
+def test_checks_count_classes():
+    assert SizeCheck((32, 32), 1e-6, 1.0).passed
+    assert not SizeCheck((32, 32), 1e-6, 0.0).passed
+    assert not SizeCheck((32, 32), 0.5).passed
+    assert not SizeCheck((32, 32), error="cannot run").passed
+
+
+def test_tasks_without_maps_are_refused(tiny_config, monkeypatch, capsys):
+    from rsfoundation.cli import main
+    from rsfoundation.engine.resolve_config import RunOptions
+    from rsfoundation.engine.train import train
+
+    folder = train(tiny_config, RunOptions(tiny_config.parent / "run", device="cpu")).work_dir
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(folder), "-o", str(folder / "m.onnx")])
+    assert stop.value.code == 2 and "--part backbone" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_onnx")
+def test_a_segmentor_and_a_backbone(tmp_path, monkeypatch):
+    from rsfoundation.cli import main
+    from rsfoundation.engine.config import load_config
+    from rsfoundation.registry import MODELS
+
+    monkeypatch.chdir(tmp_path)
+    model = MODELS.build(load_config("quickstart/segmentation_toy_lsknet_t").model).eval()
+    done = export(Normalised(MapLogits(model), model.data_preprocessor), 3, (128, 128), tmp_path / "s.onnx")
+    assert done.checks[0].equal_pixels >= 0.9999
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "lwganet_l0", "--size", "64", "-o", "b.onnx"])
+    assert stop.value.code == 0 and (tmp_path / "b.onnx").is_file()
