@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Prepare data sets: draw toy scenes, tile large images into patches, convert labels.",
     )
-    for command in (toy, dota, fair1m, index, labels, instances):
+    for command in (toy, dota, fair1m, change, index, labels, instances):
         group.command(command.__name__)(command)
     app.add_typer(group, name="prepare")
 
@@ -101,7 +101,8 @@ def toy(
     geotiff: Annotated[
         bool,
         typer.Option(
-            "--geotiff", help="Write the large scenes as GeoTIFFs too: CRS, 5 bands, a border without data."
+            "--geotiff",
+            help="Write the large scenes as GeoTIFFs too: CRS, 5 bands, no data at a border, polygons of change.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other scenes.", min=0)] = 0,
@@ -123,9 +124,9 @@ def toy(
     table("toy scenes", ("task", "", "folder"), rows)
     say(", ".join(f"{count} {split}" for split, count in report.scenes.items()))
     if geotiff:
-        from rsfoundation.prepare.toy.geotiff import make_geotiffs
+        from rsfoundation.prepare.toy.geotiff import make_change_polygons, make_geotiffs
 
-        for file in make_geotiffs(out, large, seed=seed):
+        for file in (*make_geotiffs(out, large, seed=seed), *make_change_polygons(out, large, seed=seed)):
             say(f"written to {file}")
 
 
@@ -213,6 +214,28 @@ def fair1m(
             loading=_loading(bands, pixel_range, virtual),
         )
     _show(report)
+
+
+def change(
+    before: Annotated[Path, typer.Argument(help="First date: a raster with a CRS.")],
+    after: Annotated[Path, typer.Argument(help="Second date, on the same pixel grid.")],
+    polygons: Annotated[Path, typer.Argument(help="Vector file of what changed, in any CRS.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to make: train/ and val/ with A, B and label.")
+    ],
+    window: Annotated[int, typer.Option("--window", help="Side of the pairs in pixels.")] = 256,
+    val: Annotated[float, typer.Option("--val", help="Share of the pairs to validate on.")] = 0.2,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws other pairs for validation.")] = 0,
+) -> None:
+    """Cut two dates of an area, and polygons of what changed, into pairs for training.
+
+    Example: rsf prepare change 2018.tif 2024.tif changes.gpkg -o data/change_pairs
+    """
+    from rsfoundation.prepare.change import make_change_pairs
+
+    result = make_change_pairs(before, after, polygons, out, window=window, val=val, seed=seed)
+    table("pairs", ("", "count"), list(result.counts().items()))
+    say(f"folder: {result.out}")
 
 
 def index(

@@ -111,12 +111,24 @@ def _mismatch(paths: Sequence[str], all_bands: bool) -> tuple[str, DataError] | 
     """Return kind and error of a pair whose dates do not match; broken files are reported elsewhere."""
     try:
         with RasterReader(paths[0]) as first, RasterReader(paths[1]) as second:
-            return _compare(first, second, all_bands)
+            return compare_dates(first, second, all_bands)
     except DataError:
         return None
 
 
-def _compare(first: RasterReader, second: RasterReader, all_bands: bool) -> tuple[str, DataError] | None:
+def compare_dates(
+    first: RasterReader, second: RasterReader, all_bands: bool = False
+) -> tuple[str, DataError] | None:
+    """Compare the headers of two dates.
+
+    Args:
+        first: The first date.
+        second: The second date.
+        all_bands: Whether the number of bands must be equal.
+
+    Returns:
+        Kind and error of the first difference; ``None`` where the dates match.
+    """
     where = f"{first.path} and {second.path}"
     sizes = [f"{date.width}x{date.height}" for date in (first, second)]
     if sizes[0] != sizes[1]:

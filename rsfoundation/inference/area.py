@@ -10,9 +10,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rsfoundation.core.errors import ConfigError, DataError
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Window
 from rsfoundation.io.georeference import GeoReference
+from rsfoundation.io.vectors import read_polygons
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def read_area(source: str, reference: GeoReference, scene: Path) -> Area:
             fix="georeference the scene, or leave --aoi out",
         )
     path = Path(source)
-    shape = _read_polygons(path, reference) if path.exists() else _read_box(source)
-    return Area(shapely.transform(shape, reference.crs_to_pixel_edges))
+    if path.exists():
+        return Area(shapely.make_valid(shapely.union_all(read_polygons(path, reference))))
+    return Area(shapely.transform(_read_box(source), reference.crs_to_pixel_edges))
 
 
 def _read_box(source: str) -> shapely.Geometry:
@@ -103,19 +105,3 @@ def _read_box(source: str) -> shapely.Geometry:
     if not (west < east and south < north):
         raise ConfigError(f"the box {source} is empty", where="--aoi", fix="give xmin,ymin,xmax,ymax")
     return shapely.box(west, south, east, north)
-
-
-def _read_polygons(path: Path, reference: GeoReference) -> shapely.Geometry:
-    import geopandas
-    import pyogrio
-
-    try:
-        table = geopandas.read_file(path)
-    except (pyogrio.errors.DataSourceError, ValueError) as error:
-        raise DataError(f"the area of interest cannot be read: {error}", where=path) from error
-    table = table[table.geometry.notna() & table.geometry.geom_type.isin(("Polygon", "MultiPolygon"))]
-    if table.empty:
-        raise DataError("the area of interest holds no polygon", where=path)
-    if table.crs is not None and reference.crs is not None:
-        table = table.to_crs(reference.crs)
-    return shapely.make_valid(shapely.union_all(np.asarray(table.geometry.values)))

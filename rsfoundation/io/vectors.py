@@ -103,6 +103,35 @@ def to_table(features: Features, reference: GeoReference) -> GeoDataFrame:
     return geopandas.GeoDataFrame(columns, geometry=list(shapes), crs=reference.crs)
 
 
+def read_polygons(path: Path, reference: GeoReference) -> NDArray[np.object_]:
+    """Read the polygons of a vector file as valid shapes ``(N,)`` in pixel edges of a raster.
+
+    Shapes of other kinds and empty ones are left out. A file without CRS is taken to have that of the raster.
+
+    Args:
+        path: Any vector file that OGR reads.
+        reference: Of the raster; it has a transform.
+
+    Raises:
+        DataError: The file cannot be read, or holds no polygon.
+    """
+    import geopandas
+    import pyogrio
+
+    try:
+        table = geopandas.read_file(path)
+    except (pyogrio.errors.DataSourceError, ValueError) as error:
+        raise DataError(f"the polygons cannot be read: {error}", where=path) from error
+    table = table[table.geometry.notna() & table.geometry.geom_type.isin(("Polygon", "MultiPolygon"))]
+    table = table[~table.geometry.is_empty]
+    if table.empty:
+        raise DataError("the file holds no polygon", where=path)
+    if table.crs is not None and reference.crs is not None:
+        table = table.to_crs(reference.crs)
+    shapes = shapely.transform(np.asarray(table.geometry.values), reference.crs_to_pixel_edges)
+    return np.asarray(shapely.make_valid(shapes), dtype=object)
+
+
 def write_vectors(
     features: Features,
     reference: GeoReference,

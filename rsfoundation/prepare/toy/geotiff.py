@@ -1,4 +1,4 @@
-"""Large toy scenes as georeferenced rasters: two dates, five bands, a border without data."""
+"""Large toy scenes as GeoTIFFs: two dates, five bands, a border without data; polygons of change."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import replacing
+from rsfoundation.io.georeference import GeoReference
+from rsfoundation.io.vectors import Features, write_vectors
 from rsfoundation.prepare.toy.make import LAND_CLASSES, LARGE, class_map
 from rsfoundation.prepare.toy.scene import GSD, Scene
 from rsfoundation.prepare.toy.scene_model import DATES
@@ -54,8 +56,7 @@ def make_geotiffs(
     files = []
     for number in range(1, count + 1):
         scene = Scene((seed, LARGE, number), *size)
-        west = CORNER[0] + (number - 1) * 2 * size[0] * GSD
-        transform = rasterio.Affine(GSD, 0, west, 0, -GSD, CORNER[1])
+        transform = rasterio.Affine(GSD, 0, _west(number, size[0]), 0, -GSD, CORNER[1])
         for date in range(DATES):
             bands = _bands(scene, date)
             file = folder / f"large_{number}_{date + 1}.tif"
@@ -70,6 +71,40 @@ def make_geotiffs(
                 made.descriptions = BANDS
             files.append(file)
     return files
+
+
+def make_change_polygons(
+    root: Path, count: int, *, size: tuple[int, int] = (1280, 960), seed: int = 0
+) -> list[Path]:
+    """Write the outlines of what changed in each large toy scene: ``<root>/geotiff/large_<n>_changes.gpkg``.
+
+    Args:
+        root: As for :func:`make_geotiffs`.
+        count: As for :func:`make_geotiffs`.
+        size: As for :func:`make_geotiffs`.
+        seed: As for :func:`make_geotiffs`.
+
+    Returns:
+        The files.
+    """
+    import shapely.geometry
+    from rasterio.features import shapes
+
+    files = []
+    for number in range(1, count + 1):
+        changed = Scene((seed, LARGE, number), *size).change_mask().astype(np.uint8)
+        outlines = [shapely.geometry.shape(shape) for shape, _ in shapes(changed, mask=changed > 0)]
+        file = root / "geotiff" / f"large_{number}_changes.gpkg"
+        reference = GeoReference(CRS, (GSD, 0.0, _west(number, size[0]), 0.0, -GSD, CORNER[1]))
+        features = Features(np.asarray(outlines, dtype=object))
+        write_vectors(features, reference, file, format_="gpkg", layer="changes")
+        files.append(file)
+    return files
+
+
+def _west(number: int, width: int) -> float:
+    """Return the easting of the left border of a scene."""
+    return CORNER[0] + (number - 1) * 2 * width * GSD
 
 
 def _bands(scene: Scene, date: int) -> NDArray[np.uint8]:
