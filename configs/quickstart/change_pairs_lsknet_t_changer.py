@@ -16,7 +16,7 @@ model = dict(
         in_channels={{_base_.backbone_channels}},
         dropout_ratio=0.0,
         sampler=None,
-        loss_decode=dict(class_weight=[1.0, 4.0], avg_non_ignore=True)))
+        loss_decode=dict(class_weight=[1.0, 4.0])))  # averages over labelled pixels as it is
 
 train_pipeline = [
     dict(type='rsfoundation.MultiImgLoadImageFromFile'),

@@ -102,7 +102,7 @@ def toy(
         bool,
         typer.Option(
             "--geotiff",
-            help="Write the large scenes as GeoTIFFs too: CRS, 5 bands, no data at a border, polygons of change.",
+            help="The large scenes as GeoTIFFs too: CRS, 5 bands, no data at a border, polygons of change.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other scenes.", min=0)] = 0,
