@@ -122,7 +122,7 @@ def run_parts(network: nn.Module, x: torch.Tensor) -> None:
         network(x, mode="tensor")
         return
     features = network.extract_feat(x)  # type: ignore[operator]  # every model of the toolboxes has it
-    for name in ("rpn_head", "bbox_head"):
+    for name in ("rpn_head", "bbox_head", "head"):
         if hasattr(network, name):
             getattr(network, name)(features)
     if hasattr(network, "roi_head"):

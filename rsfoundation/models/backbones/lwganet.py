@@ -347,6 +347,8 @@ class LWGANet(Backbone):
         out_indices: Stages to return, counted from 0.
         drop_path_rate: Stochastic depth of the last block; earlier ones rise to it linearly from 0.
         norm_cfg: Batch norm, as MMCV reads it.
+        output_norm: Whether every map gets a norm of its own on the way out; the published classifiers have
+            none.
         frozen_stages, norm_eval, with_cp, init_cfg: See :class:`rsfoundation.models.backbones.base.Backbone`.
 
     Raises:
@@ -364,6 +366,7 @@ class LWGANet(Backbone):
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: Any = None,
+        output_norm: bool = True,
     ) -> None:
         sizes = read_arch("LWGANet", arch, ARCHS)
         channels = [sizes.stem * 2**stage for stage in range(_STAGES)]
@@ -377,7 +380,8 @@ class LWGANet(Backbone):
             blocks = [LWGABlock(width, stage, rate, sizes.act, norm_cfg) for rate in rates[stage]]
             self.stages.append(nn.ModuleDict({"blocks": ModuleList(blocks)}))
         for stage, width in enumerate(channels):
-            self.add_module(f"norm{2 * stage}", build_norm_layer(norm_cfg, width)[1])
+            norm = build_norm_layer(norm_cfg, width)[1] if output_norm else nn.Identity()
+            self.add_module(f"norm{2 * stage}", norm.requires_grad_(stage in self.out_indices))
         self.freeze()
 
     def frozen_modules(self) -> Iterator[nn.Module]:

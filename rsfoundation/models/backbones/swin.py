@@ -160,7 +160,8 @@ class RSPSwinTransformer(Backbone):
             for stage, width in enumerate(channels)
         )
         for stage, width in enumerate(channels):
-            self.add_module(f"norm{stage}", nn.LayerNorm(width))
+            norm = nn.LayerNorm(width).requires_grad_(stage in self.out_indices)
+            self.add_module(f"norm{stage}", norm)
         self.freeze()
 
     def frozen_modules(self) -> Iterator[nn.Module]:

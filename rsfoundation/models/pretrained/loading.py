@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,17 @@ _WRAPPERS = ("state_dict_ema", "state_dict", "model")
 _PREFIXES = ("module.", "backbone.")
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path, prefixes: Sequence[str] = _PREFIXES) -> State:
     """Read the weights of a checkpoint file without running code from it.
 
-    Weights lie at the top, or under ``state_dict``, ``state_dict_ema`` or ``model``.
+    Weights are at the top, or under ``state_dict``, ``state_dict_ema`` or ``model``.
+
+    Args:
+        path: The file.
+        prefixes: Where some names start with one of these, only those are returned, without it.
 
     Returns:
-        Tensors by name, without the prefixes ``module.`` and ``backbone.``; where some names carry
-        ``backbone.``, only those.
+        Tensors by name.
 
     Raises:
         CheckpointError: The file is broken, holds more than weights and settings, or no weights.
@@ -38,7 +41,7 @@ def read_state(path: Path) -> State:
     state = _tensors(_unwrap(content))
     if not state:
         raise CheckpointError("the checkpoint holds no weights", where=path)
-    for prefix in _PREFIXES:
+    for prefix in prefixes:
         state = strip_prefix(state, prefix) or state
     return state
 

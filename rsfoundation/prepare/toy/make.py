@@ -20,6 +20,7 @@ from rsfoundation.core.files import Manifest, locked, publish, read_manifest, re
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.io.dota import LabelledBox, write_dota_txt
 from rsfoundation.prepare.toy.geometry import Points, polygon_mask
+from rsfoundation.prepare.toy.planning import SINGLE_BLOCKS
 from rsfoundation.prepare.toy.scene import GSD, Scene
 from rsfoundation.prepare.toy.scene_model import DATES, KINDS, Material
 
@@ -212,11 +213,31 @@ def _write_segmentation(folder: Path, split: str, number: int, scene: Scene, ima
 SEGMENTATION_WRITER = SceneWriter(dates=1, write=_write_segmentation)
 
 
+LARGE = "large"
+RECOGNITION_CLASSES = tuple(SINGLE_BLOCKS)
+
+
+def _write_recognition(folder: Path, split: str, number: int, scene: Scene, images: Images) -> SceneRecord:
+    """Draw a scene of one kind of block, the kinds in turn; large scenes are those of the other tasks."""
+    name = f"P{number:04d}.png"
+    if split == LARGE:
+        _save_png(folder / split / name, scene.image())
+        return SceneRecord({})
+    kind = RECOGNITION_CLASSES[(number - 1) % len(RECOGNITION_CLASSES)]
+    plain = Scene(scene.key, scene.plan.width, scene.plan.height, kind)
+    _save_png(folder / split / kind / name, plain.image())
+    return SceneRecord({kind: 1})
+
+
+RECOGNITION_WRITER = SceneWriter(dates=0, write=_write_recognition)
+
+
 WRITERS: dict[str, SceneWriter] = {
     "detection": DETECTION_WRITER,
     "segmentation": SEGMENTATION_WRITER,
     "instance": INSTANCE_WRITER,
     "change": CHANGE_WRITER,
+    "recognition": RECOGNITION_WRITER,
 }
 
 
@@ -224,7 +245,6 @@ MAKER = "rsfoundation toy scenes"
 VERSION = 4  # raised when the same parameters give other files; older sets are then drawn again
 TASKS = tuple(WRITERS)
 DEFAULT_COUNTS: Mapping[str, int] = {"train": 160, "val": 40, "test": 8}
-LARGE = "large"
 
 
 @dataclass(frozen=True)
@@ -277,7 +297,7 @@ def make_toy_scenes(
         large: Scenes of ``large_size`` in the additional split ``large``, for prediction by windows.
         large_size: Width and height of those.
         seed: Any whole number from 0.
-        tasks: Which of ``detection``, ``segmentation``, ``instance``, ``change`` to write.
+        tasks: Which of ``detection``, ``segmentation``, ``instance``, ``change``, ``recognition`` to write.
         workers: Threads; the files do not depend on it.
 
     Raises:

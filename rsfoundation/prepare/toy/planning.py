@@ -1,6 +1,6 @@
 """From a seed to the plan of a scene: streets, the blocks between them, and their objects at a date."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -135,6 +135,17 @@ _BLOCK_USES = (
     _BlockUse(city_blocks.woods, 0, 1, 0),
 )
 _COAST_SHARE = 0.1
+# What a scene of one kind of block shows: the classes of scene recognition.
+SINGLE_BLOCKS: Mapping[str, Callable[[BlockBuilder], None]] = {
+    "coast": coast,
+    "depot": city_blocks.depot,
+    "farmland": city_blocks.farmland,
+    "forest": city_blocks.woods,
+    "harbour": harbour,
+    "parking": city_blocks.parking,
+    "residential": city_blocks.houses,
+    "storage_tanks": city_blocks.tank_farm,
+}
 
 
 @dataclass(frozen=True)
@@ -149,13 +160,14 @@ class _Rect:
         return self.right - self.left, self.bottom - self.top
 
 
-def plan_scene(width: int, height: int, rng: np.random.Generator) -> ScenePlan:
+def plan_scene(width: int, height: int, rng: np.random.Generator, block: str | None = None) -> ScenePlan:
     """Plan a scene of ``width`` x ``height`` pixels.
 
     Args:
         width: In pixels.
         height: In pixels.
         rng: All decisions come from it.
+        block: A name of :data:`SINGLE_BLOCKS`: the whole scene is one block of that kind, without streets.
     """
     plan = ScenePlan(width, height)
     angle = rng.uniform(-np.pi, np.pi)
@@ -164,7 +176,9 @@ def plan_scene(width: int, height: int, rng: np.random.Generator) -> ScenePlan:
     span = (width * cos + height * sin + 60, width * sin + height * cos + 60)
     change_rate = 0.0 if rng.random() < 0.1 else rng.uniform(0.35, 0.75)
     whole = _Rect(-span[0] / 2, -span[1] / 2, span[0] / 2, span[1] / 2)
-    if max(width, height) <= 512 and rng.random() < _COAST_SHARE:
+    if block is not None:
+        SINGLE_BLOCKS[block](BlockBuilder(plan, frame, whole.size, rng, change_rate))
+    elif max(width, height) <= 512 and rng.random() < _COAST_SHARE:
         coast(BlockBuilder(plan, frame, whole.size, rng, change_rate))
     else:
         for rect in _split(whole, BlockBuilder(plan, frame, span, rng, change_rate)):

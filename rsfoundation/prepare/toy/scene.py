@@ -466,12 +466,16 @@ class Scene:
         key: Seed of the set, name of the split and number of the scene.
         width: Width in pixels.
         height: Height in pixels.
+        block: See :func:`rsfoundation.prepare.toy.planning.plan_scene`.
     """
 
-    def __init__(self, key: tuple[int, str, int], width: int, height: int) -> None:
+    def __init__(
+        self, key: tuple[int, str, int], width: int, height: int, block: str | None = None
+    ) -> None:
+        self.key = key
         seed, split, index = key
         self._entropy = (seed, crc32(split.encode()), index)
-        self.plan: ScenePlan = plan_scene(width, height, self._rng("plan"))
+        self.plan: ScenePlan = plan_scene(width, height, self._rng("plan"), block)
         self.objects: tuple[list[SceneObject], ...] = tuple(
             place_objects(self.plan, self._rng(f"things {date}"), self._rng("things"))
             for date in range(DATES)
