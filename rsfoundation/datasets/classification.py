@@ -38,9 +38,9 @@ class SceneDataset(BaseDataset):
 
     Without ``ann_file`` the layout is a folder per class, at any depth below ``data_root``: the class of an
     image is the name of the folder that holds it. With ``ann_file`` each line has a file and a class: a name,
-    or a number from 0. Tabs, commas or blanks separate them (a path with blanks needs tabs or commas), a third
-    column is ignored, and a line without a class takes the name of the folder. Several classes of
-    an image are separated by ``|``.
+    or a number from 0. Tabs, commas or blanks separate them (a path with blanks needs tabs or commas), a
+    third column is ignored, and a line without a class takes the name of the folder. ``|`` separates several
+    classes of an image.
 
     Names are compared without case, blanks, ``_`` and ``-``. Without a list of classes in ``metainfo``, the
     folders or names that occur are the classes, in alphabetical order.
@@ -135,7 +135,9 @@ class SceneDataset(BaseDataset):
                 for name in images:
                     yield _Entry(os.path.join(folder, name), (os.path.basename(folder),), folder)  # noqa: PTH118, PTH119
         if empty:
-            example = Example(empty[0], "no image in this class folder", f"known suffixes: {', '.join(SUFFIXES)}")
+            example = Example(
+                empty[0], "no image in this class folder", f"known suffixes: {', '.join(SUFFIXES)}"
+            )
             self.report.note("class folders without images", [Path(folder).name for folder in empty], example)
 
     def _listed(self, file: Path) -> Iterator[_Entry]:
@@ -158,9 +160,7 @@ class SceneDataset(BaseDataset):
         self._entries = None
         where = self._list or self._root
         if not entries:
-            raise DataError(
-                "there are no images", where=where, fix=f"known suffixes: {', '.join(SUFFIXES)}"
-            )
+            raise DataError("there are no images", where=where, fix=f"known suffixes: {', '.join(SUFFIXES)}")
         entries = self._existing(self._of_split(entries))
         samples = self._labelled(entries)
         samples = self._of_one_kind(samples)
@@ -224,7 +224,8 @@ class SceneDataset(BaseDataset):
             if odd or (len(labels) != 1 and not self.multi_label):
                 self._report_labels(entry, odd)
             else:
-                samples.append(dict(img_path=entry.path, gt_label=sorted({x for x in labels if x is not None})))
+                numbers = sorted({label for label in labels if label is not None})
+                samples.append(dict(img_path=entry.path, gt_label=numbers))
         return samples
 
     def _label(self, name: str, known: Mapping[str, int]) -> int | None:
@@ -237,11 +238,12 @@ class SceneDataset(BaseDataset):
         if not odd:
             what = f"{len(entry.names)} classes of one image"
             fix = "set multi_label=True in the data set, or name one class"
-            self.report.error("images without a single class", DataError(what, entry.where, fix), entry.path)
+            error = DataError(what, where=entry.where, fix=fix)
+            self.report.error("images without a single class", error, entry.path)
             return
         hint = nearest(odd[0], classes) or f"the classes: {', '.join(classes)}"
         fix = f"{hint}; or list all classes in metainfo=dict(classes=(...))"
-        error = DataError(f"'{odd[0]}' is none of the {len(classes)} classes", entry.where, fix)
+        error = DataError(f"'{odd[0]}' is none of the {len(classes)} classes", where=entry.where, fix=fix)
         self.report.error("labels outside the class list", error, entry.path)
 
     def _of_one_kind(self, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -264,8 +266,8 @@ class SceneDataset(BaseDataset):
             path = samples[place]["img_path"]
             error = DataError(
                 f"{counts[place]} bands, and most images have {usual}",
-                path,
-                "choose bands that all have: image_loading=dict(bands=(1, 2, 3)) in the config",
+                where=path,
+                fix="choose bands that all have: image_loading=dict(bands=(1, 2, 3)) in the config",
             )
             self.report.error("images of another number of bands", error, path)
             broken.add(place)
@@ -278,7 +280,7 @@ def _plain(name: str) -> str:
 
 @DATASETS.register_module()
 class UCMerced(SceneDataset):
-    """UC Merced Land Use: 21 classes of 100 images of 256 px. Published splits: ``train_ratio`` 0.8 or 0.5."""
+    """UC Merced: 21 classes of 100 images of 256 px. Published splits: ``train_ratio`` 0.8 or 0.5."""
 
     METAINFO: ClassVar[dict] = dict(
         classes=(

@@ -25,9 +25,8 @@ _MASK_SIDE = 1024  # longest side at which the valid pixels of a scene are looke
 class UnlabelledImages(BaseDataset):
     """Windows of images and GeoTIFF scenes of any size; pixels are read when they are needed.
 
-    Images no larger than the window are taken whole. Of larger ones each window of a grid is an entry, and the
-    loading step reads that window alone. Windows of georeferenced scenes with too few valid pixels are left out
-    and counted.
+    Images no larger than the window are taken whole. Of larger ones each window of a grid is an entry, and
+    the loading step reads that window alone. Windows with too few valid pixels are left out and counted.
 
     Args:
         data_root: Folder of the images, at any depth.
@@ -78,7 +77,7 @@ class UnlabelledImages(BaseDataset):
             try:
                 samples += self._windows(path)
             except DataError as error:
-                problem = DataError(error.what, path, f"remove the file, or leave it out: {SKIPPING}")
+                problem = DataError(error.what, where=path, fix=f"remove the file, or set {SKIPPING}")
                 self.report.error("unreadable images", problem, path)
                 continue
             images += 1

@@ -1,4 +1,4 @@
-"""Classes of the tiles of a scene: one for an image as large as the window, a map of tiles for larger ones."""
+"""Classes of the tiles of a scene: one for an image within the window, a map of tiles for larger ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SceneTiles:
         scores: ``(N, C)``.
         names: Of the classes.
         size: Height and width of the scene.
-        threshold: Where tiles have any number of classes: the least score of one; ``None`` where each has one.
+        threshold: Least score of a class, where tiles have any number of them; ``None`` where each has one.
     """
 
     boxes: NDArray[np.float64]

@@ -165,7 +165,8 @@ def erase_rectangles(images: torch.Tensor, probability: float) -> None:
             ratio = float(torch.empty(()).uniform_(low, high).exp())
             tall, wide = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
             if 0 < tall < height and 0 < wide < width:
-                top, left = int(torch.randint(height - tall + 1, ())), int(torch.randint(width - wide + 1, ()))
+                top = int(torch.randint(height - tall + 1, ()))
+                left = int(torch.randint(width - wide + 1, ()))
                 noise = torch.randn(len(image), tall, wide).to(image)
                 image[:, top : top + tall, left : left + wide] = noise
                 break
@@ -206,7 +207,7 @@ class SceneHead(BaseModule):
         multi_label: bool = False,
         label_smoothing: float = 0.0,
         hidden_channels: int | None = None,
-        act_cfg: Mapping[str, Any] = dict(type="GELU"),  # noqa: B006 (only read)
+        act_cfg: Mapping[str, Any] = dict(type="GELU"),
         drop_rate: float = 0.0,
         init_cfg: Any = dict(type="TruncNormal", layer="Linear", std=0.02),  # noqa: B006
     ) -> None:
@@ -303,7 +304,10 @@ class SceneClassifier(BaseModel):
         return self.backbone(inputs)
 
     def forward(
-        self, inputs: torch.Tensor, data_samples: Sequence[BaseDataElement] | None = None, mode: str = "tensor"
+        self,
+        inputs: torch.Tensor,
+        data_samples: Sequence[BaseDataElement] | None = None,
+        mode: str = "tensor",
     ) -> Any:
         """Return logits, the loss, or the samples with their predictions.
 

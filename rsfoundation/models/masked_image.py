@@ -1,4 +1,4 @@
-"""Pretraining on images without labels by masked image modelling: SimMIM for pyramids, MAE for plain encoders."""
+"""Pretraining on images without labels by masked image modelling: SimMIM and MAE."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MaskedImageModel(BaseModel):
         self.backbone = MODELS.build(recognition_backbone(backbone))
         if not isinstance(self.backbone, self.kind):
             raise ConfigError(
-                f"{type(self).__name__} takes a {self.kind.__name__}, and {type(self.backbone).__name__} is none",
+                f"{type(self).__name__} takes a {self.kind.__name__}, not a {type(self.backbone).__name__}",
                 where="model.type",
                 fix=f"model = dict(type='rsfoundation.{self.other}', ...)",
             )
@@ -57,7 +57,7 @@ class MaskedImageModel(BaseModel):
             images: ``(N, bands, H, W)``.
 
         Returns:
-            The images painted, ``(N, bands, H, W)``; the hidden pixels, ``(N, 1, H, W)`` booleans; and the loss.
+            The images painted, ``(N, bands, H, W)``; hidden pixels, ``(N, 1, H, W)`` booleans; the loss.
         """
         raise NotImplementedError
 
@@ -66,7 +66,10 @@ class MaskedImageModel(BaseModel):
         return self.backbone(inputs)
 
     def forward(
-        self, inputs: torch.Tensor, data_samples: Sequence[BaseDataElement] | None = None, mode: str = "tensor"
+        self,
+        inputs: torch.Tensor,
+        data_samples: Sequence[BaseDataElement] | None = None,
+        mode: str = "tensor",
     ) -> Any:
         """Return the maps of whole images, the loss, or samples with ``painted`` and ``hidden``.
 
@@ -179,8 +182,8 @@ class MAE(MaskedImageModel):
 
     Of each cell of 2 x 2 patches one is seen, drawn at random, so that the seen ones make a grid of half the
     side: encoders with windows, relative positions or an order of tokens run on it as on an image (uniform
-    sampling, arXiv 2205.10063). A small decoder of transformer blocks paints the hidden patches; the loss is the
-    mean squared error to their pixels, normalised within each patch.
+    sampling, arXiv 2205.10063). A small decoder of transformer blocks paints the hidden patches; the loss is
+    the mean squared error to their pixels, normalised within each patch.
 
     Args:
         backbone: Config of a plain encoder, or of a pyramid over one.
@@ -359,7 +362,7 @@ def normalised(patches: torch.Tensor) -> torch.Tensor:
 
 
 def sine_positions(grid: tuple[int, int], width: int) -> torch.Tensor:
-    """Return sine and cosine positions ``(1, h * w, width)``: half of the channels for rows, half for columns.
+    """Return sine and cosine positions ``(1, h * w, width)``: one half for rows, one for columns.
 
     Args:
         grid: Rows and columns.
@@ -369,7 +372,5 @@ def sine_positions(grid: tuple[int, int], width: int) -> torch.Tensor:
     rates = 1 / 10000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
     axes = [torch.arange(side, dtype=torch.float64)[:, None] * rates for side in grid]
     rows, columns = (torch.cat([axis.sin(), axis.cos()], 1) for axis in axes)
-    table = torch.cat(
-        [rows[:, None].expand(-1, grid[1], -1), columns[None].expand(grid[0], -1, -1)], dim=2
-    )
+    table = torch.cat([rows[:, None].expand(-1, grid[1], -1), columns[None].expand(grid[0], -1, -1)], dim=2)
     return table.reshape(1, grid[0] * grid[1], -1).float()

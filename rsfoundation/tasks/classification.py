@@ -33,6 +33,7 @@ from rsfoundation.io.vectors import Features
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import add_legend, magnification, magnify, overlay_classes
 
+_METRICS = ("top1", "top5", "class_mean_accuracy", "macro_f1", "kappa", "mAP", "micro_mAP", "micro_f1")
 _SIDE = 320  # of a picture of one image, at least
 _RIGHT, _WRONG = (40, 160, 60), (220, 40, 40)
 
@@ -46,10 +47,7 @@ class SceneRecognition(Task, Evaluates, Draws, PredictsScenes, ChecksData):
     """
 
     name: ClassVar[str] = "recognition"
-    metric_names: ClassVar[Mapping[str, str]] = {
-        name: name
-        for name in ("top1", "top5", "class_mean_accuracy", "macro_f1", "kappa", "mAP", "micro_mAP", "micro_f1")
-    }
+    metric_names: ClassVar[Mapping[str, str]] = {name: name for name in _METRICS}
     primary_metric: ClassVar[str] = "top1"
     writers: ClassVar[Mapping[str, Writer]] = {"json": write_tile_json}
     more_writers: ClassVar[Mapping[str, Writer]] = {"csv": write_tile_csv}
@@ -81,11 +79,11 @@ class SceneRecognition(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         """Name the true class(es) and the predicted ones with their scores below the image."""
         truth = sample.gt_label.tolist() if "gt_label" in sample else []
         scores = sample.pred_score.float().cpu()
-        found = torch.nonzero(scores >= 0.5).flatten().tolist() if self.multi_label else [int(scores.argmax())]
+        chosen = torch.nonzero(scores >= 0.5).flatten() if self.multi_label else scores.argmax()[None]
         entries = [(f"truth: {classes.names[label]}", classes.palette[label]) for label in truth]
         entries += [
             (f"{classes.names[label]} {float(scores[label]):.2f}", _RIGHT if label in truth else _WRONG)
-            for label in found
+            for label in chosen.tolist()
         ]
         return _captioned(images[0], entries)
 
@@ -127,8 +125,8 @@ class SceneRecognition(Task, Evaluates, Draws, PredictsScenes, ChecksData):
             entries = [(name, classes.palette[classes.names.index(name)]) for name in names]
             return _captioned(images[0], entries or [("no class", _WRONG)])
         labels = np.full(images[0].shape[:2], len(classes.names), np.int64)
-        for (left, top, right, bottom), label in zip(np.rint(result.boxes).astype(int), result.labels, strict=True):
-            labels[top:bottom, left:right] = label
+        for box, label in zip(np.rint(result.boxes).astype(int), result.labels, strict=True):
+            labels[box[1] : box[3], box[0] : box[2]] = label
         tinted = overlay_classes(images[0], labels, classes.palette, opacity=0.4)
         found = sorted(set(result.labels.tolist()))
         return add_legend(tinted, [(classes.names[label], classes.palette[label]) for label in found])

@@ -19,7 +19,10 @@ from rsfoundation.models.classifiers import (
 from rsfoundation.registry import MODELS
 
 SMALL = {
-    **{name: NETWORKS[name] for name in ("lsknet_t", "stripnet_t", "lwganet_l0", "rsp_resnet50", "rsp_swin_t")},
+    **{
+        name: NETWORKS[name]
+        for name in ("lsknet_t", "stripnet_t", "lwganet_l0", "rsp_resnet50", "rsp_swin_t")
+    },
     "vitaev2_s": NETWORKS["vitaev2_s"],
     "rsmamba": dict(
         type="PlainPyramid",
@@ -135,7 +138,7 @@ def test_published_classifiers_load_key_for_key(name, wrapper, tmp_path):
 
 
 def test_the_published_lwganet_classifier_is_computed(tmp_path):
-    """Un-normalised last map, mean, 1x1 without bias, activation, linear: LWGANet-L0 with 45 classes, 1.72 M."""
+    """The last map without a norm, mean, 1x1 without bias, activation, linear: 1.72 M with 45 classes."""
     model = classifier("lwganet_l0", classes=45, hidden_channels=1280).eval()
     assert sum(value.numel() for value in model.parameters()) == pytest.approx(1.72e6, rel=5e-3)
     x = image("lwganet_l0", (2, 3, 96, 96))

@@ -200,7 +200,9 @@ def _sharpness(image: np.ndarray, strength: float) -> np.ndarray:
 def _warp(image: np.ndarray, matrix: Sequence[Sequence[float]]) -> np.ndarray:
     size, made = image.shape[1::-1], np.asarray(matrix, dtype=np.float64)
     border = dict(borderMode=cv2.BORDER_CONSTANT, borderValue=(124,) * _OPENCV_CHANNELS)
-    return _by_channels(image, lambda part: cv2.warpAffine(part, made, size, flags=cv2.INTER_LINEAR, **border))
+    return _by_channels(
+        image, lambda part: cv2.warpAffine(part, made, size, flags=cv2.INTER_LINEAR, **border)
+    )
 
 
 def _rotate(image: np.ndarray, strength: float) -> np.ndarray:
@@ -247,7 +249,8 @@ class RandAugment(BaseTransform):
     def __init__(
         self, magnitude: float = 9.0, deviation: float = 0.5, count: int = 2, probability: float = 0.5
     ) -> None:
-        self.magnitude, self.deviation, self.count, self.probability = magnitude, deviation, count, probability
+        self.magnitude, self.deviation = magnitude, deviation
+        self.count, self.probability = count, probability
 
     def transform(self, results: dict) -> dict:
         """Replace ``img``, which must be ``uint8``."""
@@ -274,7 +277,8 @@ class LoadBandFiles(BaseTransform):
 
     Args:
         bands: Ends of the file names, in the model's order.
-        pixel_range: Values that become 0 and 255, as ``uint8``; without, values stay as they are, ``float32``.
+        pixel_range: Values that become 0 and 255, as ``uint8``; without it, values stay as they
+            are, ``float32``.
     """
 
     def __init__(self, bands: Sequence[str], pixel_range: Any = None) -> None:

@@ -469,9 +469,7 @@ class Scene:
         block: See :func:`rsfoundation.prepare.toy.planning.plan_scene`.
     """
 
-    def __init__(
-        self, key: tuple[int, str, int], width: int, height: int, block: str | None = None
-    ) -> None:
+    def __init__(self, key: tuple[int, str, int], width: int, height: int, block: str | None = None) -> None:
         self.key = key
         seed, split, index = key
         self._entropy = (seed, crc32(split.encode()), index)
