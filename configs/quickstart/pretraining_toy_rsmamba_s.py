@@ -1,3 +1,13 @@
-# MAE on RSMamba-small: 400 toy scenes without labels. The decoder is small; only the encoder is of use afterwards.
+# MAE on RSMamba-small: 400 toy scenes without labels, crops of 128 px, 500 iterations of 16 on two CPU cores.
 #   rsf prepare toy data/toy --task detection --train 400
-_base_ = ['../_base_/backbones/rsmamba_s.py', './pretraining_toy_lsknet_t.py']
+# A model of any task starts from it by one line in its config:
+#   model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='work_dirs/RUN/epoch_20.pth')))
+_base_ = [
+    '../_base_/backbones/rsmamba_s.py',
+    '../_base_/heads/masked_image.py',
+    '../_base_/datasets/toy_unlabelled.py',
+    '../_base_/schedules/toy_pretraining.py',
+    '../_base_/runtime/default.py',
+]
+model = dict(type='rsfoundation.MAE', backbone={{_base_.backbone}})
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5, save_best=None))

@@ -103,7 +103,7 @@ def test_a_scene_becomes_a_map_of_tiles_without_gaps_or_overlap(trained, large, 
     (done,) = predict(WindowModel(run, device="cpu"), [large], tmp_path, options)
     assert done.summary == {"tiles": 12, "field": 6, "water": 6}
     tiles = geopandas.read_file(tmp_path / "scene.gpkg")
-    assert tiles.area.sum() == pytest.approx(200 * 150 * 4) and tiles.union_all().area == pytest.approx(120_000)
+    assert tiles.area.sum() == pytest.approx(tiles.union_all().area) == pytest.approx(200 * 150 * 4)
     west = tiles[tiles.geometry.centroid.x < 500_200]
     assert set(west["class"]) == {"water"} and len(west) == 6
     rows = (tmp_path / "scene.csv").read_text().splitlines()
@@ -134,7 +134,8 @@ def test_several_labels_are_trained_tested_and_predicted(scenes, tmp_path):
             f"{split}_dataloader.dataset.ann_file=labels.txt",
             f"{split}_dataloader.dataset.multi_label=True",
         ]
-    changed += ["val_evaluator.multi_label=True", "test_evaluator.multi_label=True", "model.head.num_classes=3"]
+    changed += [f"{split}_evaluator.multi_label=True" for split in ("val", "test")]
+    changed.append("model.head.num_classes=3")
     options = RunOptions(tmp_path / "run", device="cpu", seed=0)
     train(load_config(config, changed), options)
     tested = run_test(load_config(config, changed), None, options, pictures=1)
