@@ -8,7 +8,7 @@ _base_ = [
     '../_base_/runtime/default.py',
 ]
 model = dict(backbone={{_base_.backbone}}, head=dict(num_classes=8))
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=10))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5))
 predict = dict(window=256, overlap=0)
 # what `rsf demo recognition` draws and predicts
 demo = dict(data='data/toy', inputs=['data/toy/recognition/large/P0001.png'])

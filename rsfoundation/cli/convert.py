@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     group.command("merge-lora")(merge_lora)
     group.command("detector-0x")(detector_0x)
     group.command("zero-to-fp32")(zero_to_fp32)
+    group.command("backbone")(backbone)
     app.add_typer(group, name="convert")
 
 
@@ -60,6 +61,31 @@ def merge_lora(
     from rsfoundation.engine.checkpointing.convert import merge_lora as run
 
     say(f"merged {run(source, output, config)} adapters into {output}")
+
+
+def backbone(
+    source: Annotated[Path, typer.Argument(help="Checkpoint of any task, or a run folder (its best).")],
+    output: Annotated[Path, typer.Argument(help="A .pth or .safetensors file; its model card is NAME.md.")],
+    config: Annotated[
+        str | None,
+        typer.Option("--config", "-c", help="Config; config.py next to the checkpoint when not given."),
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="Licence of the weights, for the card.")] = "",
+    description: Annotated[
+        str, typer.Option("--description", help="What the weights are for, for the card.")
+    ] = "",
+) -> None:
+    """Write the backbone under its published names with a model card: data, recipe, metrics, licence, hash.
+
+    Any task starts from the file: init_cfg=dict(type='Pretrained', checkpoint='FILE') of its backbone.
+
+    Example: rsf convert backbone work_dirs/pretraining_toy_lsknet_t lsknet_t_mine.pth --licence cc-by-4.0
+    """
+    from rsfoundation.engine.checkpointing.export_backbone import export_backbone
+
+    done = export_backbone(source, output, config, licence, description)
+    say(f"{done.tensors} tensors, SHA-256 {done.sha256}")
+    say(f"written: {done.output}, {done.card}")
 
 
 Source = Annotated[

@@ -13,7 +13,7 @@ from rsfoundation.cli.options import Device, LauncherOption, Overrides, TrustChe
 if TYPE_CHECKING:
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.plan import ScenePlan
-    from rsfoundation.inference.predict import ScenePrediction
+    from rsfoundation.inference.predict import PredictOptions, ScenePrediction
 
 
 def register(app: typer.Typer) -> None:
@@ -118,6 +118,14 @@ def predict(
         float, typer.Option("--min-area", help="Leave out polygons of maps with less pixels.", min=0)
     ] = 0.0,
     workers: Annotated[int, typer.Option("--workers", help="Threads that read and compress.", min=1)] = 2,
+    embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--embeddings",
+            help="Write the features of the backbone instead: a line of embeddings.parquet, and a pixel of a "
+            "GeoTIFF (-f parquet, -f tif), for each cell of --window pixels (256 when not given).",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read, and how much memory and time it takes.")
     ] = False,
@@ -167,6 +175,11 @@ def predict(
         workers=workers,
         resume=resume,
     )
+    if embeddings:
+        _embed(
+            images, model, out, config, device, cfg_options, trust_checkpoint, options, (bands, pixel_range)
+        )
+        return
     ranks = Ranks.start(launcher)
     with trusting(trust_checkpoint):
         ready = [
@@ -190,6 +203,38 @@ def predict(
     failed = [scene for scene in results if scene.error is not None]
     if failed:
         raise typer.Exit(2)
+
+
+def _embed(
+    images: list[str],
+    models: list[str],
+    out: Path,
+    config: str | None,
+    device: str,
+    cfg_options: list[str] | None,
+    trust: bool,
+    given: PredictOptions,
+    bands_and_range: tuple[str | None, str | None],
+) -> None:
+    """Write embeddings and say what was done."""
+    from rsfoundation.core.errors import ConfigError
+    from rsfoundation.engine.resolve_config import loading_of
+    from rsfoundation.inference.embeddings import EmbeddingModel, EmbeddingOptions, embed_scenes
+    from rsfoundation.io.checkpoints import trusting
+
+    if len(models) > 1:
+        raise ConfigError("embeddings are those of one backbone", where="--model", fix="name one model")
+    with trusting(trust):
+        ready = EmbeddingModel(models[0], config, device, cfg_options or ())
+    plain = EmbeddingOptions()
+    options = EmbeddingOptions(
+        given.window or plain.cell, given.batch_size, given.formats or plain.formats, given.gsd
+    )
+    scenes, files = embed_scenes(ready, images, out, options, loading_of(ready.cfg, *bands_and_range))
+    rows = [(scene.name, scene.rows, scene.columns, scene.empty) for scene in scenes]
+    table("embeddings", ("scene", "rows", "columns", "cells without data"), rows)
+    for file in files:
+        say(f"written: {file}")
 
 
 def _show(results: list[ScenePrediction]) -> None:

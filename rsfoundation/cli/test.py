@@ -51,6 +51,14 @@ Images = Annotated[
         "FAIR1M needs it for image sizes, where patches were tested.",
     ),
 ]
+Probe = Annotated[
+    bool,
+    typer.Option(
+        "--probe",
+        help="Recognition: freeze the backbone of any checkpoint and measure its features on the config's "
+        "data, by k nearest neighbours and a linear classifier.",
+    ),
+]
 Tta = Annotated[
     bool,
     typer.Option(
@@ -75,6 +83,7 @@ def test(
     out: Out = None,
     images: Images = None,
     tta: Tta = False,
+    probe: Probe = False,
     amp: Amp = False,
     device: Device = "auto",
     seed: Seed = None,
@@ -94,6 +103,8 @@ def test(
 
     DOTA's own rules: rsf test CONFIG --cfg-options test_evaluator.matching=devkit
 
+    Frozen features: rsf test quickstart/recognition_toy_lsknet_t work_dirs/pretraining_toy_lsknet_t --probe
+
     For the server: rsf test CONFIG --format-only --images data/DOTA/test/images
     """
     from rsfoundation.core.task import RunRequest
@@ -111,6 +122,12 @@ def test(
         pixel_range=pixel_range,
         trust_checkpoint=trust_checkpoint,
     )
+    if probe:
+        from rsfoundation.engine.probe import probe as run_probe
+
+        found = run_probe(config, checkpoint, options)
+        metrics_table(f"frozen features: {found.checkpoint}", found.metrics)
+        return
     result = run(config, checkpoint, options, pictures, RunRequest("test", format_only, out, images, tta))
     metrics_table(f"{result.task}: {result.checkpoint}", result.metrics or result.details)
     for file in result.reports:

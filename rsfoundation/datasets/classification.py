@@ -15,7 +15,7 @@ from mmengine.dataset import BaseDataset
 
 from rsfoundation.core.errors import DataError, check_choice, nearest
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
-from rsfoundation.datasets.transforms.loading import pipeline_loading
+from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.io.rasters import RasterReader
 from rsfoundation.registry import DATASETS
 
@@ -264,12 +264,12 @@ class SceneDataset(BaseDataset):
         usual = Counter(counts.values()).most_common(1)[0][0] if counts else 0
         for place in (place for place, count in counts.items() if count != usual):
             path = samples[place]["img_path"]
-            error = DataError(
+            problem = DataError(
                 f"{counts[place]} bands, and most images have {usual}",
                 where=path,
                 fix="choose bands that all have: image_loading=dict(bands=(1, 2, 3)) in the config",
             )
-            self.report.error("images of another number of bands", error, path)
+            self.report.error("images of another number of bands", problem, path)
             broken.add(place)
         return [sample for place, sample in enumerate(samples) if place not in broken]
 

@@ -401,6 +401,8 @@ def use_image_loading(cfg: Config) -> list[str]:
 def loading_of(cfg: Config, bands: str | None = None, pixel_range: str | None = None) -> ImageLoading:
     """Return how the test pipeline of a config loads its images, with a user's own bands and range.
 
+    A config without a test, such as one of pretraining, has its training pipeline instead.
+
     Args:
         cfg: A resolved config.
         bands: Numbers or names between commas, or ``all``.
@@ -409,7 +411,7 @@ def loading_of(cfg: Config, bands: str | None = None, pixel_range: str | None = 
     Raises:
         ConfigError: The bands or the range cannot be understood.
     """
-    step = dict(next(_steps(cfg.get("test_dataloader") or {}), {}))
+    step = dict(next(_steps(cfg.get("test_dataloader") or cfg.get("train_dataloader") or {}), {}))
     known = {key: step[key] for key in (*_SETTINGS, "color_type", "imdecode_backend") if key in step}
     given = {"bands": bands, "pixel_range": pixel_range}
     return image_loading(**{**known, **{key: value for key, value in given.items() if value is not None}})

@@ -286,6 +286,7 @@ class SceneClassifier(BaseModel):
         super().__init__(MODELS.build(dict(data_preprocessor)) if data_preprocessor else None, init_cfg)
         self.backbone = MODELS.build(recognition_backbone(backbone))
         self.head = MODELS.build({"in_channels": self.backbone.out_channels[-1], **head})
+        self.init_cfg: Any
         self.load_report: LoadReport | None = None
 
     def init_weights(self) -> None:

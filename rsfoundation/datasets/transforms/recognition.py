@@ -43,7 +43,7 @@ class RandomResizedCrop(BaseTransform):
         ratio: Sequence[float] = (3 / 4, 4 / 3),
     ) -> None:
         self.size = _pair(size)
-        self.scale, self.ratio = tuple(scale), tuple(ratio)
+        self.scale, self.ratio = (scale[0], scale[1]), (ratio[0], ratio[1])
 
     def transform(self, results: dict) -> dict:
         """Replace ``img`` and ``img_shape``."""
@@ -199,7 +199,7 @@ def _sharpness(image: np.ndarray, strength: float) -> np.ndarray:
 
 def _warp(image: np.ndarray, matrix: Sequence[Sequence[float]]) -> np.ndarray:
     size, made = image.shape[1::-1], np.asarray(matrix, dtype=np.float64)
-    border = dict(borderMode=cv2.BORDER_CONSTANT, borderValue=(124,) * _OPENCV_CHANNELS)
+    border: dict[str, Any] = dict(borderMode=cv2.BORDER_CONSTANT, borderValue=(124,) * _OPENCV_CHANNELS)
     return _by_channels(
         image, lambda part: cv2.warpAffine(part, made, size, flags=cv2.INTER_LINEAR, **border)
     )

@@ -148,7 +148,7 @@ def convert_detector(source: Path, config: str | Path, output: Path) -> Converte
             listed.
         ConfigError: The config interprets boxes differently from 0.x.
     """
-    _check_output(output)
+    check_output(output)
     cfg = load_config(config)
     content = read_checkpoint(source)
     weights = content.get("state_dict", content)
@@ -168,7 +168,7 @@ def convert_detector(source: Path, config: str | Path, output: Path) -> Converte
             "; ".join(differences), where=config, fix="take the head files in configs/_base_/heads"
         )
     classes = content.get("meta", {}).get("CLASSES")
-    _save(converted, output, {"dataset_meta": {"classes": tuple(classes)}} if classes else {})
+    save_weights(converted, output, {"dataset_meta": {"classes": tuple(classes)}} if classes else {})
     renamed = sum(rename(key, family) != key for key in state if key not in dropped)
     return ConvertedDetector(family.name, len(converted), renamed, dropped, family.notes, output)
 
@@ -221,7 +221,12 @@ def _other_conventions(node: Any) -> Iterator[str]:
             yield from _other_conventions(value)
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
+    """Check that weights can be written to a file: `.pth` or `.safetensors`.
+
+    Raises:
+        ConfigError: It has another suffix.
+    """
     if output.suffix not in (".pth", ".safetensors"):
         raise ConfigError(
             f"{output} is neither a .pth nor a .safetensors file",
@@ -229,7 +234,14 @@ def _check_output(output: Path) -> None:
         )
 
 
-def _save(state: Mapping[str, Any], output: Path, meta: Mapping[str, Any]) -> None:
+def save_weights(state: Mapping[str, Any], output: Path, meta: Mapping[str, Any]) -> None:
+    """Write weights; the file appears whole.
+
+    Args:
+        state: Tensors by name.
+        output: A ``.pth`` or ``.safetensors`` file.
+        meta: What goes with them.
+    """
     if output.suffix == ".safetensors":
         write_safetensors(state, output, meta)
         return
@@ -251,7 +263,7 @@ def merge_lora(source: str | Path, output: Path, config: str | Path | None = Non
     Raises:
         RSFError: The config has no adapters, or it and the checkpoint do not belong together.
     """
-    _check_output(output)
+    check_output(output)
     checkpoint = find_checkpoint(source)
     cfg = load_config(config or config_of_run(checkpoint))
     cfg = resolve_config(cfg, RunOptions(), build_task(cfg), RunRequest("predict")).cfg
@@ -266,5 +278,5 @@ def merge_lora(source: str | Path, output: Path, config: str | Path | None = Non
             fix="give the config of the adapted model with --config",
         )
     meta = {key: kept[key] for key in ("dataset_meta", "epoch", "iter") if key in kept}
-    _save(network.state_dict(), output, meta)
+    save_weights(network.state_dict(), output, meta)
     return merged

@@ -1,0 +1,32 @@
+# ImageNet-1k: train/<wnid>/ and val/<wnid>/; the classes are the folders in alphabetical order, as everywhere.
+data_root = 'data/imagenet/'
+
+train_pipeline = [
+    dict(type='rsfoundation.LoadImageFromFile'),
+    dict(type='rsfoundation.RandomResizedCrop', size=224),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='rsfoundation.RandAugment'),
+    dict(type='rsfoundation.PackSceneInputs'),
+]
+test_pipeline = [
+    dict(type='rsfoundation.LoadImageFromFile'),
+    dict(type='rsfoundation.CentralCrop', size=224),
+    dict(type='rsfoundation.PackSceneInputs'),
+]
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='rsfoundation.SceneDataset', data_root=data_root + 'train', pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='rsfoundation.SceneDataset', data_root=data_root + 'val', test_mode=True, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='rsfoundation.SceneMetric')
+test_evaluator = val_evaluator

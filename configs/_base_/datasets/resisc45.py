@@ -1,0 +1,34 @@
+# NWPU-RESISC45 as distributed, a folder per class, 80 % of each class to train; the splits of RSP are 0.1 and 0.2.
+data_root = 'data/NWPU-RESISC45/'
+
+train_pipeline = [
+    dict(type='rsfoundation.LoadImageFromFile'),
+    dict(type='rsfoundation.RandomResizedCrop', size=224),
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='rsfoundation.RandAugment'),
+    dict(type='rsfoundation.PackSceneInputs'),
+]
+test_pipeline = [
+    dict(type='rsfoundation.LoadImageFromFile'),
+    dict(type='rsfoundation.CentralCrop', size=224),
+    dict(type='rsfoundation.PackSceneInputs'),
+]
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='rsfoundation.RESISC45', data_root=data_root, split='train', train_ratio=0.8, pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='rsfoundation.RESISC45', data_root=data_root, split='val', train_ratio=0.8,
+        test_mode=True, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='rsfoundation.SceneMetric')
+test_evaluator = val_evaluator
