@@ -20,11 +20,10 @@ from torch.nn import functional as F
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import RunRequest
 from rsfoundation.engine.checkpointing.find import find_checkpoint
-from rsfoundation.engine.config import explained_option_errors, load_config
+from rsfoundation.engine.config import build_task, classes_of, explained_option_errors, load_config
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config, run_folder
 from rsfoundation.engine.results import TestResult
-from rsfoundation.engine.runner import build_task, classes_of
 from rsfoundation.evaluation.classification import SceneEvaluation, evaluate_multi, evaluate_single
 from rsfoundation.io.checkpoints import trusting
 from rsfoundation.models.classifiers import SceneClassifier, pool

@@ -17,12 +17,11 @@ from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.files import replacing
 from rsfoundation.core.task import RunRequest, Window
 from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
-from rsfoundation.engine.config import load_config
+from rsfoundation.engine.config import build_task, load_config
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import inference_model
 from rsfoundation.engine.probe import feature_of
 from rsfoundation.engine.resolve_config import RunOptions, loading_of, resolve_config
-from rsfoundation.engine.runner import build_task
 from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, open_scene
 from rsfoundation.io.loading import ImageLoading
 
