@@ -17,6 +17,7 @@ from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as _OPTIMIZERS
 from mmengine.registry import STRATEGIES as _STRATEGIES
 from mmengine.registry import TASK_UTILS as _TASK_UTILS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
@@ -71,6 +72,7 @@ HOOKS = Registry(
 STRATEGIES = Registry(
     "strategy", parent=_STRATEGIES, scope=_SCOPE, locations=_modules_of("engine/distributed")
 )
+OPTIMIZERS = Registry("optimizer", parent=_OPTIMIZERS, scope=_SCOPE, locations=["rsfoundation.engine.optim"])
 OPTIM_WRAPPERS = Registry(
     "optim_wrapper", parent=_OPTIM_WRAPPERS, scope=_SCOPE, locations=["rsfoundation.engine.optim"]
 )

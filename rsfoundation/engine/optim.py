@@ -1,9 +1,9 @@
-"""Optimiser wrappers: mixed precision on CPU, and layer-wise learning rates for fine-tuning."""
+"""Optimisers: Lookahead, mixed precision on a CPU, and layer-wise learning rates for fine-tuning."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.peft import find_part
-from rsfoundation.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from rsfoundation.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -25,6 +25,69 @@ class CPUAmpOptimWrapper(OptimWrapper):
         """Enter autocast for the forward pass of ``model``."""
         with super().optim_context(model), torch.autocast("cpu", dtype=torch.bfloat16):
             yield
+
+
+@OPTIMIZERS.register_module()
+class Lookahead(torch.optim.Optimizer):
+    """Another optimiser, whose weights every ``k`` steps move back towards slow ones (arXiv 1907.08610).
+
+    ``slow += alpha * (fast - slow)``, then ``fast = slow``; slow weights start as the weights before the
+    first step. They and the count of steps are in the state of each parameter: a resumed run continues.
+
+    In a config: ``optimizer=dict(type='rsfoundation.Lookahead', base='AdamW', lr=4e-4, weight_decay=0.01)``.
+
+    Args:
+        params: Parameters, or groups of them.
+        base: Name of the optimiser.
+        k: Steps of the optimiser between two moves of the slow weights.
+        alpha: How far slow weights move, above 0 and not above 1.
+        **options: Of the optimiser.
+
+    Raises:
+        ConfigError: ``k`` or ``alpha`` is out of its range.
+    """
+
+    def __init__(
+        self, params: Any, base: str = "AdamW", k: int = 5, alpha: float = 0.5, **options: Any
+    ) -> None:
+        if k < 1 or not 0 < alpha <= 1:
+            raise ConfigError(
+                f"k is {k} and alpha is {alpha}; k counts steps and alpha is above 0 and not above 1",
+                where="optim_wrapper.optimizer",
+                fix="k=5, alpha=0.5",
+            )
+        self.k, self.alpha = k, alpha
+        self.base: torch.optim.Optimizer = OPTIMIZERS.build(dict(type=base, params=params, **options))
+        super().__init__(self.base.param_groups, self.base.defaults)
+        self._share()
+
+    def _share(self) -> None:
+        """Let the optimiser inside work on the same groups and state."""
+        self.base.param_groups, self.base.state = self.param_groups, self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load groups and state; torch replaces both."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Do one step of the optimiser, and every ``k`` steps one of the slow weights.
+
+        Args:
+            closure: Computes the loss again.
+        """
+        trained = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        first = {p: p.clone() for p in trained if "slow" not in self.state[p]}
+        loss = self.base.step(closure)
+        for p in trained:
+            state = self.state[p]
+            if p in first:
+                state["slow"], state["lookahead_steps"] = first[p], 0
+            state["lookahead_steps"] += 1
+            if state["lookahead_steps"] % self.k == 0:
+                p.copy_(state["slow"].lerp_(p, self.alpha))
+        return loss
 
 
 # 'block1.0', 'layers.2.blocks.1', 'layers.0.NC.3', 'stages.1': an item of a list, or of a list inside it

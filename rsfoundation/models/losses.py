@@ -1,4 +1,4 @@
-"""Our own losses: of oriented boxes compared as Gaussians (KLD), and of change masks (BCL, dice, focal)."""
+"""Our own losses: oriented boxes compared as Gaussians, change masks, and classes of pixels."""
 
 from collections.abc import Sequence
 
@@ -245,3 +245,78 @@ class SoftmaxFocalLoss(nn.Module):
         focus = (1 - log_probability.exp()).pow(self.gamma) * self.alpha.to(pred)[labels]
         losses = -focus * log_probability * counted
         return self.loss_weight * losses.sum() / counted.sum().clamp(min=1)
+
+
+@MODELS.register_module()
+class SoftCrossEntropyLoss(nn.Module):
+    """Cross-entropy with smoothed labels, ``(1 - s) * nll + s / C * sum(-log p)``, as UNetFormer trains.
+
+    Ignored pixels add nothing, but count in the mean, as published.
+
+    Args:
+        smoothing: Share ``s`` of the label that is spread over all classes.
+        loss_weight: Factor of the result.
+        loss_name: Name in the log; it must contain ``loss``.
+    """
+
+    def __init__(self, smoothing: float = 0.05, loss_weight: float = 1.0, loss_name: str = "loss_ce") -> None:
+        super().__init__()
+        self.smoothing, self.loss_weight, self.loss_name = smoothing, loss_weight, loss_name
+
+    def forward(
+        self, pred: Tensor, target: Tensor, weight: _LossWeight = None, ignore_index: int = 255
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            pred: Logits ``(B, C, H, W)``.
+            target: Labels ``(B, H, W)``.
+            weight: Not used.
+            ignore_index: Label of pixels that are left out.
+        """
+        counted = target.ne(ignore_index)
+        log_probability = pred.log_softmax(dim=1)
+        likelihood = log_probability.gather(1, target.where(counted, 0)[:, None])[:, 0]
+        spread = log_probability.mean(dim=1)
+        losses = -(1 - self.smoothing) * likelihood - self.smoothing * spread
+        return self.loss_weight * (losses * counted).mean()
+
+
+@MODELS.register_module()
+class BatchClassDiceLoss(nn.Module):
+    """Dice loss of softmax probabilities: one ratio per class over the whole batch, averaged (UNetFormer).
+
+    A class that is nowhere in the batch adds nothing, but counts in the mean, as published.
+
+    Args:
+        smooth: Added to numerator and denominator.
+        loss_weight: Factor of the result.
+        loss_name: Name in the log; it must contain ``loss``.
+    """
+
+    def __init__(self, smooth: float = 0.05, loss_weight: float = 1.0, loss_name: str = "loss_dice") -> None:
+        super().__init__()
+        self.smooth, self.loss_weight, self.loss_name = smooth, loss_weight, loss_name
+
+    def forward(
+        self, pred: Tensor, target: Tensor, weight: _LossWeight = None, ignore_index: int = 255
+    ) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            pred: Logits ``(B, C, H, W)``.
+            target: Labels ``(B, H, W)``.
+            weight: Not used.
+            ignore_index: Label of pixels that are left out.
+        """
+        counted = target.ne(ignore_index)
+        labels = target.where(counted, 0).flatten()
+        precise = torch.promote_types(pred.dtype, torch.float32)  # sums over a batch overflow float16
+        kept = counted.flatten().to(precise)
+        probability = pred.softmax(dim=1, dtype=precise)
+        truth = kept.new_zeros(pred.shape[1]).index_add_(0, labels, kept)
+        overlap = probability.gather(1, labels.view_as(target)[:, None]).flatten() * kept
+        overlap = kept.new_zeros(pred.shape[1]).index_add(0, labels, overlap)
+        predicted = (probability * counted[:, None]).sum(dim=(0, 2, 3))
+        losses = 1 - (2 * overlap + self.smooth) / (predicted + truth + self.smooth)
+        return self.loss_weight * (losses * (truth > 0)).mean()

@@ -28,12 +28,14 @@ PLACING = {
     "mask_rcnn": "neck=dict(in_channels={{_base_.backbone_channels}})",
     "upernet": """decode_head=dict(in_channels={{_base_.backbone_channels}}),
         auxiliary_head=dict(in_channels=_base_.backbone_channels[2])""",
+    "unetformer": "decode_head=dict(in_channels={{_base_.backbone_channels}})",
     "siam_upernet": """decode_head=dict(in_channels=[2 * c for c in _base_.backbone_channels]),
         auxiliary_head=dict(in_channels=2 * _base_.backbone_channels[2])""",
     "changer": "decode_head=dict(in_channels={{_base_.backbone_channels}})",
     "bit": "decode_head=dict(in_channels=_base_.backbone_channels[1])",
     "a2net": "",
 }
+SEGMENTATION = ("upernet", "unetformer")
 CHANGE = ("siam_upernet", "changer", "bit", "a2net")
 
 # Fewer proposals and channels than published: the matrix is about fitting together.
@@ -43,6 +45,7 @@ OVERRIDES = {
     "oriented_rcnn_small": FEW,
     "mask_rcnn": [*FEW, "train_cfg.rcnn.sampler.num=32", "roi_head.bbox_head.fc_out_channels=128"],
     "upernet": NARROW,
+    "unetformer": ["decode_head.channels=32"],
     "siam_upernet": NARROW,
     "changer": ["decode_head.channels=32", "decode_head.sampler.min_kept=100"],
     "bit": [],
@@ -118,8 +121,8 @@ def build(backbone, head, folder):
     return ROOT_MODELS.build(cfg.model)
 
 
-def images(bands):
-    return [torch.randint(0, 256, (bands, SIDE, SIDE), dtype=torch.uint8) for _ in range(BATCH)]
+def images(bands, count, side):
+    return [torch.randint(0, 256, (bands, side, side), dtype=torch.uint8) for _ in range(count)]
 
 
 METAINFO = dict(img_shape=(SIDE, SIDE), ori_shape=(SIDE, SIDE), scale_factor=(1.0, 1.0))
@@ -144,29 +147,31 @@ def masked():
     return objects(bboxes=boxes, masks=BitmapMasks(masks.numpy(), SIDE, SIDE))
 
 
-def labelled():
-    sample = SegDataSample(metainfo=dict(METAINFO, pad_shape=(SIDE, SIDE), padding_size=[0, 0, 0, 0]))
-    sample.gt_sem_seg = PixelData(data=torch.randint(0, 2, (1, SIDE, SIDE)))
+def labelled(side=SIDE):
+    size = (side, side)
+    metainfo = dict(METAINFO, img_shape=size, ori_shape=size, pad_shape=size, padding_size=[0, 0, 0, 0])
+    sample = SegDataSample(metainfo=metainfo)
+    sample.gt_sem_seg = PixelData(data=torch.randint(0, 2, (1, side, side)))
     return sample
 
 
 DATA = {
     "oriented_rcnn_small": (3, rotated),
     "mask_rcnn": (3, masked),
-    "upernet": (3, labelled),
+    **{head: (3, labelled) for head in SEGMENTATION},
     **{head: (6, labelled) for head in CHANGE},
 }
 
 
 def batch(head):
     bands, sample = DATA[head]
-    return dict(inputs=images(bands), data_samples=[sample() for _ in range(BATCH)])
+    return dict(inputs=images(bands, BATCH, SIDE), data_samples=[sample() for _ in range(BATCH)])
 
 
 def check_prediction(head, samples):
     assert len(samples) == BATCH
     for sample in samples:
-        if "upernet" in head or head in CHANGE:
+        if head in (*SEGMENTATION, *CHANGE):
             assert sample.pred_sem_seg.data.shape == (1, SIDE, SIDE)
             assert sample.seg_logits.data.isfinite().all()
         else:
@@ -193,3 +198,22 @@ def test_trains_one_step_and_predicts(name, head, tmp_path):
     model.eval()
     with torch.no_grad():
         check_prediction(head, model.val_step(batch(head)))
+
+
+@pytest.mark.parametrize("head", SEGMENTATION)
+@pytest.mark.parametrize("name", cases())
+def test_segmentors_train_on_a_single_image(name, head, tmp_path):
+    """Batch norms of maps pooled to 1x1 have nothing to take a variance of.
+
+    128 px: of 64, LWGANet's own pooling leaves one value per channel, too.
+    """
+    torch.manual_seed(0)
+    model = build(name, head, tmp_path).train()
+    data = dict(inputs=images(3, 1, 128), data_samples=[labelled(128)])
+    total, _ = model.parse_losses(model(**model.data_preprocessor(data, True), mode="loss"))
+    total.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert total.isfinite() and gradients and all(gradient.isfinite().all() for gradient in gradients)
+    with torch.no_grad():
+        (sample,) = model.eval().val_step(dict(inputs=images(3, 1, 128), data_samples=[labelled(128)]))
+    assert sample.pred_sem_seg.data.shape == (1, 128, 128) and sample.seg_logits.data.isfinite().all()

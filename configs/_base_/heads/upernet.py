@@ -21,7 +21,7 @@ model = dict(
         size_divisor=32,
         test_cfg=dict(size_divisor=32)),
     decode_head=dict(
-        type='UPerHead',
+        type='rsfoundation.UPerHead',
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
         channels=512,
