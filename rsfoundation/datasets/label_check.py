@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.core.reports import DatasetReport, Policy
-from rsfoundation.datasets.transforms.images import ImageLoader, LoadSegmentationMask
+from rsfoundation.core.reports import DatasetReport, Example, Policy
+from rsfoundation.datasets.transforms.images import ImageLoader
 from rsfoundation.datasets.transforms.pair_loading import MultiImgLoadAnnotations
-from rsfoundation.io.label_images import LabelImage
+from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
+from rsfoundation.io.georeference import grid_offset
+from rsfoundation.io.label_images import LabelImage, is_tiff
 from rsfoundation.io.label_maps import IGNORED
-from rsfoundation.io.rasters import image_size
+from rsfoundation.io.rasters import RasterReader, image_size
 
 Sample = dict[str, Any]
 _PIXELS = 64e6  # that are decoded at the start, spread over the data set: a second or two
 _LEAST = 2  # label maps that are read whatever their size
 _THREADS = 4
+_SAME_GRID = 0.01  # pixels by which the corners of image and mask may differ
 _READERS = (LoadSegmentationMask, MultiImgLoadAnnotations)
 
 
@@ -78,10 +81,12 @@ def check_samples(
             broken.add(id(sample))
     if loader is not None:
         broken |= _unreadable(samples, loader, checks.policy, broken, report)
+        if loader.loading.bands == "all":
+            broken |= _with_other_bands([one for one in samples if id(one) not in broken], report)
     report.enforce(checks.policy)
-    _check_classes(
-        [(labels, image) for _, labels, image in found if isinstance(labels, np.ndarray)], checks, report
-    )
+    read = [(sample, labels, image) for sample, labels, image in found if isinstance(labels, np.ndarray)]
+    _check_classes([(labels, image) for _, labels, image in read], checks, report)
+    _note_ignored([(sample, labels) for sample, labels, _ in read], checks, report)
     report.enforce(checks.policy)
     kept = [sample for sample in samples if id(sample) not in broken]
     report.images = len(kept)
@@ -133,11 +138,97 @@ def _spread(samples: list[Sample]) -> list[Sample]:
 def _read(reader: Any, sample: Sample) -> tuple[Sample, np.ndarray | DataError, LabelImage | None]:
     try:
         labels, image = reader.labels({**sample, "seg_fields": []})
+        if isinstance(reader, LoadSegmentationMask):
+            _require_one_grid(sample["img_path"], image)
     except DataError as error:
         return sample, error, None
     counts = np.bincount(labels.reshape(-1), minlength=IGNORED + 1)
     has_ignored_number = bool(counts[IGNORED]) and not image.coloured and IGNORED in image.used()
     return sample, counts, image if has_ignored_number else None
+
+
+def _require_one_grid(path: str, mask: LabelImage) -> None:
+    """Check that a mask has the size of its image and, where both have coordinates, its place.
+
+    Raises:
+        DataError: They differ.
+    """
+    if "://" in path:
+        return
+    height, width = mask.values.shape[:2]
+    with RasterReader(path) as image:
+        if (image.width, image.height) != (width, height):
+            raise DataError(
+                f"the mask is {width}x{height}, its image {image.width}x{image.height} pixels",
+                where=mask.path,
+                fix="replace the file by one of the same size",
+            )
+        if not (is_tiff(path) and is_tiff(mask.path)):
+            return
+        own = image.georeference
+    with RasterReader(mask.path) as labels:
+        other = labels.georeference
+    fix = f"warp the mask onto the grid of {path} by the nearest pixel: gdalwarp -r near -te ... -tr ..."
+    if own.crs is not None and other.crs is not None and own.crs != other.crs:
+        raise DataError(
+            f"the mask is in another CRS than its image: {other.crs[:40]}, the image is in {own.crs[:40]}",
+            where=mask.path,
+            fix=fix,
+        )
+    offset = grid_offset(own, other, width, height)
+    if offset is not None and np.abs(offset).max() > _SAME_GRID:
+        raise DataError(
+            f"the mask is not at the place of its image: up to {np.abs(offset).max():.6g} pixels apart",
+            where=mask.path,
+            fix=fix,
+        )
+
+
+def _with_other_bands(samples: Sequence[Sample], report: DatasetReport) -> set[int]:
+    """Report images that have another number of bands than most; return the entries of those."""
+    files = [path for sample in samples for path in _images(sample)[:1]]
+
+    def bands(path: str) -> int:
+        if "://" in path:
+            return 0
+        with RasterReader(path) as reader:
+            return reader.count
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        counts = list(pool.map(bands, files))
+    usual = max(set(counts), key=counts.count, default=0)
+    found = set()
+    for sample, path, count in zip(samples, files, counts, strict=True):
+        if count not in (usual, 0):
+            error = DataError(
+                f"the image has {count} bands, {counts.count(usual)} others have {usual}",
+                where=path,
+                fix="name the bands that all images have: image_loading=dict(bands=(1, 2, 3))",
+            )
+            report.error("images with another number of bands", error, path)
+            found.add(id(sample))
+    return found
+
+
+def _note_ignored(
+    read: Sequence[tuple[Sample, np.ndarray]], checks: CheckSettings, report: DatasetReport
+) -> None:
+    """Report label maps without any counted pixel, and a zero label that may be a class after all."""
+    empty = [sample["seg_map_path"] for sample, counts in read if not counts[:IGNORED].any()]
+    if empty:
+        what = "every pixel is ignored; the image teaches nothing and is not counted at test"
+        report.note("label maps that are ignored everywhere", empty, Example(empty[0], what))
+    if not read or not all(sample.get("reduce_zero_label") for sample, _ in read):
+        return
+    total = np.sum([counts for _, counts in read], axis=0)
+    last = len(checks.classes) - 1
+    if total[IGNORED] and not total[last] and total[:last].all():
+        share = total[IGNORED] / total.sum()
+        report.warn(
+            f"reduce_zero_label is set, {share:.0%} of the pixels that were read are ignored, and the last "
+            f"class '{checks.classes[last]}' occurs nowhere: where 0 is the first class, set "
+            "reduce_zero_label=False in the data set"
+        )
 
 
 def _unreadable(

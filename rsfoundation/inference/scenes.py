@@ -17,7 +17,7 @@ from PIL import Image
 
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.task import Window
-from rsfoundation.io.georeference import GeoReference
+from rsfoundation.io.georeference import GeoReference, grid_offset
 from rsfoundation.io.loading import ImageLoading, LoadedImage, PixelRange
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".vrt", ".jp2")
@@ -255,25 +255,22 @@ def _require_one_grid(images: Sequence[LoadedImage]) -> None:
                 where=where,
                 fix=f"warp one onto the grid of the other: gdalwarp -t_srs {_short(one.crs)} ...",
             )
-        if one.transform is None or two.transform is None:
-            continue
-        corners = np.array([(0, 0), (first.width, 0), (0, first.height), (first.width, first.height)], float)
-        there = one.crs_to_pixel_edges(two.pixel_edges_to_crs(corners))
-        off = float(np.abs(there - corners).max())
-        if off > _SAME_GRID:
+        offset = grid_offset(one, two, first.width, first.height)
+        off = 0.0 if offset is None else float(np.abs(offset).max())
+        if offset is not None and off > _SAME_GRID:
             raise DataError(
                 f"the dates are not at the same place: up to {off:.6g} pixels apart"
-                + _in_metres(one, corners, there),
+                + _in_metres(one, offset),
                 where=where,
                 fix="warp the second date onto the grid of the first (gdalwarp -te ... -tr ...)",
             )
 
 
-def _in_metres(reference: GeoReference, corners: NDArray[np.float64], there: NDArray[np.float64]) -> str:
+def _in_metres(reference: GeoReference, offset: NDArray[np.float64]) -> str:
     distance = reference.ground_sampling_distance
     if distance is None:
         return ""
-    return f" ({np.linalg.norm((there - corners) * distance, axis=1).max():.6g} m)"
+    return f" ({np.linalg.norm(offset * distance, axis=1).max():.6g} m)"
 
 
 def _short(crs: str) -> str:

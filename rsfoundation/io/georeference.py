@@ -113,6 +113,24 @@ class GeoReference:
         return self.transform
 
 
+def grid_offset(one: GeoReference, two: GeoReference, width: int, height: int) -> NDArray[np.float64] | None:
+    """Return how far the corners of a raster are from those of another one of its size, in its pixels.
+
+    Args:
+        one: Of the raster.
+        two: Of the other one, in the same CRS.
+        width: Of both, in pixels.
+        height: Of both, in pixels.
+
+    Returns:
+        ``(4, 2)``; ``None`` where one has no transform.
+    """
+    if one.transform is None or two.transform is None:
+        return None
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], float)
+    return one.crs_to_pixel_edges(two.pixel_edges_to_crs(corners)) - corners
+
+
 def pixel_size_in_metres(
     transform: Affine, size: tuple[int, int], *, metres_per_unit: float | None = None, degrees: bool = False
 ) -> tuple[float, float] | None:

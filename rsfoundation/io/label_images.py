@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rsfoundation.core.errors import DataError
+from rsfoundation.core.task import Window
 from rsfoundation.io.label_maps import IGNORED, reduce_zero
 from rsfoundation.io.raster_formats import Palette
 from rsfoundation.io.rasters import RasterReader
@@ -21,6 +22,8 @@ _VALUES, _COLOURS = ("1", "L", "LA", "P", "PA", "I", "I;16", "I;16B", "F"), ("RG
 _LOSSY = ("JPEG", "MPO")
 CHANGED_FROM = 128  # grey value from which an 8-bit label counts as changed; JPEG labels need the middle
 _MOST_NAMED = 8  # values that a message lists
+NEAR = 48.0  # values of distance at which a colour counts as one of the palette, where that is asked for
+_BLOCK = 1 << 20  # pixels of a coloured mask that are decoded at a time
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,35 @@ class LabelImage:
         """Return the numbers that occur, in order."""
         return _distinct(self.values)
 
+    def part(self, window: Window) -> LabelImage:
+        """Return a window of the mask; what is beyond it is left out."""
+        rows = slice(max(window.top, 0), window.top + window.height)
+        return replace(self, values=self.values[rows, max(window.left, 0) : window.left + window.width])
 
-def read_label_image(path: str | Path) -> LabelImage:
+
+def is_tiff(path: str | Path) -> bool:
+    """Return whether a mask is a TIFF, of which a window is read without the rest."""
+    return Path(path).suffix.lower() in _TIFF_SUFFIXES
+
+
+def read_label_image(path: str | Path, window: Window | None = None) -> LabelImage:
     """Read a mask: of one band numbers, of three or more the first three as colours; alpha is left out.
+
+    The file's own missing pixels (nodata value or mask band of a TIFF) become 255 where it holds numbers.
+
+    Args:
+        path: The file.
+        window: The part to read; what is beyond the mask is left out.
 
     Raises:
         DataError: The file is missing or unreadable, or its numbers are not whole.
     """
     file = Path(path)
-    found = _read_tiff(file) if file.suffix.lower() in _TIFF_SUFFIXES else _read_plain(file)
+    if is_tiff(file):
+        found = _read_tiff(file, window)
+    else:
+        found = _read_plain(file)
+        found = found if window is None else found.part(window)
     if np.issubdtype(found.values.dtype, np.floating):
         whole = np.rint(found.values)
         odd = ~np.isclose(found.values, whole)  # NaN is odd, too
@@ -72,13 +95,27 @@ def read_label_image(path: str | Path) -> LabelImage:
     return found
 
 
-def _read_tiff(file: Path) -> LabelImage:
+def _read_tiff(file: Path, window: Window | None) -> LabelImage:
     with RasterReader(file) as raster:
         bands = raster.bands
         raster.bands = bands[:3] if len(bands) >= 3 else bands[:1]
-        values = raster.read()
+        values = raster.read(window)
         kind, palette = str(raster.dtype), raster.palette
+        if values.shape[2] == 1 and palette is None:
+            values = _ignore_missing(raster, values, window)
     return LabelImage(values if values.shape[2] == 3 else values[..., 0], file, kind, palette)
+
+
+def _ignore_missing(raster: RasterReader, values: np.ndarray, window: Window | None) -> np.ndarray:
+    """Return numbers ``(H, W, 1)`` with 255 where the file declares that there is none."""
+    missing = ~raster.valid_mask(window)
+    nan_is_declared = raster.nodata is not None and np.isnan(raster.nodata)
+    if np.issubdtype(values.dtype, np.floating) and not nan_is_declared:
+        missing &= ~np.isnan(values[..., 0])  # an error of the caller
+    if not missing.any():
+        return values
+    kind = values.dtype if np.can_cast(np.uint8, values.dtype) else np.dtype(np.int64)  # int8 has no 255
+    return np.where(missing[..., None], IGNORED, values).astype(kind)
 
 
 def _read_plain(file: Path) -> LabelImage:
@@ -207,8 +244,40 @@ def decode_colours(mask: np.ndarray, palette: Palette) -> np.ndarray:
     Returns:
         ``(H, W)`` uint8.
     """
+    labels = np.empty(mask.shape[:2], np.uint8)
+    rows = max(1, _BLOCK // mask.shape[1])
+    for start in range(0, len(mask), rows):  # the codes of a whole mask take many times its size
+        codes = _codes(mask[start : start + rows])
+        labels[start : start + rows] = _table(palette)[codes]
+    return labels
+
+
+def _codes(mask: np.ndarray) -> np.ndarray:
+    """Return colours ``(..., 3)`` as one number each."""
     channels = mask.astype(np.int32)
-    return _table(palette)[channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]]
+    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+
+
+def nearest_colours(mask: np.ndarray, palette: Palette, tolerance: float) -> np.ndarray:
+    """Turn colours into the class of the nearest colour of a palette, as far as one is near.
+
+    JPEG masks and some releases have colours that are off by a few values.
+
+    Args:
+        mask: RGB ``uint8`` ``(N, 3)``.
+        palette: Colour of class 0, 1, ...
+        tolerance: Largest Euclidean distance, in values; a colour between two classes takes the nearer one,
+            and the first of two that are equally near.
+
+    Returns:
+        ``(N,)`` uint8, 255 where no colour is near.
+    """
+    colours, inverse = np.unique(_codes(mask), return_inverse=True)
+    apart = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.float32)
+    distance = np.linalg.norm(apart[:, None] - np.asarray(palette, np.float32)[None], axis=2)
+    best = distance.argmin(axis=1)
+    found = np.where(distance[np.arange(len(best)), best] <= tolerance, best, IGNORED).astype(np.uint8)
+    return found[inverse.reshape(-1)]
 
 
 @lru_cache(maxsize=4)
@@ -251,6 +320,9 @@ def _fix_of_unknown(image: LabelImage, bad: np.ndarray, palette: Palette, reduce
         channels = np.unique(image.values.reshape(-1, 3)[bad.reshape(-1)], axis=0)
         if (channels == channels[:, :1]).all() and channels.max() < len(palette):
             return "the mask holds indices in three equal channels: save it with one channel"
+        near = nearest_colours(channels, palette, NEAR)
+        if (near != IGNORED).all():
+            return "colours are off by a few values: LoadSegmentationMask(off_palette='nearest')"
         return f"set the colours of the data set, metainfo=dict(palette=[...]), {otherwise}"
     unknown, used = np.unique(image.values[bad]).tolist(), image.used()
     if unknown == [len(palette)] and not reduce_zero_label:

@@ -101,7 +101,8 @@ class ImageLoading:
     Attributes:
         bands: The bands, by number from 1 or by name; three are red, green, blue. ``None``: the first three,
             or the first band three times where the file has fewer. ``'all'``: every band of the file.
-        pixel_range: Which values become 0 and 255; ``'native'`` leaves values and dtype as they are.
+        pixel_range: Which values become 0 and 255; ``'native'`` leaves values and dtype as they are, but for
+            NaN, which becomes 0.
         to_float32: Return ``float32``, not rounded where a range is applied.
         grey: Turn three bands into one grey band.
         blue_first: Numbers of bands of which the first three come as blue, green, red.
@@ -178,6 +179,10 @@ class ImageLoading:
             pixels = (np.maximum(pixels, 0) >> _SHIFTS[pixels.dtype.name]).astype(np.uint8)
         if self.to_float32:
             pixels = pixels.astype(np.float32, copy=False)
+        if np.issubdtype(pixels.dtype, np.floating):
+            pixels = np.where(
+                np.isnan(pixels), pixels.dtype.type(0), pixels
+            )  # one NaN spreads to every weight
         count = pixels.shape[2]
         if self.grey:
             return (

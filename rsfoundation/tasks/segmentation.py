@@ -22,6 +22,7 @@ from rsfoundation.core.task import (
     PredictsMaps,
     RunRequest,
     Task,
+    Window,
     Writer,
 )
 from rsfoundation.evaluation.label_map_report import write_label_map_reports
@@ -30,6 +31,8 @@ from rsfoundation.inference.label_maps import write_class_json as write_json
 from rsfoundation.inference.label_maps import write_class_png as write_png
 from rsfoundation.io.label_images import decode_mask, read_label_image
 from rsfoundation.io.label_maps import IGNORED
+from rsfoundation.io.loading import PixelRange, found_range
+from rsfoundation.io.rasters import RasterReader
 from rsfoundation.models.segmentors.test_time_augmentation import use_segmentation_tta
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
@@ -138,7 +141,14 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         return {**super().window_input(crops), "seg_fields": []}
 
     def prepare_config(self, cfg: Any, request: RunRequest) -> None:
-        """Let test and prediction see several views of each image where the user asks for it."""
+        """Let test and prediction see several views of each image where the user asks for it.
+
+        Training and test need no logits of whole images: see
+        :class:`~rsfoundation.models.segmentors.encoder_decoder.EncoderDecoder`.
+        """
+        model = cfg.get("model") or {}
+        if request.stage != "predict" and model.get("type") == "rsfoundation.EncoderDecoder":
+            model.test_cfg = {"keep_logits": False, **(model.get("test_cfg") or {})}
         if request.tta and request.stage != "train":
             use_segmentation_tta(cfg, adapters_merged=request.stage == "predict")
             request = replace(request, tta=False)
@@ -195,6 +205,22 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
     ) -> np.ndarray:
         """Draw image, ground truth and prediction of a whole scene."""
         return compare_label_maps(images[0], plane(sample, "gt_sem_seg"), result.labels, classes)
+
+    def read_region(self, sample: BaseDataElement) -> np.ndarray | None:
+        """Return the window of a patch as RGB; ``None`` where the sample is a whole image."""
+        window = sample.metainfo.get("window")
+        if window is None:
+            return None
+        left, top, side = window
+        with RasterReader(sample.metainfo["img_path"]) as reader:
+            reader.bands = reader.bands[:3] if len(reader.bands) >= 3 else reader.bands[:1]
+            part = reader.read(Window(left, top, side, side))
+            scale = None if part.dtype == np.uint8 else found_range(reader)
+        if scale is not None:
+            part = np.rint(PixelRange((scale[0],), (max(scale[1], scale[0] + 1),)).apply(part))
+        picture = np.zeros((side, side, 3), np.uint8)
+        picture[: part.shape[0], : part.shape[1]] = part
+        return picture
 
     def image_paths(self, sample: BaseDataElement) -> list[str]:
         """Return the image a tested sample was read from."""

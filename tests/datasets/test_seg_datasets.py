@@ -62,7 +62,7 @@ def test_mask_of_a_real_layout_decodes_or_says_where():
         reduce_zero_label=False,
         seg_fields=[],
     )
-    from rsfoundation.datasets.transforms.images import LoadSegmentationMask
+    from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
 
     colours = np.asarray(Image.open(mask).convert("RGB")).reshape(-1, 3)
     known = {tuple(colour) for colour in entry["palette"]}

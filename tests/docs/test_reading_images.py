@@ -498,9 +498,8 @@ def test_absent_class(tmp_path):
 
 def test_mask_size(tmp_path):
     """A mask of another size than its image is an error."""
-    data = masks(tmp_path, LABELS, image=Image.new("RGB", (7, 7)))
     with pytest.raises(DataError, match="the mask is 50x40, its image 7x7 pixels"):
-        data[0]
+        masks(tmp_path, LABELS, image=Image.new("RGB", (7, 7)))[0]
 
 
 def test_masks_read_at_the_start(tmp_path, monkeypatch):

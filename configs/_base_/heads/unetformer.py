@@ -9,7 +9,7 @@ default_scope = 'mmseg'
 task = dict(type='rsfoundation.SemanticSegmentation')
 
 model = dict(
-    type='EncoderDecoder',
+    type='rsfoundation.EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],

@@ -10,7 +10,7 @@ task = dict(type='rsfoundation.SemanticSegmentation')
 
 _norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
-    type='EncoderDecoder',
+    type='rsfoundation.EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],

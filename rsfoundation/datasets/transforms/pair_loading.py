@@ -13,8 +13,9 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.datasets.transforms.images import ImageLoader, local_file, require_size
+from rsfoundation.datasets.transforms.images import ImageLoader, local_file
 from rsfoundation.datasets.transforms.pairs import Results
+from rsfoundation.datasets.transforms.segmentation import require_size
 from rsfoundation.io.label_images import (
     CHANGED_FROM,
     LabelImage,

@@ -22,6 +22,7 @@ _FLIPS: dict[str | None, tuple[int, ...]] = {
     "diagonal": (2, 3),
 }
 _AVERAGES = ("probabilities", "logits")
+_RESIZES = ("bilinear", "bicubic")
 _TURN = 90
 _SIDE = 32  # resized images have sides of whole multiples, as every backbone takes them
 _TINY = 1e-12
@@ -39,6 +40,8 @@ class SegmentationTTA(BaseTTAModel):
         flips: ``None``, ``horizontal``, ``vertical`` or ``diagonal`` (both).
         rotations: Degrees: 0, 90, 180, 270.
         average: ``probabilities`` or ``logits``.
+        resize: How images and maps are resized: ``bilinear`` (smoothed where an image gets smaller), or
+            ``bicubic`` without smoothing, as UNetFormer's published numbers are measured.
         data_preprocessor: Replaces the segmentor's own.
 
     Raises:
@@ -52,10 +55,12 @@ class SegmentationTTA(BaseTTAModel):
         flips: Sequence[str | None] = (None, "horizontal"),
         rotations: Sequence[int] = (0,),
         average: str = "probabilities",
+        resize: str = "bilinear",
         data_preprocessor: Any = None,
     ) -> None:
         super().__init__(module, data_preprocessor)
         check_choice("average", average, _AVERAGES, "tta")
+        check_choice("resize", resize, _RESIZES, "tta")
         unknown = [str(flip) for flip in flips if flip not in _FLIPS]
         unknown += [f"{angle} degrees" for angle in rotations if angle % _TURN]
         unknown += [f"scale {scale}" for scale in scales if scale <= 0]
@@ -66,7 +71,7 @@ class SegmentationTTA(BaseTTAModel):
                 fix="flips are None, 'horizontal', 'vertical', 'diagonal'; rotations 0, 90, 180, 270",
             )
         self.views = tuple(product(scales, flips, rotations))
-        self.average = average
+        self.average, self.resize = average, resize
 
     def merge_preds(self, data_samples_list: Any) -> Any:
         """Not used: views are averaged before they become samples."""
@@ -92,7 +97,8 @@ class SegmentationTTA(BaseTTAModel):
         x = inputs
         if scale != 1.0:
             size = [max(_SIDE, round(side * scale / _SIDE) * _SIDE) for side in x.shape[2:]]
-            x = interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=scale < 1.0)
+            smooth = scale < 1.0 and self.resize == "bilinear"
+            x = interpolate(x, size=size, mode=self.resize, align_corners=False, antialias=smooth)
         if _FLIPS[flip]:
             x = x.flip(_FLIPS[flip])
         if angle:
@@ -108,7 +114,7 @@ class SegmentationTTA(BaseTTAModel):
         if _FLIPS[flip]:
             maps = maps.flip(_FLIPS[flip])
         if tuple(maps.shape[2:]) != tuple(size):
-            maps = interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+            maps = interpolate(maps, size=tuple(size), mode=self.resize, align_corners=False)
         return maps
 
     def _values(self, logits: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rsfoundation.core.errors import ConfigError, DataError
-from rsfoundation.datasets.transforms.images import LoadSegmentationMask
+from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
 
 PALETTE = [[255, 255, 255], [0, 0, 255], [255, 0, 0]]
 

@@ -1,0 +1,21 @@
+# LWGANet-L2, UPerNet, on UAVid (Lu et al., AAAI 2025).
+# Reported: nothing for this combination.
+# Protocol: the server's, on uavid_test: mIoU of eight classes with clutter. 4 passes at test (`--tta`): flips both
+# ways, mean of logits. Frames in windows of 1152 x 1024 px.
+# Training: 1 GPU x 6 images, AdamW within Lookahead 1e-3, 70 epochs, ImageNet-1k weights; the recipe of UNetFormer,
+# with UPerNet in its place.
+_base_ = [
+    '../_base_/backbones/lwganet_l2.py',
+    '../_base_/heads/upernet.py',
+    '../_base_/datasets/uavid.py',
+    '../_base_/schedules/segmentation_70e.py',
+    '../_base_/runtime/default.py',
+]
+
+model = dict(
+    backbone={{_base_.backbone}},
+    decode_head=dict(in_channels={{_base_.backbone_channels}}, num_classes=8),
+    auxiliary_head=dict(in_channels=_base_.backbone_channels[2], num_classes=8),
+    test_cfg=dict(mode='slide', crop_size=(1152, 1024), stride=(1152, 1024)))
+tta = dict(flips=(None, 'horizontal', 'vertical', 'diagonal'), average='logits')
+predict = dict(window=1024, overlap=256)
