@@ -17,8 +17,7 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.backbones.fast_conv import conv_norm, folded_pointwise, norm_affine
-from rsfoundation.models.layers import is_inference, is_plain
+from rsfoundation.models.layers import conv_norm, folded_pointwise, is_inference, is_plain, norm_affine
 from rsfoundation.registry import MODELS
 
 WINDOW = 8  # side of the attention windows, and length of the averages across windows
