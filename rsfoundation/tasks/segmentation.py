@@ -146,7 +146,7 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         Training and test need no logits of whole images: see
         :class:`~rsfoundation.models.segmentors.encoder_decoder.EncoderDecoder`.
         """
-        model = cfg.get("model") or {}
+        model: Any = cfg.get("model") or {}
         if request.stage != "predict" and model.get("type") == "rsfoundation.EncoderDecoder":
             model.test_cfg = {"keep_logits": False, **(model.get("test_cfg") or {})}
         if request.tta and request.stage != "train":

@@ -244,9 +244,9 @@ class RandomBrightnessContrast(BaseTransform):
         image = results["img"] if results["img"].ndim == 3 else results["img"][..., None]
         bands = image.shape[2]
         drawn = bands if self.per_band else 1
-        factor = np.random.uniform(1 - self.contrast, 1 + self.contrast, drawn)
-        shift = np.random.uniform(-self.brightness, self.brightness, drawn)
-        factor, shift = (np.broadcast_to(one, bands).astype(np.float32) for one in (factor, shift))
+        factors = np.random.uniform(1 - self.contrast, 1 + self.contrast, drawn)
+        shifts = np.random.uniform(-self.brightness, self.brightness, drawn)
+        factor, shift = (np.broadcast_to(one, bands).astype(np.float32) for one in (factors, shifts))
         low, high = (0.0, _FULL) if image.dtype == np.uint8 else _scale_of(image)
         means = np.array([cv2.mean(image[..., band])[0] for band in range(bands)], np.float32)
         changed = (image - means) * factor + (means + shift * np.float32(high - low))
