@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.inference.plan import ScenePlan
     from rsfoundation.inference.predict import PredictOptions, ScenePrediction
+    from rsfoundation.inference.prompts import PromptModel
+    from rsfoundation.io.loading import ImageLoading
 
 
 def register(app: typer.Typer) -> None:
@@ -138,6 +141,22 @@ def predict(
             "--report", help="JSON report; report.json in the folder of the results when not given."
         ),
     ] = None,
+    prompt_boxes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt-boxes",
+            help="Segment what is in boxes, with a SAM as --model (sam_vit_base-sa1b or a file): x1,y1,x2,y2 "
+            "in pixels, a .txt or .csv with one a line, or a vector file. Repeatable.",
+        ),
+    ] = None,
+    prompt_points: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt-points",
+            help="Segment what is at points: x,y in pixels; 'x,y;x,y,0' is one object with a point of the "
+            "background; or a file, as above. Repeatable.",
+        ),
+    ] = None,
     device: Device = "auto",
     launcher: LauncherOption = "none",
     trust_checkpoint: TrustCheckpoint = False,
@@ -151,7 +170,11 @@ def predict(
     Examples: rsf predict scene.tif --model work_dirs/detection_toy_lsknet_t -o ships.gpkg
 
     rsf predict before.tif after.tif --model work_dirs/change_toy_lsknet_t -o out -f tif -f html
+
+    rsf predict scene.tif --model sam_vit_base-sa1b --prompt-boxes 120,80,260,190 --prompt-points 300,410
     """
+    from mmengine.config import Config
+
     from rsfoundation.engine.resolve_config import loading_of
     from rsfoundation.inference.joint import share_backbone
     from rsfoundation.inference.model import WindowModel
@@ -179,6 +202,21 @@ def predict(
         _embed(
             images, model, out, config, device, cfg_options, trust_checkpoint, options, (bands, pixel_range)
         )
+        return
+    if prompt_boxes or prompt_points:
+        unused = {
+            "--config": config,
+            "--tta": tta,
+            "--gsd": gsd,
+            "--aoi": aoi,
+            "--dry-run": dry_run,
+            "--cfg-options": cfg_options,
+            "--launcher": launcher != "none",
+        }
+        prompts = (tuple(prompt_boxes or ()), tuple(prompt_points or ()))
+        with trusting(trust_checkpoint):
+            loading = loading_of(Config(), bands, pixel_range)
+            _predict_prompts(model, images, out, prompts, options, loading, device, unused, report)
         return
     ranks = Ranks.start(launcher)
     with trusting(trust_checkpoint):
@@ -237,6 +275,35 @@ def _embed(
         say(f"written: {file}")
 
 
+def _predict_prompts(
+    model: list[str],
+    images: list[str],
+    out: Path,
+    prompts: tuple[tuple[str, ...], tuple[str, ...]],
+    options: PredictOptions,
+    loading: ImageLoading,
+    device: str,
+    unused: Mapping[str, object],
+    report: Path | None,
+) -> None:
+    """Segment what prompts name; options that mean nothing then are refused."""
+    from rsfoundation.core.errors import ConfigError
+    from rsfoundation.inference.prompts import PromptModel, predict_prompts
+
+    given = [name for name, value in unused.items() if value]
+    if given or len(model) > 1:
+        raise ConfigError(
+            f"{given[0] if given else 'a second --model'} has no effect with prompts",
+            where="rsf predict",
+            fix="leave it out, or predict without --prompt-boxes and --prompt-points",
+        )
+    ready = PromptModel(model[0], device)
+    results = predict_prompts(ready, images, out, *prompts, options, loading)
+    _show(results)
+    _write_report(results, report, out, [ready])
+    say(f"files: {out}")
+
+
 def _show(results: list[ScenePrediction]) -> None:
     """Print what was found, then what failed."""
     rows = [
@@ -261,7 +328,10 @@ def _found(scene: ScenePrediction) -> str:
 
 
 def _write_report(
-    results: list[ScenePrediction], report: Path | None, out: Path, models: list[WindowModel]
+    results: list[ScenePrediction],
+    report: Path | None,
+    out: Path,
+    models: Sequence[WindowModel | PromptModel],
 ) -> None:
     """Write the JSON report."""
     from rsfoundation import __version__

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from mmengine.logging import MMLogger
 
 from rsfoundation.core.errors import ConfigError, RSFError
-from rsfoundation.core.task import Draws, PredictsMaps, SceneResult
-from rsfoundation.inference.model import WindowModel
+from rsfoundation.core.task import Classes, Draws, PredictsMaps, PredictsScenes, SceneResult, Task
+from rsfoundation.inference.journal import Journal
 from rsfoundation.inference.polygons import map_polygons
-from rsfoundation.inference.scene_run import MapRun, SceneRun
+from rsfoundation.inference.scene_run import MapRun
 from rsfoundation.inference.scenes import Scene
 from rsfoundation.io.images import write_rgb
 from rsfoundation.io.styles import raster_style
@@ -48,7 +48,39 @@ class ProductOptions:
     file: Path | None = None
 
 
-def known_formats(model: WindowModel) -> tuple[str, ...]:
+class SceneModel(Protocol):
+    """What the files of a scene need of the model that predicted it."""
+
+    @property
+    def task(self) -> Task:
+        """Its task."""
+
+    @property
+    def scenes(self) -> PredictsScenes:
+        """The task, as one that predicts scenes."""
+
+    @property
+    def classes(self) -> Classes:
+        """Names and colours of its classes."""
+
+
+class SceneResultSource(Protocol):
+    """A complete prediction of one scene."""
+
+    @property
+    def scene(self) -> Scene:
+        """The scene."""
+
+    @property
+    def model(self) -> SceneModel:
+        """The model."""
+
+    @property
+    def journal(self) -> Journal:
+        """Its folder is where files are written before they get their place."""
+
+
+def known_formats(model: SceneModel) -> tuple[str, ...]:
     """Return every kind of file that results of a model can be written to."""
     kinds: list[str] = [*model.scenes.writers, *model.scenes.more_writers]
     if is_map(model):
@@ -58,7 +90,7 @@ def known_formats(model: WindowModel) -> tuple[str, ...]:
     return tuple(kinds)
 
 
-def check_formats(model: WindowModel, formats: Sequence[str]) -> None:
+def check_formats(model: SceneModel, formats: Sequence[str]) -> None:
     """Check that results of a model can be written as asked.
 
     Args:
@@ -90,18 +122,16 @@ def has_geo() -> bool:
     return all(find_spec(name) is not None for name in _GEO_PACKAGES)
 
 
-def is_map(model: WindowModel) -> bool:
+def is_map(model: SceneModel) -> bool:
     """Say whether a model predicts one class per pixel."""
     return isinstance(model.scenes, PredictsMaps)
 
 
-def _has_features(model: WindowModel) -> bool:
-    from rsfoundation.core.task import PredictsScenes
-
+def _has_features(model: SceneModel) -> bool:
     return type(model.scenes).features is not PredictsScenes.features
 
 
-def formats_for(model: WindowModel, scene: Scene, asked: Sequence[str]) -> tuple[str, ...]:
+def formats_for(model: SceneModel, scene: Scene, asked: Sequence[str]) -> tuple[str, ...]:
     """Return what to write for a scene: as asked, else what suits a scene with or without a CRS.
 
     Args:
@@ -116,7 +146,9 @@ def formats_for(model: WindowModel, scene: Scene, asked: Sequence[str]) -> tuple
     return tuple(model.scenes.writers)
 
 
-def write_products(run: SceneRun, result: SceneResult, out: Path, options: ProductOptions) -> list[Path]:
+def write_products(
+    run: SceneResultSource, result: SceneResult, out: Path, options: ProductOptions
+) -> list[Path]:
     """Write all files of a complete scene; each appears whole or not at all.
 
     Files are ``<scene>.<kind>``, ``<scene>_probabilities.tif``, ``<scene>_overlay.png`` and, where ground
@@ -140,7 +172,9 @@ def write_products(run: SceneRun, result: SceneResult, out: Path, options: Produ
 
 
 class _Products:
-    def __init__(self, run: SceneRun, result: SceneResult, out: Path, options: ProductOptions) -> None:
+    def __init__(
+        self, run: SceneResultSource, result: SceneResult, out: Path, options: ProductOptions
+    ) -> None:
         self.run, self.result, self.out, self.options = run, result, out, options
         self.scene, self.model, self.classes = run.scene, run.model, run.model.classes
         self._features: Features | None = None

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rsfoundation.core.errors import ConfigError, nearest
+from rsfoundation.core.errors import CheckpointError, ConfigError, nearest
 from rsfoundation.models.encoders.sam_vit import ARCHS, GENERAL_FIELDS, SAMViT
-from rsfoundation.models.pretrained.loading import PublishedModule
+from rsfoundation.models.pretrained.download import resolve
+from rsfoundation.models.pretrained.loading import PublishedModule, load_state, read_state, strip_prefix
 from rsfoundation.models.pretrained.sam_checkpoints import to_hugging_face
 from rsfoundation.models.prompt.sam_decoder import SAMMaskDecoder
 from rsfoundation.models.prompt.sam_prompt import SAMPositionalEmbedding, SAMPromptEncoder
@@ -122,6 +123,91 @@ class SAM(PublishedModule):
         if not key.startswith("vision_encoder."):
             return None
         return self.vision_encoder.fit_checkpoint(key.removeprefix("vision_encoder."), value)
+
+
+def sam_from_checkpoint(checkpoint: str) -> SAM:
+    """Build the SAM that a checkpoint holds, of any size, and load it.
+
+    Fields that the shapes of the tensors do not give, such as the heads of the mask decoder, are those of
+    the published models.
+
+    Args:
+        checkpoint: File, link or name (``sam_vit_base-sa1b``) of the whole SAM in any of its formats, or of
+            a detector that holds one (``SAMDet``).
+
+    Raises:
+        CheckpointError: It cannot be found or read, or lacks a part of SAM.
+    """
+    path = resolve(checkpoint)
+    state = read_state(path)
+    state = to_hugging_face(strip_prefix(state, "segmentor.sam_model.") or state)
+    missing = [key for key in _NEEDED if key not in state]
+    if missing:
+        raise CheckpointError(
+            f"the checkpoint is no whole SAM: {missing[0]} is missing",
+            where=path,
+            fix="use sam_vit_base-sa1b, sam_vit_large-sa1b, sam_vit_huge-sa1b, or a file of one of them",
+        )
+    sam = SAM("base", *_fields_of(state))
+    report = load_state(sam, sam.translate_checkpoint(state))
+    if report.missing:
+        raise CheckpointError(
+            f"the checkpoint does not fill SAM: {report.summary()}", where=path, fix="use another file"
+        )
+    return sam.eval()
+
+
+_NEEDED = (
+    "vision_encoder.pos_embed",
+    "vision_encoder.patch_embed.projection.weight",
+    "vision_encoder.layers.0.attn.rel_pos_h",
+    "vision_encoder.neck.conv2.weight",
+    "shared_image_embedding.positional_embedding",
+    "prompt_encoder.no_mask_embed.weight",
+    "prompt_encoder.mask_embed.conv2.weight",
+    "mask_decoder.iou_token.weight",
+    "mask_decoder.transformer.layers.0.mlp.lin1.weight",
+    "mask_decoder.iou_prediction_head.proj_in.weight",
+)
+
+
+def _fields_of(state: Mapping[str, torch.Tensor]) -> tuple[Fields, Fields, Fields]:
+    """Return the configs of image encoder, prompt encoder and mask decoder from the shapes of the weights."""
+    encoder = {
+        k.removeprefix("vision_encoder."): v for k, v in state.items() if k.startswith("vision_encoder.")
+    }
+    depth = len({key.split(".")[1] for key in encoder if key.startswith("layers.")})
+    tables = [encoder[f"layers.{index}.attn.rel_pos_h"].shape for index in range(depth)]
+    native, patch = encoder["pos_embed"].shape[1:3], encoder["patch_embed.projection.weight"].shape[2]
+    spans = [(shape[0] + 1) // 2 for shape in tables]
+    width = encoder["pos_embed"].shape[3]
+    size = (native[0] * patch, native[1] * patch)
+    vision = dict(
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=width // tables[0][1],
+        global_attn_indexes=[index for index, span in enumerate(spans) if span == native[0]],
+        window_size=min(spans),
+        mlp_dim=len(encoder["layers.0.mlp.lin1.weight"]),
+        image_size=size,
+        patch_size=patch,
+        output_channels=len(encoder["neck.conv2.weight"]),
+        num_channels=encoder["patch_embed.projection.weight"].shape[1],
+        num_pos_feats=state["shared_image_embedding.positional_embedding"].shape[1],
+    )
+    channels = state["mask_decoder.iou_token.weight"].shape[1]
+    prompt = dict(
+        hidden_size=channels,
+        image_size=size,
+        patch_size=patch,
+        mask_input_channels=len(state["prompt_encoder.mask_embed.conv2.weight"]),
+    )
+    decoder = dict(
+        hidden_size=channels,
+        mlp_dim=len(state["mask_decoder.transformer.layers.0.mlp.lin1.weight"]),
+        iou_head_hidden_dim=len(state["mask_decoder.iou_prediction_head.proj_in.weight"]),
+    )
+    return vision, prompt, decoder
 
 
 def known_fields(kind: type, fields: Fields | None) -> dict[str, Any]:
