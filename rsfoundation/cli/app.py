@@ -19,7 +19,7 @@ from rsfoundation.cli.options import CFG_OPTIONS
 
 # One module of this folder each; imported by name, and light: `rsf --help` loads no framework.
 VERBS = (
-    *("demo", "train", "test", "predict", "prepare", "convert", "export", "browse", "info"),
+    *("demo", "train", "test", "predict", "prepare", "check", "browse", "convert", "export", "info"),
     *("submission", "benchmark", "doctor"),
 )
 

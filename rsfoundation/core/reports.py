@@ -18,6 +18,7 @@ from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import write_json
 
 Policy = Literal["fail", "skip"]
+ReadingPolicy = Literal["fail", "skip", "count"]  # count: leave out and count, decode no image
 SKIPPING = "on_error='skip' in the data set's config"  # how a user asks for the second, in fixes
 _NAMED = 3  # files, and places, that a message names of each kind
 _EXAMPLES = 3  # examples that are kept of each kind
@@ -110,18 +111,18 @@ class DatasetReport:
         for warning in other.warnings:
             self.warn(warning)
 
-    def enforce(self, policy: Policy) -> None:
+    def enforce(self, policy: ReadingPolicy) -> None:
         """Apply the policy of a data set to the errors that were counted.
 
         Args:
-            policy: ``skip`` accepts them: they stay in the report. ``fail`` raises.
+            policy: ``skip`` and ``count`` accept them: they stay in the report. ``fail`` raises.
 
         Raises:
             DataError: Under ``fail``, there are errors. One error for all of them: the first, and where
                 there are more, the counts by kind and the next places.
         """
         broken = {kind: entry for kind, entry in self._kinds.items() if entry.errors}
-        if policy == "skip" or not broken:
+        if policy != "fail" or not broken:
             return
         examples = [example for entry in broken.values() for example in entry.examples]
         first, total = examples[0], sum(entry.errors for entry in broken.values())

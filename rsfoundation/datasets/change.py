@@ -14,7 +14,7 @@ from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice, nearest
-from rsfoundation.core.reports import DatasetReport, Policy
+from rsfoundation.core.reports import DatasetReport, ReadingPolicy
 from rsfoundation.datasets.label_check import CheckSettings, check_samples
 from rsfoundation.datasets.pair_check import check_pairs
 from rsfoundation.io.label_maps import IGNORED
@@ -56,10 +56,10 @@ class BaseChangeDataset(BaseSegDataset):
         format_seg_map: str | None = None,
         data_prefix: dict[str, str] = dict(img_path_from="A", img_path_to="B", seg_map_path="label"),  # noqa: B006
         label_map: Mapping[int, int] | None = None,
-        on_error: Policy = "fail",
+        on_error: ReadingPolicy = "fail",
         **kwargs: Any,
     ) -> None:
-        check_choice("on_error", on_error, get_args(Policy), type(self).__name__)
+        check_choice("on_error", on_error, get_args(ReadingPolicy), type(self).__name__)
         self.number_map = {int(number): int(index) for number, index in (label_map or {}).items()}
         self.on_error = on_error
         self.report = DatasetReport()
@@ -86,7 +86,7 @@ class BaseChangeDataset(BaseSegDataset):
         self.report = DatasetReport()
         steps = self.pipeline.transforms
         pairs = check_samples([self._entry(stem) for stem in stems], steps, checks, self.report)
-        pairs = check_pairs(pairs, steps, self.report)
+        pairs = check_pairs(pairs, steps, self.report, measure=self.on_error != "count")
         self.report.enforce(self.on_error)
         self.report.images = len(pairs)
         self.report.log(str(self.ann_file or self.data_prefix["img_path_from"]))

@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 
 from rsfoundation.core.errors import DataError, check_choice, nearest
 from rsfoundation.core.parallel import run_jobs, with_progress
-from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
+from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, ReadingPolicy
 from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.io.coco import Content, annotation_error, read_coco, run_lengths
 from rsfoundation.io.loading import ImageLoading
@@ -54,8 +54,8 @@ class CocoInstanceDataset(CocoDataset):
             order; under ``fail``, annotations or images are broken or missing.
     """
 
-    def __init__(self, *args: Any, on_error: Policy = "fail", **kwargs: Any) -> None:
-        check_choice("on_error", on_error, get_args(Policy), type(self).__name__)
+    def __init__(self, *args: Any, on_error: ReadingPolicy = "fail", **kwargs: Any) -> None:
+        check_choice("on_error", on_error, get_args(ReadingPolicy), type(self).__name__)
         self.on_error = on_error
         self.report = DatasetReport()
         super().__init__(*args, **kwargs)

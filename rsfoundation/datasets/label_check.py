@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.core.reports import DatasetReport, Example, Policy
+from rsfoundation.core.reports import DatasetReport, Example, ReadingPolicy
 from rsfoundation.datasets.transforms.images import ImageLoader
 from rsfoundation.datasets.transforms.pair_loading import MultiImgLoadAnnotations
 from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
@@ -25,7 +26,7 @@ _PIXELS = 64e6  # that are decoded at the start, spread over the data set: a sec
 _LEAST = 2  # label maps that are read whatever their size
 _THREADS = 4
 _SAME_GRID = 0.01  # pixels by which the corners of image and mask may differ
-_READERS = (LoadSegmentationMask, MultiImgLoadAnnotations)
+LABEL_READERS = (LoadSegmentationMask, MultiImgLoadAnnotations)
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,14 @@ class CheckSettings:
     Attributes:
         classes: Names of the classes.
         ignored_fix: The setting that gives the number 255 a class; may have ``{name}`` and ``{index}``.
-        policy: ``fail`` stops at broken files; ``skip`` reads every file and leaves broken ones out.
+        policy: ``fail`` stops at broken files; ``skip`` reads every file and leaves broken ones out;
+            ``count`` looks for missing files only: `rsf check` reads the others itself.
         training: Whether classes that do not occur are worth a warning.
     """
 
     classes: Sequence[str]
     ignored_fix: str
-    policy: Policy
+    policy: ReadingPolicy
     training: bool
 
 
@@ -67,25 +69,25 @@ def check_samples(
             one class are the ignored number.
     """
     loader = next((step for step in steps if isinstance(step, ImageLoader)), None)
-    reader = next((step for step in steps if isinstance(step, _READERS)), None)
+    reader = next((step for step in steps if isinstance(step, LABEL_READERS)), None)
     broken = _missing(samples, loader, reader, report)
     found: list[tuple[Sample, np.ndarray | DataError, LabelImage | None]] = []
-    if reader is not None:
+    if reader is not None and checks.policy != "count":
         labelled = [s for s in samples if "seg_map_path" in s and id(s) not in broken]
         labelled = labelled if checks.policy == "skip" else _spread(labelled)
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(lambda sample: _read(reader, sample), labelled))
+            found = list(pool.map(partial(read_labels, reader), labelled))
     for sample, labels, _ in found:
         if isinstance(labels, DataError):
             report.error("label maps that cannot be used", labels, sample["seg_map_path"])
             broken.add(id(sample))
-    if loader is not None:
+    if loader is not None and checks.policy != "count":
         broken |= _unreadable(samples, loader, checks.policy, broken, report)
         if loader.loading.bands == "all":
             broken |= _with_other_bands([one for one in samples if id(one) not in broken], report)
     report.enforce(checks.policy)
     read = [(sample, labels, image) for sample, labels, image in found if isinstance(labels, np.ndarray)]
-    _check_classes([(labels, image) for _, labels, image in read], checks, report)
+    check_classes([(labels, image) for _, labels, image in read], checks, report)
     _note_ignored([(sample, labels) for sample, labels, _ in read], checks, report)
     report.enforce(checks.policy)
     kept = [sample for sample in samples if id(sample) not in broken]
@@ -135,7 +137,16 @@ def _spread(samples: list[Sample]) -> list[Sample]:
     return [samples[place] for place in places]
 
 
-def _read(reader: Any, sample: Sample) -> tuple[Sample, np.ndarray | DataError, LabelImage | None]:
+def read_labels(reader: Any, sample: Sample) -> tuple[Sample, np.ndarray | DataError, LabelImage | None]:
+    """Count the labels of one label map.
+
+    Args:
+        reader: The loading step of the pipeline.
+        sample: The entry.
+
+    Returns:
+        The entry; pixels ``(256,)`` of each label, or the error; and the map where it has the number 255.
+    """
     try:
         labels, image = reader.labels({**sample, "seg_fields": []})
         if isinstance(reader, LoadSegmentationMask):
@@ -232,7 +243,7 @@ def _note_ignored(
 
 
 def _unreadable(
-    samples: list[Sample], loader: ImageLoader, policy: Policy, broken: set[int], report: DatasetReport
+    samples: list[Sample], loader: ImageLoader, policy: ReadingPolicy, broken: set[int], report: DatasetReport
 ) -> set[int]:
     """Open the first image, or under ``skip`` decode all; return the entries of those that are broken."""
     found = set()
@@ -258,10 +269,16 @@ def _unreadable(
     return found
 
 
-def _check_classes(
+def check_classes(
     found: Sequence[tuple[np.ndarray, LabelImage | None]], checks: CheckSettings, report: DatasetReport
 ) -> None:
-    """Report classes that occur in no label map, and 255 where it takes the place of one."""
+    """Report classes that occur in no label map, and 255 where it takes the place of one.
+
+    Args:
+        found: Pixels of each label of every map, and the maps that have the number 255.
+        checks: Names of the classes.
+        report: Takes the problems.
+    """
     if not found:
         return
     counts = np.sum([labels for labels, _ in found], axis=0)

@@ -46,7 +46,9 @@ class Shift:
         return float(np.hypot(self.right, self.down))
 
 
-def check_pairs(samples: list[Sample], steps: Sequence[Any], report: DatasetReport) -> list[Sample]:
+def check_pairs(
+    samples: list[Sample], steps: Sequence[Any], report: DatasetReport, *, measure: bool = True
+) -> list[Sample]:
     """Look at the headers of pairs, and at the content of a few.
 
     Pairs of different size, coordinate system, pixel grid or, where all bands are read, number of bands are
@@ -56,6 +58,7 @@ def check_pairs(samples: list[Sample], steps: Sequence[Any], report: DatasetRepo
         samples: Entries with two files under ``img_path``.
         steps: The data set's pipeline; without a loading step nothing is looked at.
         report: Takes what is found.
+        measure: Whether shifts are measured: `rsf check` measures those of all pairs itself.
 
     Returns:
         The entries without the wrong pairs.
@@ -75,7 +78,8 @@ def check_pairs(samples: list[Sample], steps: Sequence[Any], report: DatasetRepo
                 report.error(kind, error, sample["img_path"][0])
                 wrong.add(id(sample))
     matching = [sample for sample in local if id(sample) not in wrong]
-    _warn_of_shifts(_spread(matching, _MEASURED), loader, report)
+    if measure:
+        _warn_of_shifts(_spread(matching, _MEASURED), loader, report)
     return [sample for sample in samples if id(sample) not in wrong]
 
 

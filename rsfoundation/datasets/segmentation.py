@@ -13,7 +13,7 @@ from mmengine.dataset import Compose
 from mmseg.datasets import BaseSegDataset
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice, nearest
-from rsfoundation.core.reports import DatasetReport, Policy
+from rsfoundation.core.reports import DatasetReport, ReadingPolicy
 from rsfoundation.datasets.label_check import CheckSettings, check_samples
 from rsfoundation.datasets.transforms.segmentation import Mosaic
 from rsfoundation.io.rasters import image_size
@@ -106,13 +106,13 @@ class MaskDataset(BaseSegDataset):
     def __init__(
         self,
         label_map: Mapping[int, int] | None = None,
-        on_error: Policy = "fail",
+        on_error: ReadingPolicy = "fail",
         patch: int | None = None,
         stride: int | None = None,
         exclude: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
-        check_choice("on_error", on_error, get_args(Policy), type(self).__name__)
+        check_choice("on_error", on_error, get_args(ReadingPolicy), type(self).__name__)
         self.number_map = {int(number): int(index) for number, index in (label_map or {}).items()}
         self.on_error = on_error
         self.patch, self.stride = patch, stride or patch

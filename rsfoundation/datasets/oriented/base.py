@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice, nearest
 from rsfoundation.core.parallel import run_jobs
-from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
+from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, ReadingPolicy
 from rsfoundation.datasets.oriented.annotations import AnnotationTable
 from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.geometry.boxes import in_order, is_outside
@@ -106,7 +106,7 @@ class OrientedDataset(BaseDetDataset):
             metric (1: difficult ones; 2: those truncated by a window border); ``None`` uses all.
         on_error: ``fail`` reads all labels, then stops with one error for everything that is broken or
             missing; ``skip`` leaves it out, and decodes every image once before the start to know which
-            are broken.
+            are broken; ``count`` leaves it out and decodes nothing.
         **kwargs: Passed to mmengine's ``BaseDataset``.
 
     Raises:
@@ -127,10 +127,10 @@ class OrientedDataset(BaseDetDataset):
         min_side: float = MIN_SIDE,
         small: Small = "drop",
         ignore_difficulty: int | None = None,
-        on_error: Policy = "fail",
+        on_error: ReadingPolicy = "fail",
         **kwargs: Any,
     ) -> None:
-        check_choice("on_error", on_error, get_args(Policy), type(self).__name__)
+        check_choice("on_error", on_error, get_args(ReadingPolicy), type(self).__name__)
         check_choice("small", small, get_args(Small), type(self).__name__)
         self.min_side = min_side
         self.small = small
