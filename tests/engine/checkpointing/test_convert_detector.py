@@ -29,7 +29,7 @@ def linear(name, out, channels):
     return {f"{name}.weight": (out, channels), f"{name}.bias": (out,)}
 
 
-def lsknet(name):
+def published_backbone(name):
     """The backbone's own list, as its authors publish it."""
     table = json.loads((PARITY / f"backbones/{name}.keys.json").read_text())
     return {f"backbone.{key}": tuple(shape) for key, shape in table.items()}
@@ -96,6 +96,19 @@ def oriented_rcnn(channels):
     return fpn(channels, 0) | rpn(6) | fc_head("roi_head.bbox_head", 5)
 
 
+def strip_rcnn(channels):
+    """Its box head has no shared layers: classes, box and angle are branches of their own."""
+    name, found = "roi_head.bbox_head", {}
+    for branch in ("cls_fcs", "reg_theta_fcs"):
+        found |= linear(f"{name}.{branch}.0", 1024, WIDE * 49) | linear(f"{name}.{branch}.1", 1024, 1024)
+    strip = f"{name}.reg_xy_wh_convs"
+    found |= conv(f"{strip}.0.conv", WIDE) | conv(f"{strip}.1.conv1", WIDE, kernel=(1, 1))
+    for part, kernel in (("conv0", (5, 5)), ("strip_conv1", (1, 19)), ("strip_conv2", (19, 1))):
+        found |= conv(f"{strip}.1.{part}", WIDE, 1, kernel)  # depth-wise
+    found |= linear(f"{name}.fc_cls", CLASSES + 1, 1024) | linear(f"{name}.fc_reg_theta", 1, 1024)
+    return fpn(channels, 0) | rpn(6) | found | linear(f"{name}.fc_reg_xy_wh", 4, WIDE * 49)
+
+
 def roi_transformer(channels):
     heads = fc_head("roi_head.bbox_head.0", 5) | fc_head("roi_head.bbox_head.1", 5 * CLASSES)
     return fpn(channels, 0) | rpn(4) | heads
@@ -111,6 +124,8 @@ CASES = {
     "lsknet_t_s2anet_1x_dota_ms": ("lsknet_t", s2anet(T), "S2ANet"),
     "lsknet_s_r3det_1x_dota_ms": ("lsknet_s", r3det(S), "R3Det"),
     "lsknet_s_roi_transformer_1x_dota_ms": ("lsknet_s", roi_transformer(S), "RoI Transformer"),
+    "stripnet_s_strip_rcnn_1x_dota_ms": ("stripnet_s", strip_rcnn(S), "Strip R-CNN"),
+    "stripnet_t_strip_rcnn_1x_dota_ms": ("stripnet_t", strip_rcnn(T), "Strip R-CNN"),
     "lsknet_s_oriented_rcnn_1x_dota_ms": ("lsknet_s", oriented_rcnn(S), "two-stage detector"),
     "lsknet_t_rotated_retinanet_1x_dota_ss": ("lsknet_t", retinanet(T), "one-stage detector"),
     "lwganet_l2_oriented_rcnn_30e_dota_ss": (
@@ -131,16 +146,18 @@ def write(path, shapes, **more):
 @pytest.mark.parametrize("config", CASES)
 def test_names_of_0_become_exactly_the_models(config, tmp_path):
     backbone, head, family = CASES[config]
-    source = write(tmp_path / "old.pth", lsknet(backbone) | head)
+    source = write(tmp_path / "old.pth", published_backbone(backbone) | head)
     done = convert_detector(source, config, tmp_path / "new.pth")
-    assert done.family == family and done.tensors == len(lsknet(backbone)) + len(head)
-    changed = [key for key in head if not key.startswith(("neck.", "rpn_head.", "roi_head."))]
-    assert done.renamed == (len(changed) if family in ("S2ANet", "R3Det") else 0)
+    assert done.family == family and done.tensors == len(published_backbone(backbone)) + len(head)
+    kept = ("neck.", "rpn_head.", "roi_head.bbox_head.cls_fcs.", "roi_head.bbox_head.fc_cls.")
+    kept += () if family == "Strip R-CNN" else ("roi_head.",)
+    changed = [key for key in head if not key.startswith(kept)]
+    assert done.renamed == (len(changed) if family in ("S2ANet", "R3Det", "Strip R-CNN") else 0)
     assert read_checkpoint(done.output)["meta"]["dataset_meta"]["classes"] == ("plane", "ship")
 
 
 def test_weights_themselves_are_untouched(tmp_path):
-    shapes = lsknet("lsknet_t") | s2anet(T)
+    shapes = published_backbone("lsknet_t") | s2anet(T)
     state = {
         key: torch.full((), float(place)).expand(shape) for place, (key, shape) in enumerate(shapes.items())
     }
@@ -159,7 +176,7 @@ def test_weights_themselves_are_untouched(tmp_path):
 
 
 def test_the_second_set_of_averaging_is_left_out(tmp_path):
-    shapes = lsknet("lsknet_s") | oriented_rcnn(S)
+    shapes = published_backbone("lsknet_s") | oriented_rcnn(S)
     averaged = {f"ema_{key.replace('.', '_')}": shape for key, shape in shapes.items()}
     source = write(tmp_path / "old.pth", shapes | averaged)
     done = convert_detector(source, "lsknet_s_ema_oriented_rcnn_1x_dota_ms", tmp_path / "new.pth")
@@ -181,7 +198,7 @@ def test_the_second_set_of_averaging_is_left_out(tmp_path):
     ],
 )
 def test_what_does_not_fit_is_listed(tmp_path, edit, told):
-    source = write(tmp_path / "old.pth", edit(lsknet("lsknet_t") | s2anet(T)))
+    source = write(tmp_path / "old.pth", edit(published_backbone("lsknet_t") | s2anet(T)))
     with pytest.raises(CheckpointError, match=told):
         convert_detector(source, "lsknet_t_s2anet_1x_dota_ms", tmp_path / "new.pth")
     assert not (tmp_path / "new.pth").exists()
@@ -220,7 +237,7 @@ def test_configs_of_other_conventions_are_refused(tmp_path, config, head, change
     else:
         cfg.merge_from_dict(change)
     cfg.dump(tmp_path / "other.py")
-    source = write(tmp_path / "old.pth", lsknet("lsknet_t") | head(T))
+    source = write(tmp_path / "old.pth", published_backbone("lsknet_t") | head(T))
     with pytest.raises(ConfigError, match=told):
         convert_detector(source, tmp_path / "other.py", tmp_path / "new.pth")
 
@@ -233,7 +250,7 @@ def test_first_rule_that_fits_renames():
 
 
 def test_console(tmp_path):
-    source = write(tmp_path / "old.pth", lsknet("lsknet_t") | s2anet(T))
+    source = write(tmp_path / "old.pth", published_backbone("lsknet_t") | s2anet(T))
     target = tmp_path / "new.pth"
     line = ["convert", "detector-0x", str(source), str(target), "-c", "lsknet_t_s2anet_1x_dota_ms"]
     result = CliRunner().invoke(app, line)
