@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.datasets.transforms.images import LoadImageFromFile
@@ -27,3 +28,16 @@ def test_missing_and_corrupt_files_are_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=f"{len(content)} bytes"):
             LoadImageFromFile().transform({"img_path": str(path)})
+
+
+def test_tags_of_gdal_and_many_bands_print_nothing(tmp_path, capfd):
+    """OpenCV's own decoder writes a warning for each unknown tag of each TIFF to the terminal."""
+    path = tmp_path / "a.tif"
+    bands = np.full((6, 9, 7), 77, np.uint8)
+    tags = [(42112, "s", 0, "<GDALMetadata></GDALMetadata>", True), (42113, "s", 0, "0", True)]
+    tifffile.imwrite(
+        path, bands, photometric="rgb", planarconfig="contig", extrasamples=[0] * 4, extratags=tags
+    )
+    LoadImageFromFile(bands=(1, 2, 3)).transform({"img_path": str(path)})
+    captured = capfd.readouterr()
+    assert captured.err == "" and "TIFF" not in captured.out

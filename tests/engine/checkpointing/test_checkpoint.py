@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 
 from rsfoundation.core.errors import CheckpointError
 from rsfoundation.engine.checkpointing.find import find_checkpoint
@@ -57,3 +58,15 @@ def test_a_run_folder_means_its_best_then_its_last(tmp_path):
     assert find_checkpoint(tmp_path).name == "epoch_3.pth"
     (tmp_path / "best_mAP_epoch_2.pth").touch()
     assert find_checkpoint(tmp_path).name == "best_mAP_epoch_2.pth"
+
+
+def test_the_log_names_the_place_that_weights_come_from(tmp_path, monkeypatch):
+    """mmengine takes it from the names of the loaders."""
+    said = []
+    monkeypatch.setattr("mmengine.runner.checkpoint.print_log", lambda text, **_: said.append(text))
+    torch.save({"state_dict": {}}, tmp_path / "a.pth")
+    CheckpointLoader.load_checkpoint(str(tmp_path / "a.pth"))
+    assert said == [f"Loads checkpoint by local backend from path: {tmp_path / 'a.pth'}"]
+    with pytest.raises(CheckpointError):
+        CheckpointLoader.load_checkpoint("torchvision://resnet0")
+    assert said[1] == "Loads checkpoint by model_zoo backend from path: torchvision://resnet0"
