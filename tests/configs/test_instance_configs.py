@@ -130,3 +130,12 @@ def _fits(model):
     encoder = model.backbone
     given = len(encoder.layers) + 1 if getattr(encoder, "output_hidden_states", False) else len(encoder.out_indices)
     return len(aggregator.in_channels) == given
+
+
+def test_the_guide_lists_every_config_with_its_numbers():
+    text = (ROOT.parent / "docs/instance.md").read_text()
+    rows = dict(re.findall(r"^\| `((?:rsprompter|rs4d)/[^`]+)` \| ([^|]+) \|", text, re.M))
+    assert sorted(rows) == NAMES
+    for name, numbers in rows.items():
+        reported = re.search(r"Reported: ([\d.]+) box AP.*?([\d.]+) mask AP", comment_of(name))
+        assert numbers == (f"{reported[1]} / {reported[2]}" if reported else "-")
