@@ -354,7 +354,9 @@ class _Prediction:
             run.add(window, sample, valid)
         except RSFError as error:
             job.error = error
-        except (FloatingPointError, OSError) as error:
+        except OSError as error:
+            job.error = _write_error(error, job)
+        except FloatingPointError as error:
             job.error = DataError(
                 f"the window at column {window.left}, row {window.top} cannot be merged: {error}",
                 where=job.scene.paths[0],

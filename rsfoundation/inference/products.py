@@ -18,7 +18,7 @@ from rsfoundation.inference.polygons import map_polygons
 from rsfoundation.inference.scene_run import MapRun
 from rsfoundation.inference.scenes import Scene
 from rsfoundation.io.images import write_rgb
-from rsfoundation.io.styles import raster_style
+from rsfoundation.io.styles import map_style
 from rsfoundation.io.vectors import VECTOR_FORMATS, Features, write_vectors
 from rsfoundation.visualization import side_by_side
 from rsfoundation.visualization.html_map import write_html_map
@@ -232,10 +232,10 @@ class _Products:
             target = self._path("tif")
             assembled.replace(target)
             files.insert(0, target)
-            if not vectors:  # else the style of the same name is that of the polygons
-                style = target.with_suffix(".qml")
-                colours = list(zip(names, self.classes.palette, strict=True))
-                style.write_text(raster_style(colours), encoding="utf-8")
+            style = target.with_suffix(".qml")  # of the polygons of this name, too
+            colours = list(zip(names, self.classes.palette, strict=True))
+            style.write_text(map_style(colours), encoding="utf-8")
+            if style not in files:
                 files.append(style)
         return files
 

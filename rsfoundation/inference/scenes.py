@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import MMLogger
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,6 +24,7 @@ from rsfoundation.io.loading import ImageLoading, LoadedImage, PixelRange
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".vrt", ".jp2")
 _REMOTE = re.compile(r"^(https?|s3|gs|az|ftp)://|^/vsi")
 _STRIP_BYTES = 64 * 2**20  # of source pixels that are resampled at once
+_EVEN_PIXELS = 0.02  # share by which widths of pixels in degrees may differ where --gsd is given
 _SAME_GRID = 0.01  # pixels; dates that differ by less are on one grid
 SceneInput = str | Path
 
@@ -169,7 +171,7 @@ def open_scene(
 
     Raises:
         DataError: A file is unreadable, or the files differ in size, CRS or position.
-        ConfigError: ``gsd`` is given and the scene's own is not known.
+        ConfigError: ``gsd`` is given and the scene's own is not known, or differs within the scene.
     """
     loading = loading or ImageLoading()
     if stretch is not None:
@@ -177,6 +179,12 @@ def open_scene(
     images = tuple(loading.open(path) for path in paths)
     _require_one_grid(images)
     reader = images[0].reader
+    if reader.georeference.gcps and reader.georeference.transform is None:
+        MMLogger.get_current_instance().warning(
+            "%s has %d ground control points and no transform: results are in pixels; warp it first: "
+            "gdalwarp -t_srs %s %s WARPED.tif",
+            paths[0], reader.georeference.gcps, _short(reader.georeference.crs or "EPSG:n"), paths[0],
+        )  # fmt: skip
     height, width = reader.height, reader.width
     step = (1.0, 1.0)
     if gsd is not None:
@@ -188,10 +196,32 @@ def open_scene(
                 where=paths[0],
                 fix="give the scene a CRS and a transform, or leave --gsd out",
             )
+        _require_even_pixels(reader.georeference, (width, height), paths[0])
         target = [max(1, round(side * size / gsd)) for side, size in zip((width, height), own, strict=True)]
         step = (width / target[0], height / target[1])
         width, height = target
     return Scene(tuple(Path(path) for path in paths), images, height, width, step, label)
+
+
+def _require_even_pixels(reference: GeoReference, size: tuple[int, int], path: Path) -> None:
+    """Check that a pixel in degrees has about the same size in metres all over the scene."""
+    if reference.crs is None or reference.transform is None:
+        return
+    from pyproj import CRS
+
+    if not CRS.from_user_input(reference.crs).is_geographic:
+        return
+    corners = [(0, 0), (size[0], 0), (0, size[1]), size]
+    latitudes = np.radians(reference.pixel_edges_to_crs(corners)[:, 1])
+    widths = np.cos(np.clip(latitudes, -np.pi / 2, np.pi / 2))
+    if widths.min() < (1 - _EVEN_PIXELS) * widths.max():
+        raise ConfigError(
+            f"the scene is in degrees ({_short(reference.crs)}), and its pixels are up to "
+            f"{100 * (1 - widths.min() / widths.max()):.0f} % narrower in one place than in another: there "
+            "is no one ground sampling distance in metres",
+            where=path,
+            fix="warp it to a projected CRS first (gdalwarp -t_srs EPSG:n SCENE WARPED.tif), or omit --gsd",
+        )
 
 
 _RANGE_SIDE = 1024  # of the overview that percentiles are taken from
@@ -362,6 +392,8 @@ def _words(line: str) -> list[str]:
 
 def _remote_file(address: str) -> Path:
     """Return a small VRT of an address which GDAL opens."""
+    import atexit
+    import shutil
     import tempfile
 
     try:
@@ -373,11 +405,16 @@ def _remote_file(address: str) -> Path:
             where=address,
             fix="pip install 'rsfoundation[geo]'",
         ) from error
-    target = Path(tempfile.mkdtemp(prefix="rsf-remote-")) / f"{Path(address).stem}.vrt"
+    folder = Path(tempfile.mkdtemp(prefix="rsf-remote-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    target = folder / f"{Path(address).stem}.vrt"
     try:
-        copy(address, target, driver="VRT")
+        with rasterio.open(address) as raster:
+            copy(raster, target, driver="VRT")
     except rasterio.errors.RasterioError as error:
-        raise DataError(f"the raster cannot be opened: {error}", where=address) from error
+        raise DataError(
+            f"the raster cannot be opened: {error}", where=address, fix=f"try it alone: gdalinfo {address}"
+        ) from error
     return target
 
 

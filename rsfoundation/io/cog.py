@@ -294,7 +294,7 @@ def _gdal_tags(rows: TileRows, options: CogOptions) -> dict[int, tuple[int, int,
     profile: dict[str, Any] = dict(
         driver="GTiff", width=1, height=1, count=rows.bands, dtype=np.dtype(rows.dtype).name
     )
-    if reference.crs is not None:
+    if reference.crs is not None and reference.transform is not None:
         profile["crs"] = reference.crs
     if reference.transform is not None:
         profile["transform"] = rasterio.Affine(*reference.transform)

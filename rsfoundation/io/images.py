@@ -36,4 +36,8 @@ def write_rgb(path: Path, picture: np.ndarray) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(encoded.tobytes())
     except OSError as error:
-        raise DataError(f"the picture cannot be written: {error.strerror}", where=path) from error
+        raise DataError(
+            f"the picture cannot be written: {error.strerror}",
+            where=path,
+            fix="free some space, or choose a folder that you may write to",
+        ) from error

@@ -16,6 +16,31 @@ def vector_style(colours: Colours, attribute: str = "class") -> str:
         colours: Value and colour of each class.
         attribute: The attribute that holds the class.
     """
+    return _document(_categories(colours, attribute))
+
+
+def map_style(colours: Colours, attribute: str = "class") -> str:
+    """Return a QML style of a class map, and of the polygons of the same name next to it.
+
+    QGIS looks for ``NAME.qml`` whatever the kind of the layer: it takes the part for rasters or that for
+    vectors, and passes over the other one.
+
+    Args:
+        colours: Name and colour of value 0, 1, ...
+        attribute: The attribute of the polygons that holds the class.
+    """
+    return _document(_palette(colours) + _categories(colours, attribute))
+
+
+def _document(symbology: str) -> str:
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        f'<qgis version="3.22.0" styleCategories="Symbology">{symbology}<blendMode>0</blendMode>'
+        "<layerGeometryType>2</layerGeometryType></qgis>\n"
+    )
+
+
+def _categories(colours: Colours, attribute: str) -> str:
     categories = "".join(
         f'<category render="true" type="string" symbol="{index}" value={quoteattr(name)} '
         f"label={quoteattr(name)}/>"
@@ -23,31 +48,20 @@ def vector_style(colours: Colours, attribute: str = "class") -> str:
     )
     symbols = "".join(_polygon_symbol(index, colour) for index, (_, colour) in enumerate(colours))
     return (
-        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-        '<qgis version="3.22.0" styleCategories="Symbology">'
         f'<renderer-v2 type="categorizedSymbol" attr={quoteattr(attribute)} enableorderby="0" '
-        'symbollevels="0" forceraster="0">'
-        f"<categories>{categories}</categories><symbols>{symbols}</symbols></renderer-v2>"
-        "<blendMode>0</blendMode><layerGeometryType>2</layerGeometryType></qgis>\n"
+        f'symbollevels="0" forceraster="0"><categories>{categories}</categories>'
+        f"<symbols>{symbols}</symbols></renderer-v2>"
     )
 
 
-def raster_style(colours: Colours) -> str:
-    """Return a QML style that shows a class map in the colours of its classes, with their names.
-
-    Args:
-        colours: Name and colour of value 0, 1, ...
-    """
+def _palette(colours: Colours) -> str:
     entries = "".join(
         f'<paletteEntry value="{value}" color="{_hex(colour)}" alpha="255" label={quoteattr(name)}/>'
         for value, (name, colour) in enumerate(colours)
     )
     return (
-        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-        '<qgis version="3.22.0" styleCategories="Symbology"><pipe>'
-        '<rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">'
-        f"<rasterTransparency/><colorPalette>{entries}</colorPalette></rasterrenderer>"
-        "</pipe><blendMode>0</blendMode></qgis>\n"
+        '<pipe><rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">'
+        f"<rasterTransparency/><colorPalette>{entries}</colorPalette></rasterrenderer></pipe>"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -100,7 +100,8 @@ def to_table(features: Features, reference: GeoReference) -> GeoDataFrame:
         shapes = _counter_clockwise(shapes)
     columns = {"id": np.arange(1, len(shapes) + 1), **features.columns}
     columns.update(_measures(shapes, features.axes, reference))
-    return geopandas.GeoDataFrame(columns, geometry=list(shapes), crs=reference.crs)
+    crs = None if reference.transform is None else reference.crs  # pixels are in no CRS
+    return geopandas.GeoDataFrame(columns, geometry=list(shapes), crs=crs)
 
 
 def read_polygons(path: Path, reference: GeoReference) -> NDArray[np.object_]:
@@ -160,17 +161,20 @@ def write_vectors(
         ConfigError: The format needs a CRS and the scene has none.
         DataError: The file cannot be written.
     """
-    if format_ == "geojson" and reference.crs is None:
+    if format_ == "geojson" and not reference.is_referenced:
+        by_points = reference.crs is not None and reference.gcps > 0
         raise ConfigError(
-            "GeoJSON holds longitude and latitude, and the scene has no CRS",
+            f"GeoJSON holds longitude and latitude, and the scene has no "
+            f"{'CRS' if reference.crs is None else 'transform'}",
             where=path,
-            fix="choose -f gpkg, or give the scene its CRS (gdal_edit.py -a_srs EPSG:n SCENE)",
+            fix="choose -f gpkg, or warp the scene by its control points (gdalwarp SCENE WARPED.tif)"
+            if by_points
+            else "choose -f gpkg, or give the scene its CRS (gdal_edit.py -a_srs EPSG:n SCENE)",
         )
     table = to_table(features, reference)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.stem}.part{path.suffix}")
-    for old in _files_of(aside, format_):
-        old.unlink(missing_ok=True)
+    _remove(_files_of(aside, format_))
     try:
         _WRITERS[format_](table, aside, layer, changed)
         if format_ == "gpkg" and colours:
@@ -178,8 +182,14 @@ def write_vectors(
         written = [part for part in _files_of(aside, format_) if part.exists()]
         for part in written:
             part.replace(path.with_suffix(part.suffix))
-    except OSError as error:
-        raise DataError(f"the file cannot be written: {error.strerror or error}", where=path) from error
+    except (OSError, sqlite3.Error) as error:
+        raise DataError(
+            f"the file cannot be written: {getattr(error, 'strerror', None) or error}",
+            where=path,
+            fix="free some space or choose another folder (-o); a second call continues",
+        ) from error
+    finally:
+        _remove(_files_of(aside, format_))
     files = [path, *(path.with_suffix(part.suffix) for part in written if part.suffix != path.suffix)]
     if colours and format_ != "parquet":
         style = path.with_suffix(".qml")
@@ -190,6 +200,12 @@ def write_vectors(
 
 def _files_of(path: Path, format_: str) -> list[Path]:
     return [path.with_suffix(suffix) for suffix in _SHAPEFILE_PARTS] if format_ == "shp" else [path]
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+        file.with_name(f"{file.name}-journal").unlink(missing_ok=True)  # SQLite's, of a GeoPackage
 
 
 def _counter_clockwise(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
@@ -262,7 +278,7 @@ def _write_ogr(driver: str, **options: Any) -> Callable[[Any, Path, str, float],
                     promote_to_multi=False,
                     **options,
                 )
-        except pyogrio.errors.DataSourceError as error:
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise OSError(str(error)) from error
         finally:
             pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})

@@ -22,7 +22,8 @@ def checkpoint(tmp_path_factory):
     network = MODELS.build(cfg.model)
     torch.nn.init.normal_(network.bbox_head.retina_cls.weight, std=0.05)  # unlike scores, and none of 1
     file = tmp_path_factory.mktemp("tta") / "random.pth"
-    meta = dict(dataset_meta=dict(classes=("a", "b"), palette=[(0, 0, 0), (9, 9, 9)]))
+    classes = tuple("abcdefghijklmno")  # as many as the config's head
+    meta = dict(dataset_meta=dict(classes=classes, palette=[(index, 0, 0) for index in range(15)]))
     torch.save(dict(state_dict=network.state_dict(), meta=meta), file)
     return file
 
