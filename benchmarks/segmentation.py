@@ -9,8 +9,8 @@
 ``count_pixels``. Both get the same int64 maps, as tested samples have them; areas are compared first.
 
 ``slide``: LSKNet-T with UNetFormer on one image, windows of 512 px every 384 px, by mmseg's
-``EncoderDecoder`` and by ours without logits; class maps are compared. Each runs once, in a process of its own
-for its memory.
+``EncoderDecoder`` and by ours without logits; class maps are compared. Each runs once, in a process of its
+own for its memory.
 
 ``forward``: the same network, ours and written plainly (planes in memory, eager, nothing merged), one image;
 logits are compared first (1e-3 of the largest value), calls alternate.

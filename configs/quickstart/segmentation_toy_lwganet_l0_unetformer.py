@@ -12,16 +12,16 @@ model = dict(
     decode_head=dict(in_channels={{_base_.backbone_channels}}, dropout_ratio=0.0),
     test_cfg=dict(crop_size=(256, 256), stride=(192, 192)))
 
-train_dataloader = dict(batch_size=8)
+train_dataloader = dict(batch_size=4)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=10, norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=40),
-    dict(type='PolyLR', by_epoch=False, begin=40, end=600, power=1.0, eta_min=1e-6),
+    dict(type='PolyLR', by_epoch=False, begin=40, end=400, power=1.0, eta_min=1e-6),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=30)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(logger=dict(interval=10))

@@ -33,8 +33,8 @@ FormatOnly = Annotated[
     bool,
     typer.Option(
         "--format-only",
-        help="Detection: compute no metrics; merge patches and write the archives for the server of DOTA or "
-        "FAIR1M, checked against its rules. For test sets without labels.",
+        help="Compute no metrics; write the archives for a server, checked against its rules. Detection: "
+        "DOTA or FAIR1M, patches merged. Segmentation: LoveDA or UAVid. For test sets without labels.",
     ),
 ]
 Out = Annotated[

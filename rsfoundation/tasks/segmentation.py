@@ -21,11 +21,13 @@ from rsfoundation.core.task import (
     MergeOptions,
     PredictsMaps,
     RunRequest,
+    Submits,
     Task,
     Window,
     Writer,
 )
 from rsfoundation.evaluation.label_map_report import write_label_map_reports
+from rsfoundation.evaluation.submission.label_maps import LabelMapSubmission
 from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane, probabilities
 from rsfoundation.inference.label_maps import write_class_json as write_json
 from rsfoundation.inference.label_maps import write_class_png as write_png
@@ -127,14 +129,26 @@ class _SegmentationAccumulator(LabelMapAccumulator):
         return SegmentationMap(merged.labels, merged.classes)
 
 
+def _use_submission(cfg: Any, request: RunRequest) -> None:
+    """Test the split of the server, which has no masks, and write an archive in place of metrics."""
+    out = request.out or Path(cfg.work_dir) / "submission"
+    cfg.test_evaluator = dict(type="rsfoundation.LabelMapSubmission", out=str(out))
+    dataset = cfg.test_dataloader.dataset
+    dataset.update(cfg.get("submission") or {})
+    dataset.pipeline = [
+        step for step in dataset.pipeline if not step["type"].endswith("LoadSegmentationMask")
+    ]
+
+
 @TASKS.register_module()
-class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
+class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData, Submits):
     """One class per pixel."""
 
     name: ClassVar[str] = "segmentation"
     metric_names: ClassVar[Mapping[str, str]] = {"mIoU": "mIoU", "mF1": "mF1", "OA": "OA"}
     primary_metric: ClassVar[str] = "mIoU"
     writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
+    servers: ClassVar[tuple[str, ...]] = ("LoveDA", "UAVid")
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
         """Return what mmseg's loading steps would have left: the crop, and no labels yet."""
@@ -149,6 +163,9 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         model: Any = cfg.get("model") or {}
         if request.stage != "predict" and model.get("type") == "rsfoundation.EncoderDecoder":
             model.test_cfg = {"keep_logits": False, **(model.get("test_cfg") or {})}
+        if request.format_only and request.stage == "test":
+            _use_submission(cfg, request)
+            request = replace(request, format_only=False)
         if request.tta and request.stage != "train":
             use_segmentation_tta(cfg, adapters_merged=request.stage == "predict")
             request = replace(request, tta=False)
@@ -227,8 +244,11 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         return [sample.metainfo["img_path"]]
 
     def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
-        """Write ``evaluation/`` with all metrics and the confusion matrix."""
-        return write_label_map_reports(metrics, folder)
+        """Write ``evaluation/`` with all metrics and the confusion matrix; name the archives written."""
+        archives = [metric.archive for metric in metrics if isinstance(metric, LabelMapSubmission)]
+        written = [archive.path for archive in archives if archive is not None]
+        measured = [metric for metric in metrics if not isinstance(metric, LabelMapSubmission)]
+        return [*written, *write_label_map_reports(measured, folder)]
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> SegDataSample | None:
         """Read the colour-coded mask next to an image of ``img_dir``; ``None`` where there is none."""
