@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,9 +23,74 @@ if TYPE_CHECKING:
     from rsfoundation.io.loading import ImageLoading
 
 
+# mmengine and mmdet import these wherever they are installed, within `except ImportError`, for optimisers of
+# other packages and text encoders. They take as long as torch itself, and no prediction of ours uses them.
+_UNUSED = ("transformers", "peft", "deepspeed", "accelerate", "bitsandbytes")
+# mmdet's transforms of lane lines import these without a guard.
+_DEFERRED = ("imgaug", "imgaug.augmenters", "imgaug.augmentables", *(
+    f"imgaug.augmentables.{name}" for name in ("lines", "segmaps")
+))  # fmt: skip
+_TEXT_MODELS = "language_model"  # the key of mmdet's models that need transformers
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("predict")(predict)
+
+
+class _DeferredName:
+    """A name of a module that is imported when the name is used."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def _resolve(self) -> Any:
+        return getattr(import_module(self._module), self._name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._resolve(), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._resolve()(*args, **kwargs)
+
+
+class _DeferredModule(ModuleType):
+    __path__: Sequence[str] = ()
+
+    def __getattr__(self, name: str) -> _DeferredName:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _DeferredName(self.__name__, name)
+
+
+@contextmanager
+def without_unused_imports() -> Iterator[None]:
+    """Keep packages that prediction does not need from being imported meanwhile; afterwards they can be.
+
+    Modules that are imported already stay as they are.
+    """
+    absent: dict[str, ModuleType | None] = {name: None for name in _UNUSED if name not in sys.modules}
+    if "imgaug" not in sys.modules:
+        absent |= {name: _DeferredModule(name) for name in _DEFERRED}
+    sys.modules.update(absent)  # type: ignore[arg-type]  # None makes an import raise ImportError
+    try:
+        yield
+    finally:
+        for name, module in absent.items():
+            if sys.modules.get(name, module) is module:
+                sys.modules.pop(name, None)
+
+
+def _import_frameworks(models: Sequence[str], config: str | None) -> None:
+    """Import mmengine and mmdet, in less time where the configs have no model of text."""
+    places = [Path(model) if Path(model).is_dir() else Path(model).parent for model in models]
+    configs = [place / "config.py" for place in places] + ([Path(config)] if config else [])
+    texts = [file.read_text(encoding="utf-8", errors="replace") for file in configs if file.is_file()]
+    if any(_TEXT_MODELS in text for text in texts):
+        return
+    with without_unused_imports():
+        for name in ("mmengine.runner", "mmdet.datasets", "mmdet.models"):
+            import_module(name)
 
 
 def predict(
@@ -173,6 +242,7 @@ def predict(
 
     rsf predict scene.tif --model sam_vit_base-sa1b --prompt-boxes 120,80,260,190 --prompt-points 300,410
     """
+    _import_frameworks(model, config)
     from mmengine.config import Config
 
     from rsfoundation.engine.resolve_config import loading_of

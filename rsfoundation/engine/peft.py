@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -141,7 +142,7 @@ def _any_index(name: str) -> str:
 
 def adapters(network: nn.Module) -> dict[str, Any]:
     """Return the adapted layers of a network by name."""
-    if find_spec("peft") is None:
+    if "peft" not in sys.modules:  # no layer can be one of its classes, and importing it takes seconds
         return {}
     from peft.tuners.tuners_utils import BaseTunerLayer
 
