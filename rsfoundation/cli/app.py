@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TextIO
 
 import typer
@@ -25,21 +23,6 @@ VERBS = (
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names in glibc's malloc.h
 _LARGEST_MMAP_THRESHOLD = 32 << 20  # that it takes
-
-
-def reduce_spin_waiting() -> None:
-    """Shorten the spinning of torch's waiting threads if other programs are at work now.
-
-    Long spinning makes several programs on the same cores several times slower; waking a thread that does
-    not spin makes a single program up to twice as slow. Only GNU's OpenMP, thus Linux, reads the variable.
-    """
-    try:
-        running = Path("/proc/loadavg").read_text().split()[3].split("/")[0]
-    except OSError:
-        return
-    others = int(running) - 1
-    if others >= max(1, (os.cpu_count() or 1) // 2):
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def keep_freed_memory() -> None:
@@ -133,7 +116,6 @@ for _verb in VERBS:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; every known error ends as one clear message and exit status 2."""
     filter_output()
-    reduce_spin_waiting()
     keep_freed_memory()
     words = complete_resume(expand_overrides(list(sys.argv[1:] if arguments is None else arguments)))
     try:

@@ -55,7 +55,9 @@ class _DeferredName:
 
 
 class _DeferredModule(ModuleType):
-    __path__: Sequence[str] = ()
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []  # a package
 
     def __getattr__(self, name: str) -> _DeferredName:
         if name.startswith("__"):

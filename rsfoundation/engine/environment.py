@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import Any, Literal
 
 from packaging.requirements import Requirement
@@ -98,6 +101,8 @@ def use_device(name: str) -> str:
         )
     chosen = "cuda" if kind != "cpu" and torch.cuda.is_available() else "cpu"
     _set_device_of_mmengine(chosen)
+    if chosen == "cpu":
+        limit_spin_waiting()
     return chosen
 
 
@@ -299,3 +304,113 @@ _PROBES: tuple[Callable[[], Iterator[Check]], ...] = (
     _toolboxes,
     _configs,
 )
+
+
+_SAMPLE_SECONDS = 0.5
+
+
+class BusyNeighbours:
+    """Measures how many processors other programs keep busy, between two calls of :meth:`measure`.
+
+    Args:
+        stat: The kernel's counters, Linux's ``/proc/stat``.
+    """
+
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
+        self.cpus = os.sched_getaffinity(0)
+        self._stat = stat
+        self._before = self._sample()
+
+    def measure(self) -> float:
+        """Return the processors, of those that this process may use, that others used since the last call."""
+        before, self._before = self._before, self._sample()
+        wall, busy, own = (now - then for now, then in zip(self._before, before, strict=True))
+        return max(0.0, (busy - own) / wall) if wall > 0 else 0.0
+
+    def _sample(self) -> tuple[float, float, float]:
+        """Return the time, and the processor seconds of all programs and of this process."""
+        ticks = 0
+        for line in self._stat.read_text().splitlines():
+            name, *counts = line.split()
+            if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in self.cpus:
+                user, nice, system, _idle, _iowait, irq, softirq = (int(count) for count in counts[:7])
+                ticks += user + nice + system + irq + softirq
+        return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time()
+
+
+class SpinLimiter(threading.Thread):
+    """Shortens the spinning of torch's waiting threads while other programs use the processors.
+
+    A thread of GNU's OpenMP that waits for the others of its team spins for milliseconds. A neighbour that
+    shares the processor with one of them then makes all of them several times slower, and the system cannot
+    move threads to the processor of one that spins. Without spinning a run alone is slower. libgomp (manual,
+    GOMP_SPINCOUNT) spins three thousand times less while there are more OpenMP threads than processors, so a
+    second team that sleeps is kept for as long as there are neighbours. Results do not change.
+    """
+
+    def __init__(self, neighbours: BusyNeighbours) -> None:
+        super().__init__(name="rsf-spin-limiter", daemon=True)
+        self.neighbours = neighbours
+        self.is_limiting = False
+        self._ended = threading.Event()
+        self._end_team = threading.Event()
+
+    def run(self) -> None:
+        """Watch until the process ends."""
+        while not self._ended.wait(_SAMPLE_SECONDS):
+            self.update(self.neighbours.measure())
+        self.update(0.0)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended.set()
+
+    def update(self, busy: float) -> None:
+        """Start or end the second team.
+
+        Args:
+            busy: Processors that other programs use.
+        """
+        if busy >= 0.5 and not self.is_limiting:
+            self._end_team = threading.Event()
+            started = threading.Event()
+            args = (started, self._end_team)
+            threading.Thread(target=_hold_team, args=args, name="rsf-spin-team", daemon=True).start()
+            started.wait(5)
+            self.is_limiting = True
+        elif busy < 0.25 and self.is_limiting:
+            self._end_team.set()
+            self.is_limiting = False
+
+
+def _hold_team(started: threading.Event, end: threading.Event) -> None:
+    """Keep a team of OpenMP threads asleep; it ends with this thread."""
+    import torch
+
+    torch.ones(1 << 18).mul_(2)  # long enough for torch to share it among threads
+    started.set()
+    end.wait()
+
+
+_limiter: SpinLimiter | None = None
+
+
+def limit_spin_waiting() -> None:
+    """Start the :class:`SpinLimiter` of this process, once.
+
+    Nothing is done where threads cannot outnumber processors, on other systems than Linux, and where the user
+    has chosen how threads wait.
+    """
+    global _limiter
+    import torch
+
+    chosen = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ)
+    if sys.platform != "linux" or chosen or (_limiter is not None and _limiter.is_alive()):
+        return
+    try:
+        neighbours = BusyNeighbours()
+    except (OSError, ValueError):  # a container without /proc
+        return
+    if 1 < torch.get_num_threads() >= len(neighbours.cpus):
+        _limiter = SpinLimiter(neighbours)
+        _limiter.start()
