@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsfoundation.cli.console import say, table
-from rsfoundation.core.choices import InstanceSource, LabelFormat, TilingPreset
+from rsfoundation.core.choices import GroupBy, InstanceSource, LabelFormat, TilingPreset
 from rsfoundation.core.errors import RSFError
 from rsfoundation.core.reports import SKIPPING, Policy
 from rsfoundation.datasets.oriented.classes import DotaVersion
@@ -81,8 +81,10 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Prepare data sets: draw toy scenes, tile large images into patches, convert labels.",
     )
-    for command in (toy, dota, fair1m, change, index, labels, instances):
+    for command in (toy, dota, fair1m, change, index, labels, instances, split):
         group.command(command.__name__)(command)
+    for kind, layout in MAP_KINDS.items():
+        group.command(kind)(_maps_command(kind, layout))
     app.add_typer(group, name="prepare")
 
 
@@ -337,6 +339,80 @@ def instances(
     totals = {"images": made.report.images, "objects": made.report.objects, **made.report.counts}
     table("instances", ("", "count"), list(totals.items()))
     say(f"written to {made.path}")
+
+
+def split(
+    folder: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for train.txt, val.txt and test.txt.")],
+    by: Annotated[
+        GroupBy,
+        typer.Option("--by", help="What stays together: scene (by name), grid or region (by extent)."),
+    ] = "scene",
+    shares: Annotated[str, typer.Option("--shares", help="Of two or three splits.")] = "0.8,0.2",
+    block: Annotated[float, typer.Option("--block", help="Squares of a grid, in units of the CRS.")] = 1000.0,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed makes other splits.")] = 0,
+) -> None:
+    """Divide images into splits that share no scene and no ground, and write their lists.
+
+    Example: rsf prepare split data/mine/images -o data/mine/lists --by grid --shares 0.8,0.1,0.1
+    """
+    from rsfoundation.core.errors import ConfigError
+    from rsfoundation.prepare.split import split_images
+
+    try:
+        parts = [float(word) for word in shares.split(",")]
+    except ValueError:
+        raise ConfigError(f"shares is {shares!r}", where="--shares", fix="--shares 0.8,0.1,0.1") from None
+    made = split_images(folder, out, by=by, shares=parts, block=block, seed=seed)
+    rows = [(name, made.images[name], made.groups[name], path) for name, path in made.files.items()]
+    table("splits", ("split", "images", "groups", "list"), rows)
+
+
+MAP_KINDS = {
+    "potsdam": "ISPRS Potsdam: folders or zips of ortho photos and labels; tiles of 512 px, step 256.",
+    "vaihingen": "ISPRS Vaihingen: top/ and ground truth; tiles of 512 px, step 256.",
+    "loveda": "LoveDA: {Train,Val}/{Rural,Urban}, or its zips; whole images.",
+    "uavid": "UAVid: uavid_{train,val}/seq*/{Images,Labels}; tiles of 1024 px.",
+    "isaid": "iSAID's semantic masks: <split>/{images,Semantic_masks}; tiles of 896 px, step 512.",
+    "whu-building": "WHU buildings: <split>/{image,label}; whole images.",
+    "levir-cd": "LEVIR-CD: <split>/{A,B,label}, or its zips; tiles of 256 px.",
+    "s2looking": "S2Looking: <split>/{Image1,Image2,label}; whole images.",
+    "whu-cd": "WHU-CD: {A,B,label} with lists, or <split>/{A,B,label}; tiles of 256 px.",
+    "cdd": "CDD (SVCD): <split>/{A,B,OUT}; whole images.",
+}
+
+
+def _maps_command(kind: str, layout: str) -> Callable[..., None]:
+    """Return the command of one data set of label maps or pairs."""
+
+    def command(
+        source: Annotated[
+            Path, typer.Argument(help="As distributed: a folder, an archive, or a folder of archives.")
+        ],
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make.")],
+        window: Annotated[
+            int | None, typer.Option("--window", help="Side of the tiles in pixels; 0: whole images.", min=0)
+        ] = None,
+        stride: Annotated[
+            int | None, typer.Option("--stride", help="Step of the tiles; the side when not given.", min=1)
+        ] = None,
+        on_error: OnErrorOption = "fail",
+        workers: Workers = 2,
+    ) -> None:
+        from rsfoundation.prepare.maps import prepare_maps
+
+        with _fixes_of_the_console():
+            result = prepare_maps(
+                kind, source, out, window=window, stride=stride, on_error=on_error, workers=workers
+            )
+        rows = [*result.tiles.items(), *result.report.counts.items()]
+        table("already there" if result.reused else "prepared", ("", "count"), rows)
+        if result.resumed:
+            say(f"{result.resumed} images were finished by an interrupted run")
+        say(f"folder: {result.out}")
+
+    command.__doc__ = f"Prepare {layout}"
+    return command
 
 
 def _tiling(

@@ -11,3 +11,4 @@ WeightSelection = Literal["all", "trained", "adapters"]  # weights of a checkpoi
 TilingPreset = Literal["ss", "ms"]  # single-scale and multi-scale tiling of a data set
 LabelFormat = Literal["dota", "coco"]
 InstanceSource = Literal["whu", "nwpu"]  # instance data sets that `rsf prepare instances` converts
+GroupBy = Literal["scene", "grid", "region"]  # what stays together in a split

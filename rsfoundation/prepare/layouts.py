@@ -48,19 +48,21 @@ ISAID = {
     "helicopter": (0, 0, 191), "swimming_pool": (0, 0, 255), "roundabout": (0, 191, 127),
     "soccer_ball_field": (0, 127, 191), "plane": (0, 127, 255), "harbor": (0, 100, 155),
 }  # fmt: skip
-SECOND = {
-    "unchanged": (255, 255, 255), "water": (0, 0, 255), "ground": (128, 128, 128),
-    "low_vegetation": (0, 128, 0), "tree": (0, 255, 0), "building": (128, 0, 0), "playground": (255, 0, 0),
-}  # fmt: skip
 _BUILDINGS = dict(classes=("background", "building"), palette=[(0, 0, 0), (255, 255, 255)])
 
 
-def folder_datasets(folder: Path) -> dict[str, Any]:
+def folder_datasets(folder: Path, kind: str | None = None) -> dict[str, Any]:
     """Return a config with a dataloader for each split of a folder in any known layout.
+
+    Args:
+        folder: The data set.
+        kind: Its layout, one of :data:`LAYOUTS`; found when not given.
 
     Raises:
         DataError: No layout fits.
     """
+    if kind is not None:
+        return _as_config(datasets_of(kind, folder))
     for find in LAYOUTS.values():
         found = find(folder)
         if found:
@@ -437,21 +439,6 @@ def _pairs(first: str, second: str, label: str, text: str, **options: Any) -> Ca
     return find
 
 
-_second_changes = _pairs(
-    "im1", "im2", "label", "``<split>/{im1,im2,label}``, or with the classes in label1 and label2"
-)
-_second_classes = _pairs(
-    "im1", "im2", "label1", "``<split>/{im1,im2,label1,label2}``: the classes of changed pixels at each date",
-    format_seg_map=None, metainfo=dict(classes=tuple(SECOND), palette=list(SECOND.values())),
-)  # fmt: skip
-
-
-def _second(folder: Path) -> Datasets:
-    """``<split>/{im1,im2}`` with ``label`` (changed or not), or the classes in ``label1``, ``label2``."""
-    binary = any(True for _ in _splits(folder, "im1", "label"))
-    return _second_changes(folder) if binary else _second_classes(folder)
-
-
 LAYOUTS: Mapping[str, Callable[[Path], Datasets]] = {
     "fair1m": _fair1m,
     "isaid": _isaid,
@@ -470,7 +457,7 @@ LAYOUTS: Mapping[str, Callable[[Path], Datasets]] = {
     ),
     "cdd": _pairs("A", "B", "OUT", "``<split>/{A,B,OUT}``"),
     "s2looking": _pairs("Image1", "Image2", "label", "``<split>/{Image1,Image2,label}``"),
-    "second": _second,
+    "second": _pairs("im1", "im2", "label", "``<split>/{im1,im2,label}``"),
     "clcd": _pairs("time1", "time2", "label", "``<split>/{time1,time2,label}``"),
     "dsifn": _pairs("t1", "t2", "mask", "``<split>/{t1,t2,mask}``"),
     "whu-building": _whu_building,

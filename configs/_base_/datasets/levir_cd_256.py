@@ -1,5 +1,5 @@
 # LEVIR-CD in patches of 256 px without overlap: data/levir_cd_256/{train,val,test}/{A,B,label}, 7120 / 1024 / 2048
-# pairs (`rsf prepare change` cuts them).
+# pairs (`rsf prepare levir-cd` cuts them).
 # The config places a train_pipeline of ../pipelines: train_dataloader = dict(dataset=dict(pipeline=...)).
 data_root = 'data/levir_cd_256/'
 

@@ -77,18 +77,21 @@ class SplitData:
     min_side: float = MIN_SIDE
 
 
-def read_splits(source: str | Path, overrides: Sequence[str] = ()) -> list[SplitData]:
+def read_splits(
+    source: str | Path, overrides: Sequence[str] = (), *, kind: str | None = None
+) -> list[SplitData]:
     """Read the splits of a config or of a folder in a known layout; broken parts are counted, not raised.
 
     Args:
         source: A config (path or shipped name), or a data folder.
         overrides: Changes of the config.
+        kind: Layout of the folder, of :data:`~rsfoundation.prepare.layouts.LAYOUTS`; found when not given.
 
     Raises:
         RSFError: There is no such config or folder, or the layout is not known.
     """
     folder = Path(source)
-    cfg = Config(folder_datasets(folder)) if folder.is_dir() else load_config(str(source), overrides)
+    cfg = Config(folder_datasets(folder, kind)) if folder.is_dir() else load_config(str(source), overrides)
     init_default_scope(cfg.get("default_scope", "mmengine"))
     use_image_loading(cfg)
     names = [name for name in SPLITS if cfg.get(f"{name}_dataloader")]

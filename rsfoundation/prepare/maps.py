@@ -1,0 +1,282 @@
+"""Data sets of label maps and of pairs, as distributed, in one layout: whole or in tiles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from rsfoundation.core.errors import ConfigError, DataError
+from rsfoundation.core.files import Manifest, locked, publish, read_manifest, refuse_foreign
+from rsfoundation.core.parallel import run_jobs
+from rsfoundation.core.reports import DatasetReport, Policy
+from rsfoundation.core.task import Window
+from rsfoundation.geometry.windows import window_grid
+from rsfoundation.io.archives import is_archive, unpack
+from rsfoundation.io.label_maps import write_grey_png, write_indexed_png
+from rsfoundation.io.rasters import RasterReader
+from rsfoundation.prepare.check.items import Item, SplitData, read_splits
+
+MAKER = "rsfoundation prepare"
+_WHOLE = (0, 0)
+TILINGS: Mapping[str, tuple[int, int]] = {  # side and stride of tiles; 0: images as they are
+    "potsdam": (512, 256),
+    "vaihingen": (512, 256),
+    "loveda": _WHOLE,
+    "uavid": (1024, 1024),
+    "isaid": (896, 512),
+    "whu-building": _WHOLE,
+    "levir-cd": (256, 256),
+    "s2looking": _WHOLE,
+    "whu-cd": (256, 256),
+    "cdd": _WHOLE,
+}
+_PAIR_FOLDERS = ("A", "B")
+
+
+@dataclass(frozen=True)
+class PreparedMaps:
+    """The folder that was made.
+
+    Attributes:
+        out: The folder: ``img_dir`` and ``ann_dir`` with a folder for each split; of pairs
+            ``<split>/{A,B,label}``.
+        report: Images read, and everything that was left out.
+        tiles: Tiles of each split.
+        resumed: Images whose tiles an interrupted run had written.
+        reused: Whether the folder was there already, made in the same way.
+    """
+
+    out: Path
+    report: DatasetReport
+    tiles: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
+    reused: bool = False
+
+
+def prepare_maps(
+    kind: str,
+    source: Path,
+    out: Path,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    on_error: Policy = "fail",
+    workers: int = 2,
+) -> PreparedMaps:
+    """Write the images and label maps of a data set to the folder that configs read.
+
+    Label maps become class indices with the data set's palette (255: ignored); labels of changes become 0 and
+    255. Tiles are named ``<image>_<x1>_<y1>_<x2>_<y2>``; the last of a row or column is shifted back inside.
+    An interrupted run continues with the images that it had not finished.
+
+    Args:
+        kind: One of :data:`TILINGS`.
+        source: The data set as distributed: a folder, an archive, or a folder of archives.
+        out: Folder to make.
+        window: Side of the tiles; 0 leaves images whole. The data set's usual one when not given.
+        stride: Step of the tiles; the side when only that is given.
+        on_error: ``fail`` stops at broken and missing files; ``skip`` leaves them out.
+        workers: Threads.
+
+    Raises:
+        ConfigError: The tiling is impossible.
+        DataError: The source is missing, broken or of another layout; ``out`` holds something else.
+    """
+    source, out = Path(source), Path(out)
+    side, step = _tiling(kind, window, stride)
+    parameters = dict(kind=kind, source=str(source.resolve()), window=side, stride=step, on_error=on_error)
+    with locked(out.parent):
+        refuse_foreign(out, MAKER)
+        done = read_manifest(out)
+        if done is not None and done.parameters == parameters:
+            return PreparedMaps(
+                out, DatasetReport.from_json(done.content["report"]), done.content["tiles"], reused=True
+            )
+        splits = read_splits(_unpacked(source, out), kind=kind)
+        for split in splits:
+            split.report.enforce(on_error)
+        staging = _staging(out, parameters)
+        result = PreparedMaps(out, DatasetReport())
+        for split in splits:
+            resumed = _write_split(split, staging, side, step, on_error, workers, result)
+            result = PreparedMaps(out, result.report, result.tiles, result.resumed + resumed)
+        if not any(result.tiles.values()):
+            raise DataError(f"no image is left: left out {result.report.describe()}", where=source)
+        for name in (".done", "parameters.json"):
+            path = staging / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        content = dict(
+            tiles=result.tiles,
+            report=result.report.to_json(),
+            classes=splits[0].classes,
+            palette=splits[0].palette,
+        )
+        publish(staging, out, Manifest(MAKER, parameters, content))
+        shutil.rmtree(_unpacked_folder(out), ignore_errors=True)
+    return result
+
+
+def _tiling(kind: str, window: int | None, stride: int | None) -> tuple[int, int]:
+    if kind not in TILINGS:
+        raise ConfigError(f"no such data set: {kind}", where="kind", fix=f"one of {', '.join(TILINGS)}")
+    side, step = TILINGS[kind]
+    if window is not None:
+        side, step = window, window
+    step = step if stride is None else stride
+    if side and not 0 < step <= side:
+        raise ConfigError(
+            f"tiles of {side} px cannot have a step of {step} px", where="stride", fix=f"choose 1 to {side}"
+        )
+    return side, step
+
+
+def _unpacked_folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}.unpacked")
+
+
+def _unpacked(source: Path, out: Path) -> Path:
+    """Return the folder of a source; archives are unpacked next to the result until it is finished."""
+    if not source.exists():
+        raise DataError("there is no such folder or archive", where=source, fix="check the path")
+    inside = sorted(path for path in source.rglob("*") if is_archive(path)) if source.is_dir() else [source]
+    files = [path for path in source.iterdir() if path.is_dir()] if source.is_dir() else []
+    if source.is_dir() and (not inside or files):
+        return source
+    folder = _unpacked_folder(out)
+    for archive in inside:
+        if not is_archive(archive):
+            raise DataError(
+                "neither a folder nor an archive", where=archive, fix="give a folder, a zip or a tar file"
+            )
+        stamp = f"{archive.stat().st_size} {archive.stat().st_mtime_ns}"
+        marker = folder / f".{archive.name}.done"
+        if not marker.is_file() or marker.read_text() != stamp:
+            unpack(archive, folder)
+            marker.write_text(stamp)
+    parts = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return parts[0] if len(parts) == 1 and parts[0].is_dir() and len(inside) == 1 else folder
+
+
+def _staging(out: Path, parameters: Mapping[str, Any]) -> Path:
+    """Return the folder that a run fills; what an interrupted run with the same parameters wrote stays."""
+    staging, record = out.with_name(f".{out.name}.partial"), json.dumps(parameters, sort_keys=True)
+    file = staging / "parameters.json"
+    if staging.exists() and not (file.is_file() and file.read_text() == record):
+        shutil.rmtree(staging)
+    (staging / ".done").mkdir(parents=True, exist_ok=True)
+    file.write_text(record)
+    return staging
+
+
+def _write_split(
+    split: SplitData, staging: Path, side: int, step: int, policy: Policy, workers: int, result: PreparedMaps
+) -> int:
+    """Write the tiles of a split; return the number of images that were finished before."""
+    names = _names(split.items)
+    jobs = list(zip(names, split.items, strict=True))
+    write = partial(_write_item, split, staging, side, step)
+    outcomes = run_jobs(write, jobs, workers=workers, title=f"preparing {split.name}")
+    result.report.merge(split.report)
+    result.report.images -= sum(error is not None for _, _, error in outcomes)
+    for item, (_, _, error) in zip(split.items, outcomes, strict=True):
+        if error is not None:
+            result.report.error("broken images and label maps", error, item.images[0])
+    result.report.enforce(policy)
+    result.tiles[split.name] = sum(count for count, _, _ in outcomes)
+    return sum(resumed for _, resumed, _ in outcomes)
+
+
+def _names(items: list[Item]) -> list[str]:
+    """Return a name for each item of a split: its stem, after those of its folders where two share it."""
+    names = [item.name for item in items]
+    for depth in (2, 3):
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        names = [
+            "_".join([*Path(item.images[0]).parts[-depth - 1 : -2], item.name]) if name in twice else name
+            for name, item in zip(names, items, strict=True)
+        ]
+    return names
+
+
+def _write_item(
+    split: SplitData, staging: Path, side: int, step: int, job: tuple[str, Item]
+) -> tuple[int, bool, DataError | None]:
+    """Write the tiles of one item; return their count, whether they were there, and the error."""
+    name, item = job
+    marker = staging / ".done" / f"{split.name}__{name}"
+    if marker.is_file():
+        return int(marker.read_text()), True, None
+    try:
+        labels = None
+        if split.reader is not None and "seg_map_path" in item.entry:
+            labels = split.reader.labels({**item.entry, "seg_fields": []})[0]
+        count = sum(1 for _ in _write_tiles(split, staging, name, item, labels, side, step))
+    except DataError as error:
+        return 0, False, error
+    marker.write_text(str(count))
+    return count, False, None
+
+
+def _write_tiles(
+    split: SplitData, staging: Path, name: str, item: Item, labels: NDArray[Any] | None, side: int, step: int
+) -> Iterator[None]:
+    readers = [RasterReader(path) for path in item.images]
+    try:
+        height, width = readers[0].height, readers[0].width
+        if labels is not None and labels.shape != (height, width):
+            what = f"the label map is {labels.shape[1]} x {labels.shape[0]} px, its image {width} x {height}"
+            raise DataError(what, where=item.label, fix="replace one of the two")
+        windows = window_grid(height, width, side, side - step) if side else [Window(0, 0, width, height)]
+        for tile in windows:
+            x, y = tile.left, tile.top
+            whole = (tile.width, tile.height) == (width, height)
+            stem = name if whole else f"{name}_{x}_{y}_{x + tile.width}_{y + tile.height}"
+            for place, reader in enumerate(readers):
+                pixels = reader.read(tile)
+                folder = (
+                    staging / split.name / _PAIR_FOLDERS[place]
+                    if len(readers) == 2
+                    else staging / "img_dir" / split.name
+                )
+                _write_image(folder, stem, pixels)
+            if labels is not None:
+                part = np.ascontiguousarray(labels[y : y + tile.height, x : x + tile.width])
+                _write_labels(split, staging, stem, part, pair=len(readers) == 2)
+            yield
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def _write_image(folder: Path, stem: str, pixels: NDArray[Any]) -> None:
+    """Write pixels as PNG where that holds them, else as TIFF."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if pixels.shape[2] in (1, 3) and pixels.dtype in (np.uint8, np.uint16):
+        if not cv2.imwrite(str(folder / f"{stem}.png"), pixels[..., ::-1]):
+            raise DataError(
+                "cannot write the tile", where=folder / stem, fix="check free space and permissions"
+            )
+        return
+    tifffile.imwrite(
+        folder / f"{stem}.tif", pixels, photometric="minisblack", planarconfig="contig", compression="zlib"
+    )
+
+
+def _write_labels(split: SplitData, staging: Path, stem: str, labels: NDArray[Any], *, pair: bool) -> None:
+    folder = staging / split.name / "label" if pair else staging / "ann_dir" / split.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if pair and len(split.classes) == 2:
+        write_grey_png((labels == 1).astype(np.uint8) * 255, folder / f"{stem}.png")
+    else:
+        write_indexed_png(labels.astype(np.uint8), split.palette, folder / f"{stem}.png")
