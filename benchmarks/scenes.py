@@ -5,12 +5,14 @@ everything around it. Throughput is compared with the bare model on the same win
 
     python benchmarks/scenes.py --side 30000 --json scenes.json
     python benchmarks/scenes.py --boxes 1000000
+    python benchmarks/scenes.py --pair 10000
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -115,6 +117,36 @@ def run_scene(height: int, width: int, folder: Path) -> dict[str, float]:
     }
 
 
+def run_pair(side: int, folder: Path) -> dict[str, float]:
+    """Predict a pair of dates with a few hundred changed rectangles: change map, polygons and picture."""
+    import rasterio
+    from exact_models import write_run
+
+    from rsfoundation.inference.model import WindowModel
+    from rsfoundation.inference.predict import PredictOptions, predict
+
+    dates = [folder / "first.tif", folder / "second.tif"]
+    for date in dates:
+        make_scene(date, side, side)
+    rng = np.random.default_rng(0)
+    with rasterio.open(dates[1], "r+") as second:
+        for left, top in rng.integers(0, side - 100, (400, 2)):
+            height, width = rng.integers(20, 100, 2)
+            roof = np.full((3, height, width), 200, np.uint8)
+            second.write(roof, window=((top, top + height), (left, left + width)))
+    model = WindowModel(write_run(folder / "run", "change", 2), device="cpu")
+    model.predict([[np.zeros((1024, 1024, 3), np.uint8)] * 2])
+    loaded, started = peak_mb(), time.perf_counter()
+    options = PredictOptions(window=1024, overlap=204, formats=("tif", "gpkg"))
+    (done,) = predict(model, dates, folder / "out", options)
+    return {
+        "pair_side": side,
+        "pair_windows": done.windows,
+        "pair_seconds": time.perf_counter() - started,
+        "pair_peak_mb_above_loaded_model": peak_mb() - loaded,
+    }
+
+
 def run_cog(side: int, folder: Path) -> dict[str, float]:
     """Write a class map of ``side`` x ``side`` from finished rows in memory to a COG."""
     from rsfoundation.io.cog import CogOptions, write_cog
@@ -189,14 +221,19 @@ def main() -> None:
     )
     parser.add_argument("--side", type=int, help="side of the generated scene")
     parser.add_argument("--height", type=int, help="its height, where that differs")
+    parser.add_argument("--pair", type=int, help="side of a generated pair of dates")
     parser.add_argument("--cog", type=int, help="side of a class map that is written as a COG")
     parser.add_argument("--boxes", type=int, help="how many oriented boxes are stitched")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    os.environ.setdefault("GDAL_CACHEMAX", "128")  # as the package has it; here GDAL writes scenes first
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         if options.side:
             results |= run_scene(options.height or options.side, options.side, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        if options.pair:
+            results |= run_pair(options.pair, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         if options.cog:
             results |= run_cog(options.cog, Path(folder))
