@@ -27,12 +27,13 @@ def register(app: typer.Typer) -> None:
     """Add the verb with its topics."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="List configs and models; show a config or a model.",
+        help="List configs and models; show a config, a model, or the values of a data set's bands.",
     )
     group.command("configs")(configs)
     group.command("models")(models)
     group.command("config")(config)
     group.command("model")(model)
+    group.command("data")(data)
     group.command("submission", hidden=True)(submission.check)  # its name before `rsf submission check`
     app.add_typer(group, name="info")
 
@@ -94,6 +95,29 @@ def config(config: ConfigArgument, cfg_options: Overrides = None) -> None:
     from rsfoundation.engine.config import load_config
 
     console.print(load_config(config, cfg_options or ()).pretty_text, markup=False, soft_wrap=True)
+
+
+def data(
+    source: Annotated[str, typer.Argument(help="A config, a data folder, or a folder of images.")],
+    split: Annotated[str | None, typer.Option("--split", help="Only this split.")] = None,
+    json_file: JsonFile = None,
+    cfg_options: Overrides = None,
+) -> None:
+    """Measure mean, standard deviation and percentiles of each band, in one pass over the pixels.
+
+    Example: rsf info data data/dota/ss/trainval/images
+    """
+    from dataclasses import asdict
+
+    from rsfoundation.prepare.band_statistics import PERCENTILES, band_statistics
+
+    bands = band_statistics(source, split, cfg_options or ())
+    columns = ("band", "mean", "std", "least", "largest", *(f"{percent:g} %" for percent in PERCENTILES))
+    rows = [(b.name, b.mean, b.std, b.low, b.high, *b.percentiles.values()) for b in bands]
+    table("bands, red first where they are colours", columns, rows)
+    mean, std = ([round(getattr(band, key), 3) for band in bands] for key in ("mean", "std"))
+    say(f"data_preprocessor = dict(mean={mean}, std={std}, bgr_to_rgb={len(bands) == 3})")
+    write_json(json_file, dict(bands=[asdict(band) for band in bands]))
 
 
 def model(

@@ -266,7 +266,10 @@ def labels(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ (links) and the labels.")],
     form: Annotated[
         LabelFormat,
-        typer.Option("--to", help="dota: labelTxt/ and classes.txt. coco: annotations.json with polygons."),
+        typer.Option(
+            "--to",
+            help="dota: labelTxt/. coco: annotations.json. yolo: labels/ and data.yaml. fair1m: labelXml/.",
+        ),
     ],
     split: Annotated[list[str], typer.Option("--split", "-s", help="Split, repeatable, such as trainval.")],
     version: Annotated[

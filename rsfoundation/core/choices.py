@@ -9,6 +9,6 @@ Precision = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 WeightSelection = Literal["all", "trained", "adapters"]  # weights of a checkpoint to convert
 TilingPreset = Literal["ss", "ms"]  # single-scale and multi-scale tiling of a data set
-LabelFormat = Literal["dota", "coco"]
+LabelFormat = Literal["dota", "coco", "yolo", "fair1m"]
 InstanceSource = Literal["whu", "nwpu"]  # instance data sets that `rsf prepare instances` converts
 GroupBy = Literal["scene", "grid", "region"]  # what stays together in a split

@@ -1,4 +1,4 @@
-"""Labels of any oriented data set as DOTA text files or as one COCO json, for other tools."""
+"""Labels of any oriented data set in the formats of other tools: DOTA, COCO, YOLO-OBB, FAIR1M."""
 
 import json
 import shutil
@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
+import yaml
 
 from rsfoundation.core.choices import LabelFormat
 from rsfoundation.core.errors import ConfigError, DataError, nearest
@@ -45,14 +47,59 @@ def _write_coco(table: AnnotationTable, files: Sequence[str], folder: Path) -> N
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for row, (file, path) in enumerate(zip(files, table.paths.tolist(), strict=True)):
-        width, height = table.sizes[row].tolist()
-        if width < 0:
-            width, height = image_size(Path(path))
+        width, height = _size(table, row, path)
         images.append(dict(id=row + 1, file_name=file, width=width, height=height))
         annotations += _annotations(table, row, first=len(annotations) + 1)
     categories = [dict(id=number, name=name) for number, name in enumerate(table.class_names, start=1)]
     record = dict(images=images, annotations=annotations, categories=categories)
     (folder / ANNOTATIONS).write_text(json.dumps(record), encoding="utf-8")
+
+
+def _write_yolo(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
+    """Write ``labels/<image>.txt`` with fractions of width and height, and ``data.yaml`` with the classes."""
+    (folder / "labels").mkdir()
+    for row, (name, path) in enumerate(zip(table.names.tolist(), table.paths.tolist(), strict=True)):
+        part = table.objects_of(row)
+        fractions = table.quads[part] / np.tile(_size(table, row, path), 4)
+        lines = [
+            " ".join([str(label), *(f"{value:.8f}".rstrip("0").rstrip(".") for value in quad)])
+            for label, quad in zip(table.labels[part].tolist(), fractions.tolist(), strict=True)
+        ]
+        text = "".join(f"{line}\n" for line in lines)
+        (folder / "labels" / f"{name}.txt").write_text(text, encoding="utf-8")
+    names = dict(enumerate(table.class_names))
+    record = dict(path=".", train="images", val="images", names=names)
+    (folder / "data.yaml").write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
+
+
+def _write_fair1m(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
+    """Write ``labelXml/<image>.xml``: five points an object; ``_`` in names becomes a blank."""
+    (folder / "labelXml").mkdir()
+    for row, (name, path) in enumerate(zip(table.names.tolist(), table.paths.tolist(), strict=True)):
+        root = ElementTree.Element("annotation")
+        ElementTree.SubElement(ElementTree.SubElement(root, "source"), "filename").text = files[row]
+        size = ElementTree.SubElement(root, "size")
+        for tag, value in zip(("width", "height"), _size(table, row, path), strict=True):
+            ElementTree.SubElement(size, tag).text = str(value)
+        objects = ElementTree.SubElement(root, "objects")
+        for item in table.boxes_of(row):
+            node = ElementTree.SubElement(objects, "object")
+            ElementTree.SubElement(node, "coordinate").text = "pixel"
+            ElementTree.SubElement(node, "type").text = "rectangle"
+            result = ElementTree.SubElement(node, "possibleresult")
+            ElementTree.SubElement(result, "name").text = item.name.replace("_", " ")
+            points = ElementTree.SubElement(node, "points")
+            for x, y in np.reshape((*item.quad, *item.quad[:2]), (5, 2)).tolist():
+                ElementTree.SubElement(points, "point").text = f"{x:.6f},{y:.6f}"
+        ElementTree.indent(root)
+        ElementTree.ElementTree(root).write(
+            folder / "labelXml" / f"{name}.xml", "utf-8", xml_declaration=True
+        )
+
+
+def _size(table: AnnotationTable, row: int, path: str) -> tuple[int, int]:
+    width, height = table.sizes[row].tolist()
+    return (width, height) if width >= 0 else image_size(Path(path))
 
 
 def _annotations(table: AnnotationTable, row: int, first: int) -> list[dict[str, Any]]:
@@ -88,6 +135,8 @@ def _annotations(table: AnnotationTable, row: int, first: int) -> list[dict[str,
 WRITERS: Mapping[LabelFormat, Callable[[AnnotationTable, Sequence[str], Path], None]] = {
     "dota": _write_dota,
     "coco": _write_coco,
+    "yolo": _write_yolo,
+    "fair1m": _write_fair1m,
 }
 
 
@@ -139,7 +188,9 @@ def convert_labels(
     ``dota`` writes ``labelTxt/<image>.txt`` and ``classes.txt``; blanks in class names become ``_``. ``coco``
     writes ``annotations.json``, whose objects hold the upright ``bbox``, the four corners as ``segmentation``
     and, beyond the format, ``rbox`` (centre, width, height in pixels, angle in radians, le90) and
-    ``difficult`` (the difficulty as labelled). Images are linked, or copied where links are not possible.
+    ``difficult`` (the difficulty as labelled). ``yolo`` writes ``labels/<image>.txt`` and ``data.yaml``,
+    ``fair1m`` ``labelXml/<image>.xml``; neither holds difficulties. Images are linked, or copied where links
+    are not possible.
 
     Args:
         kind: One of :data:`KINDS`.
