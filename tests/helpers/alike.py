@@ -15,6 +15,8 @@ def make_alike(cfg, data_root, batch_size):
     for step in dataset.pipeline:
         if "RandomFlip" in step["type"]:
             step["prob"] = 0.0
+        if "RandomResizedCrop" in step["type"]:
+            step.update(size=64, scale=(1.0, 1.0), ratio=(1.0, 1.0))
     loader.update(batch_size=batch_size, num_workers=0, persistent_workers=False, drop_last=True)
     loader.sampler = dict(type="DefaultSampler", shuffle=False)
     loader.pop("batch_sampler", None)
@@ -32,6 +34,8 @@ def make_alike(cfg, data_root, batch_size):
     # a large step makes candidates change places, after which rounding decides
     cfg.optim_wrapper.optimizer = dict(type="SGD", lr=1e-3, momentum=0.9, weight_decay=0.05)
     cfg.default_hooks["checkpoint"] = dict(type="CheckpointHook", interval=1)
+    if cfg.model.type.endswith("SimMIM"):
+        cfg.model.patch = 64  # the whole image is hidden: no mask is drawn
     _take_all(cfg.model)
 
 

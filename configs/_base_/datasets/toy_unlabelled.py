@@ -9,7 +9,8 @@ train_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,
+    num_workers=1,
+    persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='rsfoundation.UnlabelledImages', data_root=data_root, window=256, pipeline=train_pipeline))
