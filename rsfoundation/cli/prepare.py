@@ -109,7 +109,7 @@ def toy(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other scenes.", min=0)] = 0,
 ) -> None:
-    """Draw aerial scenes with labels for all four tasks, in the layouts of the real data sets.
+    """Draw aerial scenes with labels for every task, in the layouts of the real data sets.
 
     Example: rsf prepare toy data/toy --size 512 --train 400
     """

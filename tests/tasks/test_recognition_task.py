@@ -163,3 +163,29 @@ def test_pretraining_runs_and_its_backbone_starts_a_classifier(scenes, tmp_path)
     assert not made.load_report.missing and not made.load_report.skipped
     state = torch.load(done.last_checkpoint, map_location="cpu", weights_only=False)["state_dict"]
     assert torch.equal(made.state_dict()["norm4.weight"], state["backbone.norm4.weight"])
+
+
+@pytest.mark.parametrize("name", ["lsknet_t", "rsmamba_s"])
+def test_a_resumed_pretraining_ends_with_the_same_weights(name, scenes, tmp_path):
+    config = ROOT / "configs" / "quickstart" / f"pretraining_toy_{name}.py"
+    changed = [
+        f"train_dataloader.dataset.data_root={scenes / 'train'}",
+        "train_dataloader.batch_size=8",
+        "train_dataloader.dataset.pipeline.1.size=32",
+        "default_hooks.checkpoint.interval=1",
+        "train_cfg.max_epochs=2",
+    ]
+    if name != "lsknet_t":
+        changed += ["model.decoder_depth=1", "model.backbone.encoder.img_size=64"]
+    whole = train(load_config(config, changed), RunOptions(tmp_path / "whole", device="cpu", seed=0))
+    train(
+        load_config(config, [*changed, "train_cfg.max_epochs=1"]),
+        RunOptions(tmp_path / "parts", device="cpu", seed=0),
+    )
+    resumed = RunOptions(tmp_path / "parts", device="cpu", seed=0, resume="auto")
+    parts = train(load_config(config, changed), resumed)
+    one, two = (
+        torch.load(done.last_checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+        for done in (whole, parts)
+    )
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
