@@ -1,10 +1,12 @@
 # RSPrompter-anchor (arXiv 2306.16269) in small for the toy scenes: LSKNet-T with a pyramid whose level of stride 8 is
-# the image embedding, and regions that prompt a small mask decoder of SAM. All from random weights.
+# the image embedding, and regions that prompt a small mask decoder of SAM. All from random weights, with masks trained
+# inside the boxes of their regions (within_boxes), which the published models do not need: they start from SAM.
+# Protocol: 160 training and 40 held-out scenes of 256 px at one scale, COCO's mask AP. Not measured yet.
 _base_ = [
     '../_base_/backbones/lsknet_t_scratch.py',
     '../_base_/heads/rsprompter_anchor.py',
     '../_base_/datasets/toy_instance.py',
-    '../_base_/schedules/toy_two_stage.py',
+    '../_base_/schedules/toy_detectors.py',
     '../_base_/runtime/default.py',
 ]
 
@@ -34,6 +36,7 @@ model = dict(
         mask_head=dict(
             in_channels=_width,
             with_sincos=False,
+            within_boxes=True,
             mask_decoder=dict(
                 hf_pretrain_name=None,
                 init_cfg=None,

@@ -75,8 +75,7 @@ class PromptingMixin(FrozenEncoderMixin):
                 fix="use an encoder of that width, or set embedding_level to a level of the neck that has it",
             )
         positions = self.shared_image_embedding.image_wide(tuple(embedding.shape[2:]))
-        rows, columns = batch_inputs.shape[2:]
-        return PromptFeatures(levels, embedding, positions.to(embedding.dtype), (rows, columns))
+        return PromptFeatures(levels, embedding, positions.to(embedding.dtype))
 
 
 def _is_channels_last(maps: torch.Tensor, channels: int, encoder: nn.Module) -> bool:

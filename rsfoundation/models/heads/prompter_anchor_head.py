@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmcv.ops import roi_align
 from mmdet.models.layers import SinePositionalEncoding
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
@@ -25,7 +27,6 @@ from rsfoundation.models.prompt.features import (
     load_prompt_part,
     to_image_size,
 )
-from rsfoundation.models.prompt.sam_prompt import SAMMaskEmbedding
 from rsfoundation.registry import MODELS
 
 Fields = Mapping[str, Any]
@@ -45,11 +46,10 @@ class RSPrompterAnchorMaskHead(BaseModule):
         multimask_output: Must be False: one mask of each region is trained and predicted.
         class_agnostic: Must be True: SAM's decoder gives one mask whatever the class.
         num_classes: Accepted for configs of mmdet; the mask does not depend on it.
-        box_prompt: Give SAM's decoder the region's box as a mask prompt too, in the place of "no mask". The
-            published head does not; a decoder from random weights finds the object much sooner with it.
-        mask_input_channels: Of SAM's embedding of masks, which ``box_prompt`` adds.
+        within_boxes: Train and predict masks inside the boxes of their regions alone, as Mask R-CNN does. The
+            published head compares whole images; a decoder from random weights then takes very long to find
+            small objects.
         loss_mask: Config of the loss; cross entropy of mmdet with ``use_mask`` when None.
-        loss_dice: Config of a second loss, such as mmdet's ``DiceLoss``; none when None, as published.
         init_cfg: MMEngine's.
 
     Raises:
@@ -67,10 +67,8 @@ class RSPrompterAnchorMaskHead(BaseModule):
         multimask_output: bool = False,
         class_agnostic: bool = True,
         num_classes: int | None = None,
-        box_prompt: bool = False,
-        mask_input_channels: int = 16,
+        within_boxes: bool = False,
         loss_mask: Fields | None = None,
-        loss_dice: Fields | None = None,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -85,6 +83,7 @@ class RSPrompterAnchorMaskHead(BaseModule):
                     fix=f"{name}={wanted}",
                 )
         self.per_pointset_point, self.with_sincos = per_pointset_point, with_sincos
+        self.within_boxes = within_boxes
         self.mask_decoder, width = build_mask_decoder(mask_decoder)
         if width != in_channels:
             raise ConfigError(
@@ -92,11 +91,7 @@ class RSPrompterAnchorMaskHead(BaseModule):
                 where="RSPrompterAnchorMaskHead: in_channels",
                 fix=f"in_channels={width}",
             )
-        self.sam_mask_embed: SAMMaskEmbedding | None = None
-        if box_prompt:
-            self.sam_mask_embed = SAMMaskEmbedding(width, mask_input_channels, layer_norm_eps=1e-6)
-        else:
-            self.no_mask_embed = nn.Embedding(1, width)
+        self.no_mask_embed = nn.Embedding(1, width)
         side = (roi_feat_size + 1) // 2
         self.point_emb = nn.Sequential(
             nn.Conv2d(width, width, 3, stride=2, padding=1),
@@ -112,20 +107,16 @@ class RSPrompterAnchorMaskHead(BaseModule):
         self.loss_mask = MODELS.build(
             dict(loss_mask or dict(type="mmdet.CrossEntropyLoss", use_mask=True, loss_weight=1.0))
         )
-        self.loss_dice = MODELS.build(dict(loss_dice)) if loss_dice else None
 
     def init_weights(self) -> None:
-        """Initialise, and load the embedding of masks, or of "no mask", from the decoder's checkpoint."""
+        """Initialise, and load the embedding of "no mask" from the checkpoint of the decoder."""
         super().init_weights()
-        if self.sam_mask_embed is None:
-            load_prompt_part(self.no_mask_embed, "no_mask_embed", self.mask_decoder)
-        else:
-            load_prompt_part(self.sam_mask_embed, "mask_embed", self.mask_decoder)
+        load_prompt_part(self.no_mask_embed, "no_mask_embed", self.mask_decoder)
 
     def freeze_decoder(self) -> None:
-        """Freeze what comes from SAM: the mask decoder and the embedding of masks, or of "no mask"."""
+        """Freeze what comes from SAM: the mask decoder and the embedding of "no mask"."""
         self.mask_decoder.requires_grad_(False)
-        (self.sam_mask_embed or self.no_mask_embed).requires_grad_(False)
+        self.no_mask_embed.requires_grad_(False)
 
     def forward(
         self,
@@ -133,7 +124,6 @@ class RSPrompterAnchorMaskHead(BaseModule):
         image_embeddings: torch.Tensor,
         image_positional_embeddings: torch.Tensor,
         roi_img_ids: torch.Tensor,
-        boxes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict the masks of regions.
 
@@ -142,7 +132,6 @@ class RSPrompterAnchorMaskHead(BaseModule):
             image_embeddings: ``(N, C, h, w)``.
             image_positional_embeddings: ``(N, C, h, w)`` or ``(1, C, h, w)``.
             roi_img_ids: Number of the image of each region, ``(n,)``.
-            boxes: Corners of the regions in parts of the padded input, ``(n, 4)``, for ``box_prompt``.
 
         Returns:
             Mask logits of the whole padded image ``(n, 1, 4 h, 4 w)``, and their estimated IoU ``(n, 1)``.
@@ -154,24 +143,10 @@ class RSPrompterAnchorMaskHead(BaseModule):
             image_embeddings[images],
             positions if len(positions) == 1 else positions[images],
             prompts[:, None],
-            self._dense_prompts(boxes, image_embeddings),
+            self.no_mask_embed.weight[:, :, None, None],
             multimask_output=False,
         )
         return masks[:, 0], iou[:, 0]
-
-    def _dense_prompts(self, boxes: torch.Tensor | None, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the dense prompts of regions: "no mask" for all, or the boxes as masks of +1 and -1."""
-        if self.sam_mask_embed is None:
-            return self.no_mask_embed.weight[:, :, None, None]
-        assert boxes is not None, "the RoI head gives boxes"
-        rows, columns = (
-            (torch.arange(4 * side, device=boxes.device) + 0.5) / (4 * side) for side in embeddings.shape[2:]
-        )
-        left, top, right, bottom = (edge[:, None] for edge in boxes.unbind(1))
-        across = (columns >= left) & (columns <= right)
-        down = (rows >= top) & (rows <= bottom)
-        inside = (down[:, :, None] & across[:, None]).to(embeddings.dtype)
-        return self.sam_mask_embed(2 * inside[:, None] - 1)
 
     def get_targets(
         self, sampling_results: Sequence[SamplingResult], batch_gt_instances: Sequence[InstanceData]
@@ -214,12 +189,17 @@ class RSPrompterAnchorMaskHead(BaseModule):
             rcnn_train_cfg: Not used: masks are compared whole, at the size of the image.
         """
         targets = self.get_targets(sampling_results, batch_gt_instances)
-        logits = F.interpolate(mask_preds.float(), targets.shape[1:], mode="bilinear", align_corners=False)
+        if self.within_boxes:
+            boxes = torch.cat([result.pos_priors for result in sampling_results])
+            height, width = targets.shape[1:]
+            logits = _inside_boxes(mask_preds.float(), boxes, (height, width))
+            targets = (_inside_boxes(targets[:, None], boxes, (height, width))[:, 0] >= 0.5).float()
+        else:
+            logits = F.interpolate(
+                mask_preds.float(), targets.shape[1:], mode="bilinear", align_corners=False
+            )
         labels = targets.new_zeros(len(targets), dtype=torch.long)
-        losses = dict(loss_mask=self.loss_mask(logits, targets, labels))
-        if self.loss_dice is not None:
-            losses["loss_dice"] = self.loss_dice(logits[:, 0], targets)
-        return dict(loss_mask=losses, mask_targets=targets)
+        return dict(loss_mask=dict(loss_mask=self.loss_mask(logits, targets, labels)), mask_targets=targets)
 
     def predict_by_feat(
         self,
@@ -250,7 +230,24 @@ class RSPrompterAnchorMaskHead(BaseModule):
                 if len(chunk)
             ]
             found.masks = torch.cat(chunks) if chunks else _no_masks(logits, meta, rescale, threshold)
+            if self.within_boxes:
+                _clear_outside(found.masks, found.bboxes)
         return results_list
+
+
+def _inside_boxes(maps: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return 28 x 28 samples of maps ``(n, 1, h, w)`` of images of ``size``, each inside its own box."""
+    scale = boxes.new_tensor([maps.shape[3] / size[1], maps.shape[2] / size[0]]).repeat(2)
+    numbers = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)[:, None]
+    return roi_align(maps, torch.cat([numbers, boxes * scale], dim=1), (28, 28), 1.0, 2, "avg", True)
+
+
+def _clear_outside(masks: torch.Tensor, boxes: torch.Tensor) -> None:
+    """Empty masks ``(n, H, W)`` outside their boxes, in place."""
+    for mask, corners in zip(masks, boxes.tolist(), strict=True):
+        left, top = (max(0, math.floor(value)) for value in corners[:2])
+        right, bottom = (max(0, math.ceil(value)) for value in corners[2:])
+        mask[:top], mask[bottom:], mask[:, :left], mask[:, right:] = 0, 0, 0, 0
 
 
 def _scores(masks: torch.Tensor, are_scores: bool) -> torch.Tensor:
@@ -344,7 +341,7 @@ class RSPrompterAnchorRoIPromptHead(StandardRoIHead):
             level + F.interpolate(finest, level.shape[2:], mode="bilinear", align_corners=False)
             for level in x
         ]
-        return x.with_levels(levels)
+        return PromptFeatures(levels, x.embedding, x.positions)
 
     def _mask_forward(
         self,
@@ -356,9 +353,7 @@ class RSPrompterAnchorRoIPromptHead(StandardRoIHead):
         """Return mask logits of regions ``rois (n, 5)``, image number first; mmdet's base calls it."""
         assert rois is not None, "the constructor requires an extractor of the mask branch"
         features = self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
-        rows, columns = x.input_size
-        boxes = rois[:, 1:] / rois.new_tensor([columns, rows]).repeat(2)
-        logits, iou = self.mask_head(features, x.embedding, x.positions, rois[:, 0], boxes)
+        logits, iou = self.mask_head(features, x.embedding, x.positions, rois[:, 0])
         return dict(mask_preds=logits, mask_feats=features, iou_preds=iou)
 
     def mask_loss(
@@ -380,8 +375,7 @@ class RSPrompterAnchorRoIPromptHead(StandardRoIHead):
         if len(rois) == 0:
             trained = [p.sum() for p in self.mask_head.parameters() if p.requires_grad]
             nothing = 0 * (x[0].sum() + sum(trained))
-            names = ["loss_mask"] if self.mask_head.loss_dice is None else ["loss_mask", "loss_dice"]
-            return dict(loss_mask=dict.fromkeys(names, nothing))
+            return dict(loss_mask=dict(loss_mask=nothing))
         found = self._mask_forward(x, rois)
         loss = self.mask_head.loss_and_target(
             found["mask_preds"], sampling_results, batch_gt_instances, self.train_cfg

@@ -27,19 +27,13 @@ class PromptFeatures(tuple[torch.Tensor, ...]):
     Attributes:
         embedding: ``(N, C, h, w)``.
         positions: Positional embedding of its cells, ``(1, C, h, w)``.
-        input_size: Rows and columns of the padded input in pixels.
     """
 
     embedding: torch.Tensor
     positions: torch.Tensor
-    input_size: tuple[int, int]
 
     def __new__(
-        cls,
-        levels: Iterable[torch.Tensor],
-        embedding: torch.Tensor,
-        positions: torch.Tensor,
-        input_size: tuple[int, int],
+        cls, levels: Iterable[torch.Tensor], embedding: torch.Tensor, positions: torch.Tensor
     ) -> PromptFeatures:
         """Make a tuple of the levels.
 
@@ -47,15 +41,10 @@ class PromptFeatures(tuple[torch.Tensor, ...]):
             levels: ``(N, C_i, h_i, w_i)`` each, finest first.
             embedding: ``(N, C, h, w)``.
             positions: ``(1, C, h, w)``.
-            input_size: Rows and columns of the padded input in pixels.
         """
         made = super().__new__(cls, levels)
-        made.embedding, made.positions, made.input_size = embedding, positions, input_size
+        made.embedding, made.positions = embedding, positions
         return made
-
-    def with_levels(self, levels: Iterable[torch.Tensor]) -> PromptFeatures:
-        """Return the same features with other levels."""
-        return PromptFeatures(levels, self.embedding, self.positions, self.input_size)
 
 
 def content_size(meta: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """RSPrompter's detectors: what they train, predict, freeze and load."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.registry import DefaultScope, init_default_scope
@@ -245,3 +247,30 @@ def test_scores_in_place_of_masks():
     with torch.no_grad():
         found = build(cfg).eval().test_step(batch())[0].pred_instances
     assert found.masks.dtype == torch.uint8 and found.masks.unique().numel() > 2
+
+
+def test_masks_inside_boxes_alone():
+    """Logits outside the box have no loss, and predicted masks end at their boxes."""
+    model = build(anchor(roi_head=dict(mask_head=dict(within_boxes=True)))).train()
+    head = model.roi_head.mask_head
+    truth = batch(1)["data_samples"][0].gt_instances
+    result = SimpleNamespace(
+        pos_priors=truth.bboxes.tensor, pos_assigned_gt_inds=torch.tensor([0])
+    )  # 6..26 x 8..28 px: rows 4..14, columns 3..13 of the logits
+    logits = torch.full((1, 1, 32, 32), -20.0)
+    logits[..., 2:16, 1:15] = 20.0
+    inside = head.loss_and_target(logits, [result], [truth])["loss_mask"]["loss_mask"]
+    logits[..., 20:, :] = 20.0
+    assert inside < 0.05
+    assert head.loss_and_target(logits, [result], [truth])["loss_mask"]["loss_mask"] == inside
+    logits[..., 4:9, :] = -20.0
+    assert head.loss_and_target(logits, [result], [truth])["loss_mask"]["loss_mask"] > 5
+    loss, _ = losses(model, batch())
+    loss.backward()
+    with torch.no_grad():
+        found = model.eval().test_step(batch(ori=80))[0].pred_instances
+    for mask, (left, top, right, bottom) in zip(found.masks, found.bboxes.tolist(), strict=True):
+        rows, columns = mask.nonzero(as_tuple=True)
+        if len(rows):
+            assert rows.min() >= int(top) and rows.max() <= bottom
+            assert columns.min() >= int(left) and columns.max() <= right
