@@ -152,7 +152,10 @@ def test_every_shipped_data_set_of_pairs_loads_from_its_layout(name, tmp_path):
     for part in ("train", "val", "test"):
         settings = cfg[f"{part}_dataloader"].dataset
         kind = DATASETS.get(settings.type)
-        preset = kind.PRESET
+        own_pairs = dict(
+            img_suffix=".png", seg_map_suffix=".png", format_seg_map=settings.get("format_seg_map")
+        )
+        preset = getattr(kind, "PRESET", own_pairs)
         for key, folder in settings.data_prefix.items():
             suffix = preset["seg_map_suffix" if key.startswith("seg") else "img_suffix"] or ".png"
             label = np.zeros((32, 32), np.uint8)
