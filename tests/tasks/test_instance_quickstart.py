@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from rsfoundation.engine.resolve_config import drop_sync_bn
 from rsfoundation.registry import MODELS
 
-QUICKSTARTS = ["instance_toy_lsknet_t", "instance_toy_rs4d"]
+QUICKSTARTS = ["instance_toy_lsknet_t", "instance_toy_rs4d", "instance_toy_rsprompter"]
 SIZE = 128
 
 

@@ -8,6 +8,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from prompt_models import CLASSES, SIZE, VISION, WIDTH, anchor, batch, build, losses, neck, query
 
 from rsfoundation.core.errors import ConfigError
+from rsfoundation.engine.peft import merge_adapters
 from rsfoundation.models.prompt.features import PromptFeatures, content_size, to_image_size
 from rsfoundation.models.prompt.sam import SAM
 
@@ -274,3 +275,18 @@ def test_masks_inside_boxes_alone():
         if len(rows):
             assert rows.min() >= int(top) and rows.max() <= bottom
             assert columns.min() >= int(left) and columns.max() <= right
+
+
+def test_adapters_of_a_sam_encoder_merge_into_its_weights():
+    backbone = dict(SAM_BACKBONE, peft_config=dict(r=2, lora_alpha=2, lora_dropout=0.0))
+    model = build(anchor(backbone=backbone, neck=neck([32] * 3))).eval()
+    for name, parameter in model.backbone.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    image = torch.randn(1, 3, SIZE, SIZE)
+    with torch.no_grad():
+        before = model.backbone(image).last_hidden_state
+        assert merge_adapters(model) == 2
+        after = model.backbone(image).last_hidden_state
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    assert not [key for key in model.state_dict() if "lora_" in key or ".base_layer." in key]
