@@ -276,3 +276,26 @@ def test_html_of_pairs(pairs, tmp_path):
     write_html(check_data(pairs), tmp_path / "page.html")
     page = Path(tmp_path / "page.html").read_text()
     assert "pairs with the same image twice" in page and page.count("<figure>") == 1
+
+
+def test_patches_of_masks_are_not_taken_for_masks_of_another_size(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for folder, shape in (("images", (96, 80, 3)), ("masks", (96, 80))):
+            (tmp_path / split / folder).mkdir(parents=True)
+            values = rng.integers(0, 255 if folder == "images" else 2, shape).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / split / folder / "a.png"), values)
+    dataset = (
+        "dict(type='rsfoundation.MaskDataset', data_root={root!r}, patch=64, img_suffix='.png', "
+        "metainfo=dict(classes=('a', 'b'), palette=[[0, 0, 0], [9, 9, 9]]), "
+        "data_prefix=dict(img_path='{split}/images', seg_map_path='{split}/masks'), test_mode={test}, "
+        "pipeline=[dict(type='rsfoundation.LoadImageFromFile'), "
+        "dict(type='rsfoundation.LoadSegmentationMask')])"
+    )
+    lines = ["default_scope = 'mmseg'", "task = dict(type='rsfoundation.SemanticSegmentation')"]
+    for split in ("train", "val"):
+        text = dataset.format(root=str(tmp_path), split=split, test=split == "val")
+        lines.append(f"{split}_dataloader = dict(dataset={text})")
+    (tmp_path / "config.py").write_text("\n".join(lines) + "\n")
+    check = check_data(str(tmp_path / "config.py"))
+    assert check.errors == 0 and check.splits
