@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from raster_files import hide_rasterio, write_tiff
 
@@ -107,3 +109,20 @@ def test_the_sides_of_a_skewed_pixel():
         pytest.approx(2 * 0.3048),
     )
     assert pixel_size_in_metres(SKEWED, (5, 5)) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(0, 2 * np.pi), st.floats(0.1, 60), st.floats(0.1, 60), st.floats(-0.7, 0.7), st.booleans(),
+    st.sampled_from([(500000.25, 5200000.75), (166021.4, 0.0), (833978.6, 9329005.2), (-2e7, 1e7)]),
+    st.floats(0, 30_000), st.floats(0, 30_000),
+)  # fmt: skip
+def test_pixels_survive_the_way_to_the_crs_and_back(turn, across, down, shear, south_up, corner, column, row):
+    """Rotated, sheared and south-up grids, at the edges of UTM zones and of the world, within 1e-6 pixels."""
+    cos, sin, up = np.cos(turn), np.sin(turn), 1 if south_up else -1
+    transform = (across * cos, up * down * (shear * cos - sin), corner[0],
+                 across * sin, up * down * (shear * sin + cos), corner[1])  # fmt: skip
+    place = GeoReference("EPSG:32633", transform)
+    there = place.pixel_edges_to_crs((column, row))
+    back = place.crs_to_pixel_edges(there)
+    assert np.abs(back - (column, row)).max() < 1e-6
