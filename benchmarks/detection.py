@@ -345,7 +345,7 @@ def bench_tiling(repeats: int) -> list[Row]:
     from rsfoundation.geometry.boxes import rbox_to_quad
     from rsfoundation.geometry.tiling import DOTA_TILINGS
     from rsfoundation.io.dota import LabelledBox, write_dota_txt
-    from rsfoundation.prepare.dota import tile_dota
+    from rsfoundation.prepare.tiling import tile_dota
 
     rng, root = np.random.default_rng(4), Path(tempfile.mkdtemp())
     for folder in ("images", "labelTxt"):

@@ -248,8 +248,7 @@ def predict(
     from mmengine.config import Config
 
     from rsfoundation.engine.resolve_config import loading_of
-    from rsfoundation.inference.joint import share_backbone
-    from rsfoundation.inference.model import WindowModel
+    from rsfoundation.inference.model import WindowModel, share_backbone
     from rsfoundation.inference.predict import PredictOptions, predict_scenes
     from rsfoundation.inference.ranks import Ranks, device_of_rank
     from rsfoundation.io.checkpoints import trusting

@@ -126,7 +126,7 @@ def toy(
     table("toy scenes", ("task", "", "folder"), rows)
     say(", ".join(f"{count} {split}" for split, count in report.scenes.items()))
     if geotiff:
-        from rsfoundation.prepare.toy.geotiff import make_change_polygons, make_geotiffs
+        from rsfoundation.prepare.toy.make import make_change_polygons, make_geotiffs
 
         for file in (*make_geotiffs(out, large, seed=seed), *make_change_polygons(out, large, seed=seed)):
             say(f"written to {file}")
@@ -161,7 +161,7 @@ def dota(
     Example: rsf prepare dota data/DOTA/train data/DOTA/val -o data/dota/ms/trainval --preset ms
     """
     from rsfoundation.geometry.tiling import DOTA_TILINGS
-    from rsfoundation.prepare.dota import tile_dota
+    from rsfoundation.prepare.tiling import tile_dota
 
     with _fixes_of_the_console():
         report = tile_dota(
@@ -203,7 +203,7 @@ def fair1m(
     Example: rsf prepare fair1m data/FAIR1M/train -o data/fair1m/ms/train
     """
     from rsfoundation.geometry.tiling import FAIR1M_TILINGS
-    from rsfoundation.prepare.dota import tile_fair1m
+    from rsfoundation.prepare.tiling import tile_fair1m
 
     with _fixes_of_the_console():
         report = tile_fair1m(

@@ -1,8 +1,16 @@
 """One picture style for every task: plain functions from RGB ``uint8`` arrays to RGB ``uint8`` arrays."""
 
-from rsfoundation.visualization.overlays import draw_boxes, overlay_classes, overlay_masks
+from rsfoundation.visualization.overlays import (
+    add_legend,
+    draw_boxes,
+    draw_tags,
+    magnification,
+    magnify,
+    overlay_classes,
+    overlay_masks,
+    side_by_side,
+)
 from rsfoundation.visualization.palette import Colour, palette
-from rsfoundation.visualization.panels import add_legend, draw_tags, magnification, magnify, side_by_side
 
 __all__ = [
     "Colour",

@@ -1,12 +1,176 @@
 """Masks and class maps laid over an image."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from rsfoundation.visualization.palette import Colour
-from rsfoundation.visualization.panels import INK, draw_tags
+
+Plate = tuple[int, int, int, int]  # left, top, right, bottom
+
+INK: Colour = (24, 26, 27)
+PAPER: Colour = (250, 250, 248)
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font at ``size`` pixels."""
+    return ImageFont.load_default(size=size)
+
+
+def text_size(text: str, size: int) -> tuple[int, int]:
+    """Return width and line height of ``text`` in pixels.
+
+    Args:
+        text: One line.
+        size: Font size in pixels.
+    """
+    left, _, right, _ = font(size).getbbox(text)
+    return int(np.ceil(right - left)), round(1.35 * size)
+
+
+def draw_text(
+    picture: np.ndarray, text: str, position: tuple[int, int], size: int, colour: Colour = INK
+) -> np.ndarray:
+    """Return a copy with ``text``, its left edge and vertical middle at ``position``.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        text: One line.
+        position: ``(x, y)`` in pixels.
+        size: Font size in pixels.
+        colour: RGB, 0..255.
+    """
+    canvas = Image.fromarray(picture)
+    ImageDraw.Draw(canvas).text(position, text, fill=colour, font=font(size), anchor="lm")
+    return np.asarray(canvas).copy()
+
+
+def draw_tags(
+    picture: np.ndarray,
+    texts: Sequence[str],
+    positions: np.ndarray,
+    colours: Sequence[Colour],
+    size: int = 13,
+) -> np.ndarray:
+    """Return a copy with a small plate of each text above its position, kept inside the picture.
+
+    Args:
+        picture: RGB ``uint8`` ``(H, W, 3)``.
+        texts: One text per position, the most important first: a plate that would cover an earlier one
+            is left out.
+        positions: ``(N, 2)`` x, y in pixels; the plate's lower left corner.
+        colours: Plate colours.
+        size: Font height in pixels.
+    """
+    canvas = Image.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    placed: list[Plate] = []
+    for text, position, colour in zip(texts, positions, colours, strict=True):
+        plate = _plate(text, position, size, picture.shape)
+        if any(_overlap(plate, other) for other in placed):
+            continue
+        placed.append(plate)
+        pen.rectangle((*plate[:2], plate[2] - 1, plate[3] - 1), fill=colour)
+        middle = (plate[0] + 3, (plate[1] + plate[3]) / 2)
+        pen.text(middle, text, fill=_readable_on(colour), font=font(size), anchor="lm")
+    return np.asarray(canvas).copy()
+
+
+def _plate(text: str, position: np.ndarray, size: int, shape: tuple[int, ...]) -> Plate:
+    """Return the plate of a text, pulled inside a picture of this shape."""
+    wide, high = text_size(text, size)
+    left = int(np.clip(position[0], 0, max(0, shape[1] - wide - 6)))
+    top = int(np.clip(position[1] - high, 0, max(0, shape[0] - high)))
+    return left, top, left + wide + 6, top + high
+
+
+def _overlap(a: Plate, b: Plate) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _readable_on(colour: Colour) -> Colour:
+    """Choose dark or light text by the plate's luma (ITU-R BT.601)."""
+    red, green, blue = colour
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else PAPER
+
+
+_FONT = 16
+_CAPTION = 30  # height of the caption bar
+_GAP = 8
+_SWATCH = 14
+
+
+def magnification(picture: np.ndarray, least: int = 640) -> float:
+    """Return the factor that brings the shorter side to ``least`` pixels; never below 1.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        least: Wanted length of the shorter side in pixels.
+    """
+    return max(1.0, least / min(picture.shape[:2]))
+
+
+def magnify(picture: np.ndarray, factor: float) -> np.ndarray:
+    """Enlarge a picture so that lines and text drawn over it stay fine; coordinates scale likewise.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        factor: Factor of both sides, at least 1.
+    """
+    if factor == 1.0:
+        return picture
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
+def side_by_side(panels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Set captioned pictures in a row; lower ones are filled up with paper.
+
+    Args:
+        panels: Caption and RGB picture of each panel, left to right.
+    """
+    height = max(picture.shape[0] for _, picture in panels) + _CAPTION
+    columns: list[np.ndarray] = []
+    for caption, picture in panels:
+        column = _paper(height, picture.shape[1])
+        column[_CAPTION : _CAPTION + picture.shape[0]] = picture
+        columns += [draw_text(column, caption, (4, _CAPTION // 2), _FONT), _paper(height, _GAP)]
+    return np.concatenate(columns[:-1], axis=1)
+
+
+def add_legend(picture: np.ndarray, entries: Sequence[tuple[str, Colour]]) -> np.ndarray:
+    """Add a strip below the picture with a colour swatch and a name for each entry.
+
+    Args:
+        picture: RGB ``(H, W, 3)`` uint8.
+        entries: Name and RGB colour of each class.
+    """
+    if not entries:
+        return picture
+    width = picture.shape[1]
+    line, x = 0, _GAP
+    places: list[tuple[int, int]] = []
+    for name, _ in entries:
+        needed = _SWATCH + 6 + text_size(name, _FONT)[0] + 2 * _GAP
+        if x + needed > width and x > _GAP:
+            line, x = line + 1, _GAP
+        places.append((x, line * _CAPTION + _CAPTION // 2))
+        x += needed
+    strip = _paper((line + 1) * _CAPTION, width)
+    for (name, colour), (left, middle) in zip(entries, places, strict=True):
+        corner = (left, middle - _SWATCH // 2)
+        cv2.rectangle(strip, corner, (left + _SWATCH, middle + _SWATCH // 2), colour, cv2.FILLED)
+        cv2.rectangle(strip, corner, (left + _SWATCH, middle + _SWATCH // 2), INK, 1)
+        strip = draw_text(strip, name, (left + _SWATCH + 6, middle), _FONT)
+    return np.concatenate([picture, strip])
+
+
+def _paper(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), PAPER, dtype=np.uint8)
+
 
 _SHIFT = 4  # OpenCV draws at 1/16 pixel with four fractional bits
 _ROOM_FOR_TAGS = 40  # more tags than this hide the objects; the legend still names the colours

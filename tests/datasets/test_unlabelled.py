@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rsfoundation.core.errors import ConfigError, DataError
-from rsfoundation.datasets.unlabelled import UnlabelledImages
+from rsfoundation.datasets.classification import UnlabelledImages
 from rsfoundation.io.images import write_rgb
 
 STEPS = [dict(type="rsfoundation.LoadImageFromFile", bands="all"), dict(type="rsfoundation.PackSceneInputs")]

@@ -8,8 +8,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.config import load_config
-from rsfoundation.inference.joint import share_backbone
-from rsfoundation.inference.model import WindowModel
+from rsfoundation.inference.model import WindowModel, share_backbone
 from rsfoundation.inference.predict import PredictOptions, predict_scenes
 from rsfoundation.io.images import write_rgb
 

@@ -9,7 +9,7 @@ import pytest
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.io import archives
-from rsfoundation.io.archives import is_archive, unpack
+from rsfoundation.prepare.maps import is_archive, unpack
 
 
 def make_zip(path, members, link=None):

@@ -15,7 +15,7 @@ from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.datasets.change import ChangePairs
 from rsfoundation.io.label_images import read_label_image
 from rsfoundation.prepare.change import make_change_pairs
-from rsfoundation.prepare.toy.geotiff import make_change_polygons, make_geotiffs
+from rsfoundation.prepare.toy.make import make_change_polygons, make_geotiffs
 
 WEST, NORTH, PIXEL = 500000.0, 5200000.0, 0.5
 SIZE = (160, 128)  # width, height: 3 x 2 windows of 64 px, the last column moved inside by half

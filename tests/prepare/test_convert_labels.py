@@ -123,7 +123,7 @@ def test_errors_name_the_cure(source, tmp_path):
 
 
 def test_virtual_patches_are_refused(source, tmp_path):
-    from rsfoundation.prepare.dota import tile_dota
+    from rsfoundation.prepare.tiling import tile_dota
 
     tile_dota([source / "train"], tmp_path / "patches/train", virtual=True)
     with pytest.raises(DataError, match="windows of larger ones"):

@@ -16,8 +16,7 @@ from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.dota import read_dota_txt
 from rsfoundation.io.loading import PADDING
 from rsfoundation.prepare import tiling
-from rsfoundation.prepare.dota import tile_dota
-from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA
+from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA, tile_dota
 
 SMALL = TilingSettings(window=64, gap=16)
 HEADER = "imagesource:GoogleEarth\ngsd:null\n"

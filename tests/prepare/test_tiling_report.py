@@ -12,8 +12,7 @@ from rsfoundation.datasets.oriented.annotations import ORPHANS
 from rsfoundation.datasets.oriented.dota import DOTADataset, FAIR1MDataset
 from rsfoundation.geometry.tiling import TilingSettings
 from rsfoundation.prepare import tiling
-from rsfoundation.prepare.dota import tile_dota, tile_fair1m
-from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA
+from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA, tile_dota, tile_fair1m
 
 SMALL = TilingSettings(window=64, gap=16)
 SHIP = "10 10 30 10 30 20 10 20 ship 0\n"

@@ -16,8 +16,7 @@ from rsfoundation.geometry.tiling import TilingSettings
 from rsfoundation.geometry.windows import Tile, place_objects, window_grid
 from rsfoundation.io.dota import LabelledBox, write_dota_txt
 from rsfoundation.ops import box_iou_rotated
-from rsfoundation.prepare.dota import tile_dota
-from rsfoundation.prepare.tiling import LOST
+from rsfoundation.prepare.tiling import LOST, tile_dota
 from rsfoundation.tasks.detection import OrientedDetection
 
 NAMES = ("ship", "plane", "harbor")

@@ -6,8 +6,7 @@ from rsfoundation.core.errors import DataError
 from rsfoundation.datasets.oriented.dota import FAIR1MDataset
 from rsfoundation.geometry.tiling import TilingSettings
 from rsfoundation.io.xml_labels import read_fair1m_xml
-from rsfoundation.prepare.dota import tile_fair1m
-from rsfoundation.prepare.tiling import LOST
+from rsfoundation.prepare.tiling import LOST, tile_fair1m
 
 CORNERS = ("5.0,5.0", "25.000000, 5.000000", "25,15", "5,15")
 

@@ -13,8 +13,7 @@ from rsfoundation.datasets.oriented.patch_index import INDEX, read_index, write_
 from rsfoundation.datasets.transforms.images import LoadImageFromFile
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.loading import OpenImages
-from rsfoundation.prepare.dota import tile_dota
-from rsfoundation.prepare.tiling import index_of_folder
+from rsfoundation.prepare.tiling import index_of_folder, tile_dota
 
 SMALL = TilingSettings(window=64, gap=16, rates=(1.0, 0.5))
 

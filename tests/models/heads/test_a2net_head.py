@@ -5,7 +5,7 @@ from cd_golden import Golden
 from cd_samples import change_samples
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.heads.a2net_head import A2NetHead
+from rsfoundation.models.segmentors.a2net import A2NetHead
 
 
 def pyramids(inputs):

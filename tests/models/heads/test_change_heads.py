@@ -4,8 +4,7 @@ from cd_golden import Golden, recipe
 from mmengine.registry import DefaultScope
 
 from rsfoundation.models.heads.bit_head import BITHead
-from rsfoundation.models.heads.changer_head import Changer
-from rsfoundation.models.necks.change_fusion import FDAF
+from rsfoundation.models.heads.changer_head import FDAF, Changer
 
 
 @pytest.mark.parametrize("policy", [None, "concat", "sum", "diff", "abs_diff"])

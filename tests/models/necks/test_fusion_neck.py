@@ -3,7 +3,7 @@ import torch
 from cd_golden import Golden
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.necks.change_fusion import FeatureFusionNeck
+from rsfoundation.models.heads.changer_head import FeatureFusionNeck
 
 
 @pytest.mark.parametrize("policy", ["concat", "sum", "diff", "abs_diff"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from backbone_golden import assert_close
 
-from rsfoundation.models.necks.change_fusion import FDAF
+from rsfoundation.models.heads.changer_head import FDAF
 from rsfoundation.registry import MODELS
 
 _EX = [None, dict(type="SpatialExchange"), dict(type="ChannelExchange"), dict(type="ChannelExchange")]

@@ -7,7 +7,7 @@ pytest.importorskip("rasterio")
 
 import rasterio
 
-from rsfoundation.prepare.toy.geotiff import BANDS, BORDER, make_geotiffs
+from rsfoundation.prepare.toy.make import BANDS, BORDER, make_geotiffs
 from rsfoundation.prepare.toy.scene import GSD, Scene
 
 
