@@ -1,7 +1,7 @@
-"""The Python API: what ``rsf train``, ``test`` and ``predict`` do, as functions with typed results.
+"""The Python API: what the verbs of ``rsf`` do, as functions with typed results.
 
 ``from rsfoundation import create_model, list_models, load_model, train, test, predict`` imports nothing heavy
-until one of them is called for.
+until one of them is called for. The functions of the other verbs are here, ``rsfoundation.api.check_data``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,59 @@ from mmengine.config import Config
 from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.engine import evaluate as _evaluate
 from rsfoundation.engine import train as _train
+from rsfoundation.engine.benchmark import benchmark
+from rsfoundation.engine.checkpointing.export_backbone import export_backbone
+from rsfoundation.engine.checkpointing.zero_conversion import convert_zero
 from rsfoundation.engine.resolve_config import RunOptions
+from rsfoundation.evaluation.submission.evaluate import evaluate_results
+from rsfoundation.inference.embeddings import embed_scenes
 from rsfoundation.inference.model import WindowModel
+from rsfoundation.inference.plan import plan_scenes
 from rsfoundation.inference.predict import PredictOptions, ScenePrediction
 from rsfoundation.inference.predict import predict as _predict
+from rsfoundation.inference.prompts import predict_prompts
 from rsfoundation.models.factory import create_model, list_models
+from rsfoundation.prepare.band_statistics import band_statistics
+from rsfoundation.prepare.change import make_change_pairs
+from rsfoundation.prepare.check.html import write_html as write_check_page
+from rsfoundation.prepare.check.run import check_data
+from rsfoundation.prepare.instances import convert_instances
+from rsfoundation.prepare.labels import convert_labels
+from rsfoundation.prepare.maps import prepare_maps
+from rsfoundation.prepare.split import split_images
+from rsfoundation.prepare.tiling import tile_dota, tile_fair1m
+from rsfoundation.prepare.toy.make import make_toy_scenes
 
 if TYPE_CHECKING:
     from rsfoundation.engine.results import TestResult, TrainResult
     from rsfoundation.inference.scenes import SceneInput
 
-__all__ = ["create_model", "list_models", "load_model", "predict", "test", "train"]
+__all__ = [
+    "band_statistics",
+    "benchmark",
+    "check_data",
+    "convert_instances",
+    "convert_labels",
+    "convert_zero",
+    "create_model",
+    "embed_scenes",
+    "evaluate_results",
+    "export_backbone",
+    "list_models",
+    "load_model",
+    "make_change_pairs",
+    "make_toy_scenes",
+    "plan_scenes",
+    "predict",
+    "predict_prompts",
+    "prepare_maps",
+    "split_images",
+    "test",
+    "tile_dota",
+    "tile_fair1m",
+    "train",
+    "write_check_page",
+]
 
 OptionsT = TypeVar("OptionsT")
 

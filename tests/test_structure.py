@@ -54,6 +54,28 @@ def test_no_file_is_over_600_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
 
 
+def importers_of_modules():
+    """Return module -> modules, other than packages, that import it."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    importers = {name: set() for name in names}
+    for name, path in names.items():
+        if path.stem == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rsfoundation"):
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    importers[full if full in names else node.module].add(name)
+    return importers
+
+
+def test_few_modules_have_one_importer():
+    """A helper with one caller belongs to its caller's file, unless it is a part of its own."""
+    alone = sorted(name for name, by in importers_of_modules().items() if len(by) == 1)
+    assert len(alone) <= 30, alone
+
+
 def public_functions(path):
     """Yield name and node of public functions and methods; not of methods that a base class declares."""
     module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))

@@ -1,4 +1,6 @@
-"""Finding, reading and overriding configs, their task and classes; errors that name the place in a config."""
+"""Finding, reading and overriding configs, their task and classes; errors that name the place in a config;
+configs of Open-CD.
+"""
 
 from __future__ import annotations
 

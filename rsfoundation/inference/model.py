@@ -1,4 +1,4 @@
-"""A trained model ready to predict windows."""
+"""A trained model ready to predict windows; several models that share one backbone pass."""
 
 from __future__ import annotations
 

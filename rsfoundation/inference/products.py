@@ -21,7 +21,7 @@ from rsfoundation.io.images import write_rgb
 from rsfoundation.io.styles import map_style
 from rsfoundation.io.vectors import VECTOR_FORMATS, Features, write_vectors
 from rsfoundation.visualization import side_by_side
-from rsfoundation.visualization.html_map import write_html_map
+from rsfoundation.visualization.overlays import write_html_map
 
 OVERVIEW_SIDE = 2048  # longest side of pictures of scenes; smaller scenes are shown in full
 _RASTER_FORMATS = ("tif", "probabilities")

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import SKIPPING, DatasetReport
@@ -84,3 +87,31 @@ def _parse(fields: list[str], size: tuple[int, int], names: Sequence[str], numbe
         raise ValueError("the coordinates are pixels, not fractions of the image")
     quad = tuple(value * size[index % 2] for index, value in enumerate(values))
     return LabelledBox(quad, names[int(fields[0])], line=number)
+
+
+def write_yolo_txt(path: Path, labels: NDArray[Any], quads: NDArray[Any], size: tuple[int, int]) -> None:
+    """Write one label file that :func:`read_yolo_txt` reads.
+
+    Args:
+        path: The file.
+        labels: Class numbers ``(n,)``.
+        quads: Corners ``(n, 8)`` in pixels.
+        size: Width and height of the image.
+    """
+    fractions = quads / np.tile(size, 4)
+    lines = [
+        " ".join([str(label), *(f"{value:.8f}".rstrip("0").rstrip(".") for value in quad)])
+        for label, quad in zip(labels.tolist(), fractions.tolist(), strict=True)
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_yolo_classes(path: Path, names: Sequence[str]) -> None:
+    """Write a data file with the class names, for a folder whose images are in ``images``.
+
+    Args:
+        path: The file, such as ``data.yaml``.
+        names: The classes in order of their numbers.
+    """
+    record = dict(path=".", train="images", val="images", names=dict(enumerate(names)))
+    path.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")

@@ -9,7 +9,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import yaml
 
 from rsfoundation.core.choices import LabelFormat
 from rsfoundation.core.errors import ConfigError, DataError, nearest
@@ -29,6 +28,7 @@ from rsfoundation.geometry.boxes import quad_to_rbox
 from rsfoundation.geometry.windows import object_areas
 from rsfoundation.io.dota import write_dota_txt
 from rsfoundation.io.rasters import image_size
+from rsfoundation.io.yolo import write_yolo_classes, write_yolo_txt
 from rsfoundation.registry import DATASETS
 
 ANNOTATIONS = "annotations.json"
@@ -60,16 +60,9 @@ def _write_yolo(table: AnnotationTable, files: Sequence[str], folder: Path) -> N
     (folder / "labels").mkdir()
     for row, (name, path) in enumerate(zip(table.names.tolist(), table.paths.tolist(), strict=True)):
         part = table.objects_of(row)
-        fractions = table.quads[part] / np.tile(_size(table, row, path), 4)
-        lines = [
-            " ".join([str(label), *(f"{value:.8f}".rstrip("0").rstrip(".") for value in quad)])
-            for label, quad in zip(table.labels[part].tolist(), fractions.tolist(), strict=True)
-        ]
-        text = "".join(f"{line}\n" for line in lines)
-        (folder / "labels" / f"{name}.txt").write_text(text, encoding="utf-8")
-    names = dict(enumerate(table.class_names))
-    record = dict(path=".", train="images", val="images", names=names)
-    (folder / "data.yaml").write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
+        file = folder / "labels" / f"{name}.txt"
+        write_yolo_txt(file, table.labels[part], table.quads[part], _size(table, row, path))
+    write_yolo_classes(folder / "data.yaml", table.class_names)
 
 
 def _write_fair1m(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:

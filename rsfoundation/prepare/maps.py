@@ -1,4 +1,6 @@
-"""Data sets of label maps and of pairs, as distributed, in one layout: whole or in tiles."""
+"""Data sets of label maps and of pairs, as distributed, in one layout: whole or in tiles; safe
+unpacking of the archives.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scene recognition declares to engine, inference and console."""
+"""What scene recognition declares to engine, inference and console; scenes become maps of tiles."""
 
 from __future__ import annotations
 

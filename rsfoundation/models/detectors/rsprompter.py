@@ -1,4 +1,6 @@
-"""RSPrompter (arXiv 2306.16269) and "RS4D-prompt" (arXiv 2606.25324): detectors that prompt SAM's decoder."""
+"""RSPrompter (arXiv 2306.16269) and "RS4D-prompt" (arXiv 2606.25324): detectors that prompt
+SAM's decoder, and "SAM-seg": detectors on SAM's image encoder.
+"""
 
 from __future__ import annotations
 

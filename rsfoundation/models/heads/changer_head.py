@@ -1,4 +1,4 @@
-"""The decode head of Changer (arXiv 2209.08290)."""
+"""The decode head of Changer (arXiv 2209.08290), its flow alignment, and necks that join two dates."""
 
 from __future__ import annotations
 

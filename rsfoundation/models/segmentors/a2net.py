@@ -1,4 +1,4 @@
-"""A2Net as a whole network, under the names of its published checkpoints."""
+"""A2Net: its head, and the whole network under the names of its published checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing sets of toy scenes to disk, in the layout of each task."""
+"""Writing sets of toy scenes to disk, in the layout of each task, and large scenes as GeoTIFF."""
 
 from __future__ import annotations
 
