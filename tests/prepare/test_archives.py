@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.io import archives
+from rsfoundation.prepare import maps as archives
 from rsfoundation.prepare.maps import is_archive, unpack
 
 
