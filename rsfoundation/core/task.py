@@ -131,9 +131,10 @@ class Evaluates(ABC):
 class Draws(ABC):
     """Draws samples. Images are ``uint8`` RGB arrays ``(H, W, 3)``."""
 
-    @abstractmethod
     def image_paths(self, sample: BaseDataElement) -> list[str]:
-        """Return the file(s) that a sample was read from."""
+        """Return the file(s) that a sample was read from, one per date."""
+        paths = sample.metainfo["img_path"]
+        return [paths] if isinstance(paths, str) else list(paths)
 
     def read_region(self, sample: BaseDataElement) -> np.ndarray | None:
         """Return the RGB image ``(H, W, 3)`` of a sample that is only a region of its file.

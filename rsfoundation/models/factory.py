@@ -58,10 +58,13 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "rsmamba_h": _pyramid(32, type="RSMamba", arch="h", out_type="featmap"),
     "rsmamba_u": _pyramid(48, type="RSMamba", arch="u", out_type="featmap"),
     "rsmamba_b_all": dict(type="RSMamba", arch="b", out_type="featmap_hwc", out_indices=list(range(24))),
+    "rsmamba_l_all": dict(type="RSMamba", arch="l", out_type="featmap_hwc", out_indices=list(range(28))),
+    "rsmamba_h_all": dict(type="RSMamba", arch="h", out_type="featmap_hwc", out_indices=list(range(32))),
     "sam_vit_base": _pyramid(12, type="SAMViT", arch="base"),
     "sam_vit_large": _pyramid(24, type="SAMViT", arch="large"),
     "sam_vit_huge": _pyramid(32, type="SAMViT", arch="huge"),
     "sam_vit_base_all": dict(type="SAMViT", arch="base", output_hidden_states=True),
+    "sam_vit_huge_all": dict(type="SAMViT", arch="huge", output_hidden_states=True),
 }
 
 

@@ -201,10 +201,6 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
         """Draw both dates, ground truth and prediction of a whole scene."""
         return compare_changes(images, plane(sample, "gt_sem_seg"), result.labels)
 
-    def image_paths(self, sample: BaseDataElement) -> list[str]:
-        """Return the two images a tested sample was read from."""
-        return list(sample.metainfo["img_path"])
-
     def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
         """Write ``evaluation/`` with all metrics and the confusion matrix."""
         return write_label_map_reports(metrics, folder)

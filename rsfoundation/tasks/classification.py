@@ -202,10 +202,6 @@ class SceneRecognition(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         """Write ``evaluation/`` with all metrics and the confusion matrix."""
         return write_scene_reports(metrics, folder)
 
-    def image_paths(self, sample: BaseDataElement) -> list[str]:
-        """Return the image a sample was read from."""
-        return [sample.img_path]
-
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:

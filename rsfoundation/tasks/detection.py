@@ -204,10 +204,6 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
         ]
         return add_legend(side_by_side(panels), _entries([truth, found], classes))
 
-    def image_paths(self, sample: BaseDataElement) -> list[str]:
-        """Return the image a tested sample was read from."""
-        return [sample.metainfo["img_path"]]
-
     def read_region(self, sample: BaseDataElement) -> np.ndarray | None:
         """Return the window of a virtual patch."""
         window = sample.metainfo.get("window")

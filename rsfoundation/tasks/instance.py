@@ -231,10 +231,6 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         ]
         return add_legend(side_by_side(panels), legend_entries([truth, found], classes))
 
-    def image_paths(self, sample: BaseDataElement) -> list[str]:
-        """Return the image a tested sample was read from."""
-        return [sample.metainfo["img_path"]]
-
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
         """Read the truth of ``<root>/<split>/<name>`` from ``<root>/annotations``; None if there is none."""
         return find_coco_truth(paths[0], classes)

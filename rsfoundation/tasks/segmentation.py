@@ -157,12 +157,13 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData, Sub
     def prepare_config(self, cfg: Any, request: RunRequest) -> None:
         """Let test and prediction see several views of each image where the user asks for it.
 
-        Training and test need no logits of whole images: see
+        Merging windows or views needs logits, training and test alone do not: see
         :class:`~rsfoundation.models.segmentors.encoder_decoder.EncoderDecoder`.
         """
         model: Any = cfg.get("model") or {}
-        if request.stage != "predict" and model.get("type") == "rsfoundation.EncoderDecoder":
-            model.test_cfg = {"keep_logits": False, **(model.get("test_cfg") or {})}
+        if model.get("type") == "rsfoundation.EncoderDecoder":
+            keep = request.stage == "predict" or request.tta or bool(cfg.get("use_tta"))
+            model.test_cfg = {**(model.get("test_cfg") or {}), "keep_logits": keep}
         if request.format_only and request.stage == "test":
             _use_submission(cfg, request)
             request = replace(request, format_only=False)
@@ -238,10 +239,6 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData, Sub
         picture = np.zeros((side, side, 3), np.uint8)
         picture[: part.shape[0], : part.shape[1]] = part
         return picture
-
-    def image_paths(self, sample: BaseDataElement) -> list[str]:
-        """Return the image a tested sample was read from."""
-        return [sample.metainfo["img_path"]]
 
     def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
         """Write ``evaluation/`` with all metrics and the confusion matrix; name the archives written."""

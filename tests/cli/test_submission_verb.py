@@ -58,7 +58,7 @@ def test_classes_of_one_s_own(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("task", "asked"),
-    [("SemanticSegmentation", dict(format_only=True)), ("InstanceSegmentation", dict(tta=True))],
+    [("ChangeDetection", dict(format_only=True)), ("InstanceSegmentation", dict(tta=True))],
 )
 def test_what_a_task_cannot_do_is_refused_before_anything_runs(task, asked):
     built = TASKS.build(dict(type=task))

@@ -85,7 +85,7 @@ def test_rates_fall_towards_the_stem_and_rules_without_decay_hold():
         (dict(), "must lie above 0"),
         (dict(decay_rate=1.5), "must lie above 0"),
         (dict(decay_rate=0.9, part="bakbone"), "no part 'bakbone'"),
-        (dict(decay_rate=0.9, part="head"), "no parameter of the part lies in a numbered block"),
+        (dict(decay_rate=0.9, part="head"), "no parameter of the part is in a numbered block"),
     ],
 )
 def test_wrong_rules_are_named(options, text):

@@ -4,7 +4,7 @@ custom_imports = dict(imports=['scene_classification'], allow_failed_imports=Fal
 default_scope = 'mmengine'
 task = dict(type='rsfoundation.SceneClassification')
 data_root = 'data/scenes/'
-model = dict(type='rsfoundation.SceneClassifier', backbone={{_base_.backbone}}, num_classes=2)
+model = dict(type='rsfoundation.MeanPoolClassifier', backbone={{_base_.backbone}}, num_classes=2)
 
 train_dataloader = dict(
     batch_size=16,

@@ -2,7 +2,7 @@
 
 from scene_classification.dataset import SceneFolders
 from scene_classification.metric import SceneAccuracy
-from scene_classification.model import SceneClassifier
+from scene_classification.model import MeanPoolClassifier
 from scene_classification.task import SceneClassification
 
-__all__ = ["SceneAccuracy", "SceneClassification", "SceneClassifier", "SceneFolders"]
+__all__ = ["SceneAccuracy", "SceneClassification", "MeanPoolClassifier", "SceneFolders"]

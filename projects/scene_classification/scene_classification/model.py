@@ -10,7 +10,7 @@ from rsfoundation.registry import MODELS
 
 
 @MODELS.register_module()
-class SceneClassifier(BaseModel):
+class MeanPoolClassifier(BaseModel):
     """Global average pooling and one linear layer.
 
     Args:

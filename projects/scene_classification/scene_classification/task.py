@@ -103,10 +103,6 @@ class SceneClassification(Task, Evaluates, Draws, PredictsScenes):
         rows = [("truth", sample.label), ("prediction", int(sample.scores.argmax()))]
         return _captioned(images[0], rows, classes)
 
-    def image_paths(self, sample: BaseDataElement) -> list[str]:
-        """Return the image's file."""
-        return [sample.img_path]
-
 
 def _captioned(image: np.ndarray, rows: list[tuple[str, int]], classes: Classes) -> np.ndarray:
     picture = magnify(image, magnification(image, 320))

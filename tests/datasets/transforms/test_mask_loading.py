@@ -66,7 +66,7 @@ def test_index_above_the_classes_is_refused(tmp_path):
 
 def test_ignore_policy_counts_what_it_drops(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(
-        "rsfoundation.datasets.transforms.images.MMLogger.get_current_instance",
+        "mmengine.logging.MMLogger.get_current_instance",
         lambda: logging.getLogger("masks"),
     )
     path = save(tmp_path / "mask.tif", [[PALETTE[0], [1, 2, 3], [3, 2, 1]]])
