@@ -5,4 +5,4 @@ from scene_classification.metric import SceneAccuracy
 from scene_classification.model import MeanPoolClassifier
 from scene_classification.task import SceneClassification
 
-__all__ = ["SceneAccuracy", "SceneClassification", "MeanPoolClassifier", "SceneFolders"]
+__all__ = ["MeanPoolClassifier", "SceneAccuracy", "SceneClassification", "SceneFolders"]
