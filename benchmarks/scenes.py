@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, help="how many oriented boxes are stitched")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    os.environ.setdefault("GDAL_CACHEMAX", "128")  # as the package has it; here GDAL writes scenes first
+    os.environ.setdefault("GDAL_CACHEMAX", "64")  # as the package has it; here GDAL writes scenes first
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         if options.side:

@@ -33,7 +33,7 @@ Palette = tuple[tuple[int, int, int], ...]
 INSTALL_RASTERIO = "install rasterio, which reads it by windows: pip install 'rsfoundation[geo]'"
 COLOUR_NAMES = ("red", "green", "blue", "alpha", "nir", "gray")  # colours that name a band
 _OPENCV_TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float64)
-_GDAL_CACHE_MB = "128"  # GDAL's default is 5 % of the machine's memory, in every worker
+_GDAL_CACHE_MB = "64"  # two rows of tiles of 20 000 pixels; GDAL takes 5 % of the memory, in every worker
 
 
 class RasterFormat(ABC):
