@@ -424,6 +424,7 @@ class CheckpointHook(_CheckpointHook):
         super().before_train(runner)
         self._local = "://" not in str(self.out_dir)
         if self._local:
+            self._keep_to_own_folder()
             self.file_backend = _LaterRemoval(self.file_backend)
             if _first_here():
                 Path(self.out_dir).mkdir(parents=True, exist_ok=True)
@@ -432,6 +433,19 @@ class CheckpointHook(_CheckpointHook):
         barrier()
         if runner.iter and hasattr(runner.train_loop, "resume_from"):
             runner.train_loop.resume_from(getattr(self, "_resumed", None))
+
+    def _keep_to_own_folder(self) -> None:
+        """Look for the best checkpoint so far in this run folder alone.
+
+        mmengine 0.10.12 keeps its absolute path, and would remove the file of the original from a copied or
+        moved run folder as soon as the copy is better.
+        """
+        here = Path(self.out_dir)
+        best = getattr(self, "best_ckpt_path", None)
+        if best:
+            self.best_ckpt_path = str(here / Path(best).name)
+        paths = getattr(self, "best_ckpt_path_dict", {})
+        paths.update({key: str(here / Path(path).name) for key, path in paths.items() if path})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep what the loop resumes with; let go of the file that the checkpoint is mapped from."""

@@ -1,6 +1,7 @@
 """N iterations, resume, N iterations equal 2 N iterations in every bit."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -148,3 +149,19 @@ def test_loading_draws_nothing_from_the_training():
     with preserved_rng():
         torch.rand(3)
     assert torch.equal(before, rng_state()["torch"])
+
+
+def test_a_copied_run_folder_leaves_the_best_checkpoint_of_the_original(tiny_config, monkeypatch):
+    """mmengine 0.10.12 removes the previous best checkpoint by the absolute path that it was saved under."""
+    from tiny_task import TinyAccuracy
+
+    original, copy = tiny_config.parent / "run", tiny_config.parent / "copy"
+    train(tiny_config, RunOptions(original, device="cpu"))
+    best = {file.name for file in original.glob("best_*")}
+    shutil.copytree(original, copy)
+    monkeypatch.setattr(TinyAccuracy, "compute_metrics", lambda self, results: dict(accuracy=2.0, count=1))
+    longer = ("train_cfg.max_epochs=6",)
+    train(tiny_config, RunOptions(copy, device="cpu", resume="auto", overrides=longer))
+    assert {file.name for file in original.glob("best_*")} == best and len(best) == 1
+    better = {file.name for file in copy.glob("best_*")}
+    assert len(better) == 1 and better != best, "the copy has a better one in the place of the copied one"
