@@ -77,8 +77,6 @@ class SceneDataPreprocessor(AnyBands, ImgDataPreprocessor):
         ConfigError: Images are to be mixed, and the number of classes is not given.
     """
 
-    _channel_conversion: bool
-
     def __init__(
         self,
         mean: Sequence[float] | None = None,
@@ -111,12 +109,7 @@ class SceneDataPreprocessor(AnyBands, ImgDataPreprocessor):
         Raises:
             ConfigError: The images have another number of bands than ``mean``.
         """
-        swaps = self._channel_conversion
-        self._channel_conversion = swaps and data["inputs"][0].shape[-3] == 3
-        try:
-            data = super().forward(data, training)
-        finally:
-            self._channel_conversion = swaps
+        data = super().forward(data, training)
         if training and self.erasing:
             erase_rectangles(data["inputs"], self.erasing)
         if training and (self.mixup or self.cutmix) and torch.rand(()) < self.mix_prob:

@@ -30,6 +30,8 @@ class AnyBands:
         ConfigError: Only one of ``mean`` and ``std`` is given, or they differ in length.
     """
 
+    _channel_conversion: bool
+
     def __init__(
         self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **kwargs: Any
     ) -> None:
@@ -60,7 +62,12 @@ class AnyBands:
                 fix=f"choose {expected} bands, image_loading=dict(bands=(...)); or give mean, std and the "
                 f"backbone's in_channels for {bands}",
             )
-        return super().forward(data, training)  # type: ignore[misc]
+        swaps = self._channel_conversion
+        self._channel_conversion = swaps and bands == 3  # others keep three bands of more
+        try:
+            return super().forward(data, training)  # type: ignore[misc]
+        finally:
+            self._channel_conversion = swaps
 
 
 @MODELS.register_module()
@@ -71,22 +78,6 @@ class SegDataPreProcessor(AnyBands, MMSegDataPreProcessor):
 @MODELS.register_module()
 class DetDataPreprocessor(AnyBands, MMDetDataPreprocessor):
     """mmdet's preprocessor for images of any number of bands."""
-
-    _channel_conversion: bool
-
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Preprocess a batch; see :meth:`AnyBands.forward`. mmdet's own would keep three bands of more.
-
-        Args:
-            data: ``inputs`` of ``(C, H, W)`` each, and data samples.
-            training: Whether to augment batches.
-        """
-        turned: bool = self._channel_conversion
-        self._channel_conversion = turned and data["inputs"][0].shape[-3] == 3
-        try:
-            return super().forward(data, training)
-        finally:
-            self._channel_conversion = turned
 
 
 _SECOND_LABELS = ("gt_sem_seg_from", "gt_sem_seg_to")
