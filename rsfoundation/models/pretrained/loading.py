@@ -156,20 +156,55 @@ def load_checkpoint(model: nn.Module, checkpoint: str, prefix: str = "") -> Load
     path = resolve(checkpoint)
     state = read_state(path)
     state = strip_prefix(state, prefix) or state
+    report = load_state(model, to_own_names(model, state, path))
+    check_anything_fits(model, report, path)
+    print_log(f"{type(model).__name__} from {path.name}: {report.summary()}", logger="current")
+    return report
+
+
+def to_own_names(model: nn.Module, state: State, path: Path) -> State:
+    """Return a state under the names of a network, whichever naming it came in.
+
+    Args:
+        model: The network; its ``translate_checkpoint`` is called if it has one.
+        state: Tensors by name.
+        path: Checkpoint that they come from, for the message.
+
+    Raises:
+        CheckpointError: The names are none that the network knows.
+    """
     own = getattr(model, "translate_checkpoint", None)
     try:
-        state = translate(type(model).__name__, state) if own is None else own(state)
+        return translate(type(model).__name__, state) if own is None else own(state)
     except CheckpointError as error:
         raise CheckpointError(error.what, where=path, fix=error.fix) from error
-    report = load_state(model, state)
+
+
+def check_anything_fits(model: nn.Module, report: LoadReport, path: Path) -> None:
+    """Refuse a checkpoint of which nothing was loaded.
+
+    Args:
+        model: The network.
+        report: Of loading.
+        path: The checkpoint, for the message.
+
+    Raises:
+        CheckpointError: Nothing was loaded.
+    """
     if not report.loaded and not report.resized:
         raise CheckpointError(
             f"nothing in the checkpoint fits {type(model).__name__}: {report.summary()}",
             where=path,
             fix="check that it was made for this architecture and size",
         )
-    print_log(f"{type(model).__name__} from {path.name}: {report.summary()}", logger="current")
-    return report
+
+
+def split_init_cfg(init_cfg: Any) -> tuple[list[Any], list[Any]]:
+    """Return the steps of an ``init_cfg`` that are for MMEngine, and its ``Pretrained`` ones."""
+    given = init_cfg or []
+    steps = [given] if isinstance(given, Mapping) else list(given)
+    pretrained = [step for step in steps if step["type"] == "Pretrained"]
+    return [step for step in steps if step["type"] != "Pretrained"], pretrained
 
 
 class PublishedModule(BaseModule):
@@ -197,13 +232,11 @@ class PublishedModule(BaseModule):
         """Initialise from scratch, then by ``init_cfg``; keys missing in a checkpoint stay as they are."""
         self.init_scratch()
         given = self.init_cfg or []
-        steps = [given] if isinstance(given, dict) else list(given)
-        self.init_cfg = [step for step in steps if step["type"] != "Pretrained"]
+        self.init_cfg, pretrained = split_init_cfg(given)
         super().init_weights()
         self.init_cfg = given
-        for step in steps:
-            if step["type"] == "Pretrained":
-                self.load_report = load_checkpoint(self, step["checkpoint"], step.get("prefix") or "")
+        for step in pretrained:
+            self.load_report = load_checkpoint(self, step["checkpoint"], step.get("prefix") or "")
 
 
 def load_state(model: nn.Module, state: State) -> LoadReport:

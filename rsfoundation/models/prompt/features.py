@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.pretrained.download import resolve
-from rsfoundation.models.pretrained.loading import read_state
+from rsfoundation.models.pretrained.loading import read_state, split_init_cfg, strip_prefix
 from rsfoundation.models.pretrained.sam_checkpoints import to_hugging_face
 from rsfoundation.registry import MODELS
 
@@ -125,13 +125,9 @@ def load_prompt_part(module: nn.Module, name: str, owner: BaseModule) -> None:
     Raises:
         ConfigError: The checkpoint does not have the part.
     """
-    given = owner.init_cfg or []
-    for step in [given] if isinstance(given, dict) else given:
-        if step["type"] != "Pretrained":
-            continue
-        path, prefix = resolve(step["checkpoint"]), f"prompt_encoder.{name}."
-        state = to_hugging_face(read_state(path))
-        own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    for step in split_init_cfg(owner.init_cfg)[1]:
+        path = resolve(step["checkpoint"])
+        own = strip_prefix(to_hugging_face(read_state(path)), f"prompt_encoder.{name}.")
         if own.keys() != module.state_dict().keys():
             raise ConfigError(
                 f"the checkpoint has no prompt_encoder.{name}",

@@ -11,7 +11,13 @@ import torch
 from rsfoundation.core.errors import CheckpointError, ConfigError, nearest
 from rsfoundation.models.encoders.sam_vit import ARCHS, GENERAL_FIELDS, SAMViT
 from rsfoundation.models.pretrained.download import resolve
-from rsfoundation.models.pretrained.loading import PublishedModule, load_state, read_state, strip_prefix
+from rsfoundation.models.pretrained.loading import (
+    PublishedModule,
+    State,
+    load_state,
+    read_state,
+    strip_prefix,
+)
 from rsfoundation.models.pretrained.sam_checkpoints import to_hugging_face
 from rsfoundation.models.prompt.sam_decoder import SAMMaskDecoder
 from rsfoundation.models.prompt.sam_prompt import SAMPositionalEmbedding, SAMPromptEncoder
@@ -171,11 +177,9 @@ _NEEDED = (
 )
 
 
-def _fields_of(state: Mapping[str, torch.Tensor]) -> tuple[Fields, Fields, Fields]:
+def _fields_of(state: State) -> tuple[Fields, Fields, Fields]:
     """Return the configs of image encoder, prompt encoder and mask decoder from the shapes of the weights."""
-    encoder = {
-        k.removeprefix("vision_encoder."): v for k, v in state.items() if k.startswith("vision_encoder.")
-    }
+    encoder = strip_prefix(state, "vision_encoder.")
     depth = len({key.split(".")[1] for key in encoder if key.startswith("layers.")})
     tables = [encoder[f"layers.{index}.attn.rel_pos_h"].shape for index in range(depth)]
     native, patch = encoder["pos_embed"].shape[1:3], encoder["patch_embed.projection.weight"].shape[2]

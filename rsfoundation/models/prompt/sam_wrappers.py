@@ -21,7 +21,7 @@ from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.encoders.sam_attention import SAMAttention
 from rsfoundation.models.encoders.sam_vit import HiddenStates, SAMViT
 from rsfoundation.models.layers import LN2d, add_in_chunks
-from rsfoundation.models.pretrained.loading import PublishedModule, load_checkpoint
+from rsfoundation.models.pretrained.loading import PublishedModule, load_checkpoint, split_init_cfg
 from rsfoundation.models.pretrained.sam_checkpoints import to_hugging_face, to_mmpretrain
 from rsfoundation.models.prompt.sam import SAM, SAMOutput, build_positional_embedding, known_fields
 from rsfoundation.models.prompt.sam_decoder import SAMMaskDecoder
@@ -240,9 +240,8 @@ class RSSamVisionEncoder(PublishedModule):
         """Initialise the encoder and load its checkpoint; adapters keep their own initialisation."""
         if not self.has_adapters:  # else the constructor did, before there were any
             self.encoder().init_scratch()
-        for step in [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []:
-            if step["type"] == "Pretrained":
-                self.load_report = load_checkpoint(self, step["checkpoint"], step.get("prefix") or "")
+        for step in split_init_cfg(self.init_cfg)[1]:
+            self.load_report = load_checkpoint(self, step["checkpoint"], step.get("prefix") or "")
 
     def translate_checkpoint(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return a SAM checkpoint of any format under the names of this module, adapters included."""
