@@ -14,12 +14,20 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.core.errors import CheckpointError, ConfigError
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.backbones.base import Backbone
 from rsfoundation.models.encoders.base import PlainEncoder
 from rsfoundation.models.preprocessors import AnyBands
 from rsfoundation.models.pretrained.download import resolve
-from rsfoundation.models.pretrained.loading import LoadReport, State, load_state, read_state, translate
+from rsfoundation.models.pretrained.loading import (
+    LoadReport,
+    State,
+    check_anything_fits,
+    load_state,
+    read_state,
+    split_init_cfg,
+    to_own_names,
+)
 from rsfoundation.registry import MODELS
 
 # Names of the classifiers in published checkpoints -> ours, below `head.`
@@ -48,8 +56,8 @@ def recognition_backbone(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, PlainEncoder):
         indices = chosen.get("out_indices") or -1
         chosen["out_indices"] = indices[-1] if isinstance(indices, Sequence) else indices
-        forms = {"out_type": "featmap", "output_hidden_states": False}
-        chosen.update({key: value for key, value in forms.items() if key in options})
+        output = {"out_type": "featmap", "output_hidden_states": False}
+        chosen.update({key: value for key, value in output.items() if key in options})
     if "output_norm" in options:
         chosen.setdefault("output_norm", False)
     return chosen
@@ -149,12 +157,12 @@ def erase_rectangles(images: torch.Tensor, probability: float) -> None:
         probability: For each image.
     """
     height, width = images.shape[2:]
+    low, high = (torch.tensor(value).log().item() for value in _ERASED_RATIO)
     for image in images:
         if torch.rand(()) >= probability:
             continue
         for _ in range(_ERASING_TRIES):
             area = height * width * float(torch.empty(()).uniform_(*_ERASED_AREA))
-            low, high = (torch.tensor(value).log().item() for value in _ERASED_RATIO)
             ratio = float(torch.empty(()).uniform_(low, high).exp())
             tall, wide = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
             if 0 < tall < height and 0 < wide < width:
@@ -284,14 +292,12 @@ class SceneClassifier(BaseModel):
 
     def init_weights(self) -> None:
         """Initialise the parts, then load the classifier that ``init_cfg`` names."""
-        given = self.init_cfg or []
-        steps = [given] if isinstance(given, Mapping) else list(given)
-        self.init_cfg = [step for step in steps if step["type"] != "Pretrained"] or None
+        given = self.init_cfg
+        self.init_cfg, pretrained = split_init_cfg(given)
         super().init_weights()
-        self.init_cfg = given or None
-        for step in steps:
-            if step["type"] == "Pretrained":
-                self.load_report = load_classifier(self, step["checkpoint"])
+        self.init_cfg = given
+        for step in pretrained:
+            self.load_report = load_classifier(self, step["checkpoint"])
 
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the maps of the backbone for ``inputs (N, bands, H, W)``."""
@@ -331,14 +337,10 @@ def load_classifier(model: SceneClassifier, checkpoint: str) -> LoadReport:
         CheckpointError: It cannot be found or read, or nothing of it fits the backbone.
     """
     path = resolve(checkpoint)
-    backbone, head = split_classifier(model.backbone, read_state(path, ("module.",)))
-    reports = (load_state(model.backbone, backbone), load_state(model.head, head))
-    if not reports[0].loaded and not reports[0].resized:
-        raise CheckpointError(
-            f"nothing in the checkpoint fits {type(model.backbone).__name__}: {reports[0].summary()}",
-            where=path,
-            fix="check that it was made for this architecture and size",
-        )
+    body, head = _split_classifier(read_state(path, ("module.",)))
+    body = _with_final_norm(type(model.backbone).__name__, to_own_names(model.backbone, body, path))
+    reports = (load_state(model.backbone, body), load_state(model.head, head))
+    check_anything_fits(model.backbone, reports[0], path)
     report = LoadReport(
         *(
             tuple(f"{part}.{name}" for part, one in zip(("backbone", "head"), reports, strict=True)
@@ -350,13 +352,8 @@ def load_classifier(model: SceneClassifier, checkpoint: str) -> LoadReport:
     return report
 
 
-def split_classifier(backbone: nn.Module, state: State) -> tuple[State, State]:
-    """Split a classifier's checkpoint into backbone and head, under our names.
-
-    Args:
-        backbone: The network, whose type decides the name of the final norm.
-        state: Tensors under published names, or under those of :class:`SceneClassifier`.
-    """
+def _split_classifier(state: State) -> tuple[State, State]:
+    """Split a classifier's checkpoint, under published names or ours, into backbone and head."""
     head: State = {}
     body: State = {}
     own = any(key.startswith("backbone.") for key in state)
@@ -368,13 +365,15 @@ def split_classifier(backbone: nn.Module, state: State) -> tuple[State, State]:
             head[place[1] + key[len(place[0]) :]] = value
         else:
             body[key.removeprefix("backbone.")] = value
-    kind = type(backbone).__name__
-    translated = getattr(backbone, "translate_checkpoint", None)
-    body = translate(kind, body) if translated is None else translated(body)
-    published, ours = _FINAL_NORM.get(kind, ("", ""))
-    if published:
-        body = {
-            (ours + key[len(published) :] if key.startswith(published) else key): value
-            for key, value in body.items()
-        }
     return body, head
+
+
+def _with_final_norm(kind: str, state: State) -> State:
+    """Rename the norm that a published classifier has after its last map to the norm of that map."""
+    if kind not in _FINAL_NORM:
+        return state
+    published, ours = _FINAL_NORM[kind]
+    return {
+        (ours + key[len(published) :] if key.startswith(published) else key): value
+        for key, value in state.items()
+    }
