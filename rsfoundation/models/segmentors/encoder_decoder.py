@@ -11,15 +11,10 @@ from mmseg.models.segmentors import EncoderDecoder as MMSegEncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from rsfoundation.geometry.windows import window_starts
 from rsfoundation.registry import MODELS
 
 _WINDOWS_ON_GPU = 4  # per forward pass; on a CPU one, for more take more memory and no less time
-
-
-def _starts(length: int, window: int, stride: int) -> list[int]:
-    """Return where mmseg's windows start along one axis: the last one is moved back inside."""
-    count = max(length - window + stride - 1, 0) // stride + 1
-    return [max(min(index * stride + window, length) - window, 0) for index in range(count)]
 
 
 def _times_covered(starts: list[int], window: int, length: int, like: Tensor) -> Tensor:
@@ -83,8 +78,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
         """Yield rows of the image, top down, with their logits ``(N, C, rows, W)``."""
         (height, width), crop = inputs.shape[2:], self.test_cfg.crop_size
         window = min(crop[0], height), min(crop[1], width)
-        tops = _starts(height, crop[0], self.test_cfg.stride[0])
-        lefts = _starts(width, crop[1], self.test_cfg.stride[1])
+        tops = window_starts(height, crop[0], self.test_cfg.stride[0])
+        lefts = window_starts(width, crop[1], self.test_cfg.stride[1])
         down = _times_covered(tops, window[0], height, inputs)[:, None]
         across = _times_covered(lefts, window[1], width, inputs)
         together = self.test_cfg.get("window_batch") or (
