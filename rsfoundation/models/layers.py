@@ -35,6 +35,13 @@ def is_plain(*layers: nn.Module) -> bool:
     return all(type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d) for layer in layers)
 
 
+def init_truncated(layer: nn.Linear | nn.Conv2d) -> None:
+    """Draw the weight of a layer from a truncated normal of deviation 0.02, and set its bias to zero."""
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """Apply a linear layer over the last dimension.
 
@@ -221,6 +228,20 @@ def folded_pointwise(conv: nn.Conv2d, affine: Affine) -> Affine:
     weight, bias = weight_and_bias(conv)
     scale, shift = affine
     return weight * scale[:, None, None], torch.addmv(bias, weight[:, :, 0, 0], shift)
+
+
+def norm_conv(norm: nn.Module, conv: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Norm, then 1x1 convolution; a batch norm is folded into the weights at inference.
+
+    Args:
+        norm: Any norm.
+        conv: The convolution; one that is wrapped is called, not read.
+        x: ``(N, C, H, W)``.
+    """
+    affine = norm_affine(norm) if is_inference(norm) and is_plain(conv) else None
+    if affine is None or not isinstance(conv, nn.Conv2d):
+        return conv(norm(x))
+    return convolve(conv, x, *folded_pointwise(conv, affine))
 
 
 def chunk_channels(x: torch.Tensor, channels: int) -> int:

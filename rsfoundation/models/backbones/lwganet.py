@@ -17,6 +17,7 @@ from rsfoundation.models.layers import (
     conv_norm,
     depthwise_half,
     folded_pointwise,
+    init_truncated,
     is_inference,
     is_plain,
     linear,
@@ -397,9 +398,7 @@ class LWGANet(Backbone):
         """All weights normal with deviation 0.02, biases zero, as published."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                init_truncated(module)
 
     def run_stem(self, image: torch.Tensor) -> torch.Tensor:
         """Return the padded image at a quarter of its size."""

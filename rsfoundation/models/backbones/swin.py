@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, Size, drop_path_rates, read_arch
 from rsfoundation.models.backbones.window_attention import WINDOW, WindowAttention, WindowGrid
-from rsfoundation.models.layers import TokenMLP, linear
+from rsfoundation.models.layers import TokenMLP, init_truncated, linear
 from rsfoundation.registry import MODELS
 
 _PATCH = 4
@@ -176,9 +176,7 @@ class RSPSwinTransformer(Backbone):
         """Linear layers and bias tables truncated normal with deviation 0.02, biases zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                init_truncated(module)
             if isinstance(module, WindowAttention):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
 

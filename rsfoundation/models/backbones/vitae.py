@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from rsfoundation.models.backbones.base import BATCH_NORM, STRIDES, Backbone, NormCfg, Size, read_arch
 from rsfoundation.models.backbones.window_attention import WindowAttention, WindowGrid
-from rsfoundation.models.layers import TokenMLP, conv_norm, linear, multi_head
+from rsfoundation.models.layers import TokenMLP, conv_norm, init_truncated, linear, multi_head
 from rsfoundation.registry import MODELS
 
 _MULTIPLE = 32
@@ -312,9 +312,7 @@ class ViTAEv2(Backbone):
         """Linear layers truncated normal with deviation 0.02, biases zero; convolutions as PyTorch does."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                init_truncated(module)
 
     def run_stem(self, image: torch.Tensor) -> torch.Tensor:
         """Return the padded image: every stage has a reduction cell of its own."""

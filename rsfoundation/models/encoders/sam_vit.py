@@ -17,7 +17,7 @@ from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.models.backbones.base import read_arch
 from rsfoundation.models.encoders.base import EMBEDDED, EncoderOutput, Grid, PlainEncoder, log_resize
 from rsfoundation.models.encoders.sam_attention import SAMAttention
-from rsfoundation.models.layers import LN2d, add_in_chunks, linear
+from rsfoundation.models.layers import LN2d, add_in_chunks, init_truncated, linear
 from rsfoundation.models.pretrained.sam_checkpoints import (
     ENCODER,
     check_encoder_size,
@@ -352,9 +352,7 @@ class SAMViT(PlainEncoder):
         """Initialise linear layers and positions by a truncated normal of deviation 0.02, biases by zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                init_truncated(module)
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 

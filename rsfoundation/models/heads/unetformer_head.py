@@ -17,7 +17,7 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.models.layers import conv_norm, folded_pointwise, is_inference, is_plain, norm_affine
+from rsfoundation.models.layers import conv_norm, is_inference, is_plain, norm_affine, norm_conv
 from rsfoundation.registry import MODELS
 
 WINDOW = 8  # side of the attention windows, and length of the averages across windows
@@ -78,11 +78,7 @@ class _SeparableConvNorm(nn.Module):
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.depthwise(x)
-        affine = norm_affine(self.norm) if is_inference(self) and is_plain(self.pointwise) else None
-        if affine is None:
-            return self.pointwise(self.norm(x))
-        return F.conv2d(x, *folded_pointwise(self.pointwise, affine))
+        return norm_conv(self.norm, self.pointwise, self.depthwise(x))
 
 
 class GlobalLocalAttention(nn.Module):
@@ -171,12 +167,7 @@ class GlobalLocalBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return a map of the same shape ``(N, C, H, W)``."""
         x = x + self.attention(self.norm1(x))
-        affine = norm_affine(self.norm2) if is_inference(self) and is_plain(self.expand) else None
-        if affine is None:
-            hidden = self.expand(self.norm2(x))
-        else:
-            hidden = F.conv2d(x, *folded_pointwise(self.expand, affine))
-        return x + self.reduce(F.relu6(hidden))
+        return x + self.reduce(F.relu6(norm_conv(self.norm2, self.expand, x)))
 
 
 class _WeightedFusion(nn.Module):
