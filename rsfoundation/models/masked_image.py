@@ -94,8 +94,8 @@ class SimMIM(MaskedImageModel):
     """SimMIM (arXiv 2111.09886) for any pyramid: hidden patches of the image become a learned colour.
 
     One linear layer paints the pixels from the last map, and the loss is the mean absolute error over hidden
-    pixels. The colour takes the place of pixels, and not of embedded patches, so that one form fits
-    convolutions and windows alike.
+    pixels. The colour takes the place of pixels, and not of embedded patches, which fits convolutions and
+    windows alike.
 
     Args:
         backbone: Config of a pyramid backbone.
@@ -138,13 +138,7 @@ class SimMIM(MaskedImageModel):
             ConfigError: The images have another size.
         """
         count, _, height, width = images.shape
-        unit = math.lcm(self.patch, self.stride)
-        if height % unit or width % unit:
-            raise ConfigError(
-                f"images of {height} x {width} do not divide into patches of {unit}",
-                where="train_pipeline",
-                fix=f"crop to a multiple of {unit}",
-            )
+        _check_divides(height, width, math.lcm(self.patch, self.stride), "patches")
         mask = random_mask(count, (height // self.patch, width // self.patch), self.mask_ratio)
         hidden = F.interpolate(mask[:, None].float(), scale_factor=self.patch).to(images.device)
         seen = images * (1 - hidden) + self.mask_token * hidden
@@ -152,6 +146,15 @@ class SimMIM(MaskedImageModel):
         error = (painted - images).abs() * hidden
         loss = error.sum() / (hidden.sum() * self.bands)
         return painted, hidden.bool(), loss
+
+
+def _check_divides(height: int, width: int, unit: int, parts: str) -> None:
+    if height % unit or width % unit:
+        raise ConfigError(
+            f"images of {height} x {width} do not divide into {parts} of {unit}",
+            where="train_pipeline",
+            fix=f"crop to a multiple of {unit}",
+        )
 
 
 def bands_of_backbone(backbone: nn.Module) -> int:
@@ -249,13 +252,7 @@ class MAE(MaskedImageModel):
             ConfigError: The images have another size.
         """
         count, _, height, width = images.shape
-        unit = _CELL * self.patch
-        if height % unit or width % unit:
-            raise ConfigError(
-                f"images of {height} x {width} do not divide into cells of {unit}",
-                where="train_pipeline",
-                fix=f"crop to a multiple of {unit}",
-            )
+        _check_divides(height, width, _CELL * self.patch, "cells")
         grid = (height // self.patch, width // self.patch)
         seen = torch.randint(_CELL**2, (count, grid[0] // _CELL, grid[1] // _CELL)).to(images.device)
         tokens = compact(self.backbone.embed(images)[0], grid, seen)
