@@ -137,6 +137,13 @@ class _TwoDates:
 
     The backbone has ``run_stem``, ``run_stage`` and ``stage_output`` as :class:`Backbone` has. Dates interact
     on the map that the next stage takes; what comes out of a level is made from it afterwards.
+
+    Args:
+        interaction_cfg: One interaction layer or ``None`` per stage.
+        **kwargs: As for the backbone.
+
+    Raises:
+        ConfigError: The number of layers is not that of the stages.
     """
 
     num_stages: int
@@ -146,12 +153,8 @@ class _TwoDates:
     run_stage: Any
     stage_output: Any
 
-    def build_interactions(self, interaction_cfg: Interactions) -> None:
-        """Build one layer per stage.
-
-        Raises:
-            ConfigError: The number of layers is not that of the stages.
-        """
+    def __init__(self, interaction_cfg: Interactions = _NONE, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if len(interaction_cfg) != self.num_stages:
             raise ConfigError(
                 f"{len(interaction_cfg)} interaction layers for {self.num_stages} stages",
@@ -234,10 +237,6 @@ class IA_ResNet(_TwoDates, _ResNetStages, ResNet):
         **kwargs: As for mmseg's ``ResNet``.
     """
 
-    def __init__(self, interaction_cfg: Interactions = _NONE, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.build_interactions(interaction_cfg)
-
 
 @MODELS.register_module()
 class IA_ResNetV1c(IA_ResNet):
@@ -264,10 +263,6 @@ class IA_ResNeSt(_TwoDates, _ResNetStages, ResNeSt):
         **kwargs: As for mmseg's ``ResNeSt``.
     """
 
-    def __init__(self, interaction_cfg: Interactions = _NONE, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.build_interactions(interaction_cfg)
-
 
 @MODELS.register_module()
 class IA_MixVisionTransformer(_TwoDates, _StageMaps, MixVisionTransformer):
@@ -277,10 +272,6 @@ class IA_MixVisionTransformer(_TwoDates, _StageMaps, MixVisionTransformer):
         interaction_cfg: One interaction layer or ``None`` per stage.
         **kwargs: As for mmseg's ``MixVisionTransformer``.
     """
-
-    def __init__(self, interaction_cfg: Interactions = _NONE, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.build_interactions(interaction_cfg)
 
     def run_stem(self, image: Tensor) -> Tensor:
         """Return the image: every stage embeds patches itself."""
@@ -301,7 +292,7 @@ class IA_MixVisionTransformer(_TwoDates, _StageMaps, MixVisionTransformer):
 
 
 @functools.cache
-def _on_two_dates(kind: type[Backbone]) -> type[Backbone]:
+def _on_two_dates(kind: type[Backbone]) -> type[Any]:
     """Return the class of a backbone that runs two dates; its weights have the plain one's names."""
     return type(f"Interacting{kind.__name__}", (_TwoDates, kind), {"__doc__": kind.__doc__})
 
@@ -330,7 +321,6 @@ def interaction_backbone(backbone: Mapping[str, Any], interaction_cfg: Interacti
             where="InteractionBackbone.backbone",
             fix="choose a backbone with strides 4 to 32, or SiamEncoderDecoder with FeatureFusionNeck",
         )
-    model: Any = _on_two_dates(kind)(**options)
-    model.build_interactions(interaction_cfg)
+    model = _on_two_dates(kind)(interaction_cfg=interaction_cfg, **options)
     model.out_channels = tuple(2 * channels for channels in model.out_channels)
     return model
