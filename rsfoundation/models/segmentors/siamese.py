@@ -24,51 +24,41 @@ from rsfoundation.registry import MODELS, with_scope
 # Suffix of each map's names, in order: of the logits, of the ground truth and of the prediction.
 SUFFIXES = ("", "_from", "_to")
 _LOSS_PREFIXES = ("binary_cd", "semantic_cd_from", "semantic_cd_to")
+Maps = Sequence[Tensor]
+_IGNORED = 255
+_THRESHOLD = 0.5
+_POSTPROCESSES = (None, "cover_semantic")
 
 
-class MultiHeadDecoder(BaseModule):
-    """A head of the change and one or two heads of the land cover.
+@MODELS.register_module()
+class GeneralSCDHead(BaseModule):
+    """Change from the fused dates, land cover from each date.
 
     Args:
         binary_cd_head: Head of the change.
-        binary_cd_neck: Neck that fuses the dates for it, called ``neck(first, second)``.
         semantic_cd_head: Head of the first date's land cover.
-        semantic_cd_head_aux: That of the second date; without one the first serves both, and the state dict
+        binary_cd_neck: Neck that fuses the dates for the change, called ``neck(first, second)``.
+        semantic_cd_head_aux: Head of the second date; without one the first serves both, and the state dict
             has its weights under both names, as published.
     """
 
     def __init__(
         self,
         binary_cd_head: dict,
+        semantic_cd_head: dict,
         binary_cd_neck: dict | None = None,
-        semantic_cd_head: dict | None = None,
         semantic_cd_head_aux: dict | None = None,
     ) -> None:
         super().__init__()
         self.binary_cd_head = MODELS.build(with_scope(binary_cd_head))
         self.binary_cd_neck = MODELS.build(with_scope(binary_cd_neck)) if binary_cd_neck else None
-        if semantic_cd_head:
-            self.semantic_cd_head = MODELS.build(with_scope(semantic_cd_head))
-            aux = semantic_cd_head_aux
-            self.semantic_cd_head_aux = MODELS.build(with_scope(aux)) if aux else self.semantic_cd_head
+        self.semantic_cd_head = MODELS.build(with_scope(semantic_cd_head))
+        aux = semantic_cd_head_aux
+        self.semantic_cd_head_aux = MODELS.build(with_scope(aux)) if aux else self.semantic_cd_head
         self.align_corners = self.binary_cd_head.align_corners
         self.num_classes = self.binary_cd_head.num_classes
         self.out_channels = self.binary_cd_head.out_channels
         self.threshold = self.binary_cd_head.threshold
-
-
-@MODELS.register_module()
-class GeneralSCDHead(MultiHeadDecoder):
-    """Change from the fused dates, land cover from each date.
-
-    Args:
-        binary_cd_head: Head of the change.
-        semantic_cd_head: Head of the land cover.
-        **kwargs: As for :class:`MultiHeadDecoder`.
-    """
-
-    def __init__(self, binary_cd_head: dict, semantic_cd_head: dict, **kwargs: Any) -> None:
-        super().__init__(binary_cd_head, semantic_cd_head=semantic_cd_head, **kwargs)
 
     @property
     def channels_per_map(self) -> tuple[int, ...]:
@@ -126,12 +116,6 @@ class GeneralSCDHead(MultiHeadDecoder):
         first, second = inputs
         fused = self.binary_cd_neck(first, second) if self.binary_cd_neck else inputs
         return fused, first, second
-
-
-Maps = Sequence[Tensor]
-_IGNORED = 255
-_THRESHOLD = 0.5
-_POSTPROCESSES = (None, "cover_semantic")
 
 
 def encode_dates(backbone: nn.Module, before: Tensor, after: Tensor) -> tuple[Maps, Maps]:
