@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.geometry.boxes import Boxes, flip, suppress
+from rsfoundation.models.segmentors.test_time_augmentation import check_adapters_merged
 from rsfoundation.registry import MODELS
 
 SCALES = (0.5, 1.0, 1.5)
@@ -99,12 +100,7 @@ def use_tta(
     Raises:
         ConfigError: The test pipeline has no resizing step, or the model has adapters that are not merged.
     """
-    if cfg.get("lora") and not adapters_merged:
-        raise ConfigError(
-            "test-time augmentation wraps whole models, and this one has adapters next to its weights",
-            where=cfg.filename,
-            fix="merge them first: `rsf convert merge-lora`",
-        )
+    check_adapters_merged(cfg, adapters_merged)
     steps = cfg.test_dataloader.dataset.pipeline
     places = [place for place, step in enumerate(steps) if str(step["type"]).rsplit(".", 1)[-1] == "Resize"]
     if not places:

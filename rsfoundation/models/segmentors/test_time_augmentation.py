@@ -26,6 +26,7 @@ _RESIZES = ("bilinear", "bicubic")
 _TURN = 90
 _SIDE = 32  # resized images have sides of whole multiples, as every backbone takes them
 _TINY = 1e-12
+_ONLY = ""  # name of the map of a segmentor that returns one map without a name
 
 
 @MODELS.register_module()
@@ -82,15 +83,13 @@ class SegmentationTTA(BaseTTAModel):
         data = self.module.data_preprocessor(data, False)
         inputs, samples = data["inputs"], data.get("data_samples")
         total: dict[str, Tensor] = {}
-        one_map = True
         for view in self.views:
             found = self._look(inputs, view)
-            one_map = not isinstance(found, dict)
-            for key, logits in ({"": found} if one_map else found).items():
+            for key, logits in (found if isinstance(found, dict) else {_ONLY: found}).items():
                 values = self._undo(self._values(logits), view, inputs.shape[2:])
                 total[key] = total[key] + values if key in total else values
         merged = {key: self._logits(values / len(self.views)) for key, values in total.items()}
-        return self.module.postprocess_result(merged[""] if one_map else merged, samples)
+        return self.module.postprocess_result(merged.get(_ONLY, merged), samples)
 
     def _look(self, inputs: Tensor, view: tuple[float, str | None, int]) -> Any:
         scale, flip, angle = view
@@ -131,6 +130,24 @@ class SegmentationTTA(BaseTTAModel):
         return values.clamp_min(_TINY).log()
 
 
+def check_adapters_merged(cfg: Config, adapters_merged: bool) -> None:
+    """Refuse a config whose model has adapters next to its weights.
+
+    Args:
+        cfg: The config.
+        adapters_merged: They are merged into the weights before the model is wrapped.
+
+    Raises:
+        ConfigError: The model has adapters that are not merged.
+    """
+    if cfg.get("lora") and not adapters_merged:
+        raise ConfigError(
+            "test-time augmentation wraps whole models, and this one has adapters next to its weights",
+            where=cfg.filename,
+            fix="merge them first: `rsf convert merge-lora`",
+        )
+
+
 def use_segmentation_tta(cfg: Config, *, adapters_merged: bool) -> None:
     """Change a config so that it predicts several views of each image.
 
@@ -144,11 +161,6 @@ def use_segmentation_tta(cfg: Config, *, adapters_merged: bool) -> None:
     Raises:
         ConfigError: The model has adapters that are not merged.
     """
-    if cfg.get("lora") and not adapters_merged:
-        raise ConfigError(
-            "test-time augmentation wraps whole models, and this one has adapters next to its weights",
-            where=cfg.filename,
-            fix="merge them first: `rsf convert merge-lora`",
-        )
+    check_adapters_merged(cfg, adapters_merged)
     cfg.tta_model = dict(type="rsfoundation.SegmentationTTA", **(cfg.get("tta") or {}))
     cfg.use_tta = True
