@@ -484,8 +484,8 @@ class TokenScan:
         size = self.A.shape[1]
         padding = -size % _UNROLL
         if padding:  # states that stay zero
-            tokens = torch.nn.functional.pad(tokens.unflatten(-1, (2, size)), (0, padding)).flatten(-2)
-        rates = torch.nn.functional.pad(self.A.T / math.log(2), (0, 0, 0, padding)).contiguous()
+            tokens = F.pad(tokens.unflatten(-1, (2, size)), (0, padding)).flatten(-2)
+        rates = F.pad(self.A.T / math.log(2), (0, 0, 0, padding)).contiguous()
         operands = (u, delta, self.delta_bias, rates, tokens, self.D)
         arrays = (operand.numpy() for operand in operands)
         places = (self.reverse, add, state.numpy(), out.numpy(), first)

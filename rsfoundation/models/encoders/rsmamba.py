@@ -120,7 +120,8 @@ class MambaMixer(nn.Module):
         length = projected.shape[1]
         x, gate = projected.transpose(1, 2).chunk(2, dim=1)
         x = self.activation(self.conv1d(x)[..., :length])
-        steps, b, c = self.x_proj(x.transpose(1, 2)).split(self._split, dim=-1)
+        sizes = [self.time_step_rank, self.state_size, self.state_size]
+        steps, b, c = self.x_proj(x.transpose(1, 2)).split(sizes, dim=-1)
         delta, delta_bias = self._steps(steps)
         y = selective_scan(
             x,
@@ -183,10 +184,6 @@ class MambaMixer(nn.Module):
                     gate = F.silu(projected[:, span, inner:])
                     out[:, span] = self.out_proj(gate.mul_(mixed[:, span]).mul_(1 / len(directions)))
         return out
-
-    @property
-    def _split(self) -> list[int]:
-        return [self.time_step_rank, self.state_size, self.state_size]
 
     def _steps(self, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return step sizes before the softplus, and the bias that the scan adds to them."""

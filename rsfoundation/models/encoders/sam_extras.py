@@ -137,7 +137,8 @@ class PrunedRSSamVisionEncoder(RSSamVisionEncoder):
         with torch.no_grad():
             for name, layer in self._linear_layers():
                 if name in self._masks:
-                    layer.weight.mul_(self._masks[name].to(layer.weight.device))
+                    self._masks[name] = self._masks[name].to(layer.weight.device)  # copied once
+                    layer.weight.mul_(self._masks[name])
         return super().forward(image)
 
     def _linear_layers(self) -> list[tuple[str, nn.Linear]]:
