@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_classifiers import SMALL
+from small_backbones import SMALL
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.masked_image import (

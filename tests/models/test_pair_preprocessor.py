@@ -84,10 +84,6 @@ def test_semantic_labels_are_padded_like_the_change_label(pair):
 
 def test_colours_of_every_batch_are_swapped():
     """The second batch of pairs comes in the model's colour order as the first one does."""
-    import torch
-
-    from rsfoundation.models.preprocessors import DualInputSegDataPreProcessor
-
     preprocess = DualInputSegDataPreProcessor(mean=[0.0] * 6, std=[1.0] * 6, bgr_to_rgb=True)
     pair = torch.arange(6.0).view(6, 1, 1).expand(6, 4, 4)
     for _ in range(3):

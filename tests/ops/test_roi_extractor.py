@@ -13,7 +13,7 @@ ROTATED = ConfigDict(type="RoIAlignRotated", output_size=3, sampling_ratio=2, cl
 
 
 def ramps(side=256):
-    """Maps whose value is the x of the image, so that pooling tells where a region lies."""
+    """Maps whose value is the x of the image, so that pooling tells where a region is."""
     return [((torch.arange(side // s) + 0.5) * 4 * s).expand(1, 1, side // s, -1) for s in (1, 2)]
 
 

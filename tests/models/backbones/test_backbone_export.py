@@ -1,6 +1,6 @@
 """Every backbone through torch.export and ONNX, outputs compared at sizes that need padding inside.
 
-By default the smallest edition of each network is exported, and one goes on to ONNX; ``-m slow`` does all.
+By default the smallest edition of each network is exported, and one also to ONNX; ``-m slow`` does all.
 """
 
 import pytest

@@ -129,7 +129,7 @@ def test_assignment(name, seed):
     table = overlaps(objects, anchors, as_upright)
     table[:, table.max(axis=0) == 0] = 0
     expected = assign(table, *rule)
-    assert not (expected == len(objects)).any()  # what lies outside owns nothing, least of all everything
+    assert not (expected == len(objects)).any()  # what is outside owns nothing, least of all everything
     np.testing.assert_array_equal(found.gt_inds.numpy(), expected)
     assert {-1, 0} & set(expected) and (expected > 0).any()
     np.testing.assert_allclose(found.max_overlaps.numpy(), table.max(axis=0), atol=1e-4)

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope, init_default_scope
 from prompt_models import CLASSES, SIZE, VISION, WIDTH, anchor, batch, build, losses, neck, query
 
 from rsfoundation.core.errors import ConfigError
@@ -17,14 +16,6 @@ SAM_BACKBONE = dict(
     type="rsfoundation.RSSamVisionEncoder",
     extra_config=dict(VISION, output_hidden_states=True),
 )
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    before = DefaultScope.get_current_instance()
-    yield
-    if before is not None:
-        init_default_scope(before.scope_name)
 
 
 MODELS = {

@@ -1,18 +1,8 @@
 """SAM-det: a detector's boxes prompt a frozen SAM."""
 
-import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope, init_default_scope
 from prompt_models import CLASSES, SIZE, VISION, WIDTH, batch, build, losses, read
-
-
-@pytest.fixture(autouse=True)
-def _scope():
-    before = DefaultScope.get_current_instance()
-    yield
-    if before is not None:
-        init_default_scope(before.scope_name)
 
 
 def small(**test_cfg):

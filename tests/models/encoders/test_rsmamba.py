@@ -112,7 +112,7 @@ def test_middle_class_token_of_an_odd_grid_is_read_one_too_late():
     for layer in encoder.layers:
         torch.nn.init.zeros_(layer.out_proj.weight)
     image = torch.randn(1, 3, 48, 48)
-    patches, _ = encoder.patch_embed(image)  # nine: inserted at 4, read at 5, where patch 4 stands
+    patches, _ = encoder.patch_embed(image)  # nine: inserted at 4, read at 5, where patch 4 is
     torch.testing.assert_close(encoder(image)[0], patches[:, 4])
 
 

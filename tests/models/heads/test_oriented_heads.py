@@ -1,4 +1,4 @@
-"""Our proposals equal upstream's."""
+"""Our proposals equal upstream's; every level has an aligned convolution of its own."""
 
 import mmrotate.models.dense_heads as upstream
 import pytest
@@ -11,6 +11,7 @@ from mmrotate.structures.bbox import RotatedBoxes
 from rsfoundation.models.heads.oriented import OrientedRPNHead, PerLevelAlignConv
 from rsfoundation.registry import MODELS
 
+STRIDES = [8, 16]
 CFG = ConfigDict(nms_pre=500, max_per_img=40, nms={"type": "nms", "iou_threshold": 0.8}, min_bbox_size=0)
 
 
@@ -36,11 +37,8 @@ def test_same_proposals(count):
     assert ours.labels.eq(0).all() and ours.labels.dtype == torch.long
 
 
-def test_registered_beside_upstream():
+def test_registered_next_to_upstream():
     assert MODELS.get("rsfoundation.OrientedRPNHead") is OrientedRPNHead
-
-
-STRIDES = [8, 16]
 
 
 def boxes_of(generator, height, width, stride):
