@@ -23,6 +23,7 @@ from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.prompt.features import (
     PromptFeatures,
     build_mask_decoder,
+    content_size,
     interleaved_prompts,
     load_prompt_part,
     to_image_size,
@@ -259,7 +260,7 @@ def _binary(scores: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def _no_masks(logits: torch.Tensor, meta: Fields, rescale: bool, threshold: float) -> torch.Tensor:
-    height, width = (meta["ori_shape"] if rescale else meta["img_shape"])[:2]
+    height, width = meta["ori_shape"][:2] if rescale else content_size(meta)
     return logits.new_zeros((0, height, width), dtype=torch.bool if threshold >= 0 else torch.uint8)
 
 

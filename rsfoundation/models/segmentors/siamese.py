@@ -50,7 +50,7 @@ class GeneralSCDHead(BaseModule):
         semantic_cd_head_aux: dict | None = None,
     ) -> None:
         super().__init__()
-        self.binary_cd_head = MODELS.build(with_scope(binary_cd_head))
+        self.binary_cd_head = MODELS.build(with_scope(_with_threshold(binary_cd_head)))
         self.binary_cd_neck = MODELS.build(with_scope(binary_cd_neck)) if binary_cd_neck else None
         self.semantic_cd_head = MODELS.build(with_scope(semantic_cd_head))
         aux = semantic_cd_head_aux
@@ -149,7 +149,9 @@ class PairEncoderDecoder(EncoderDecoder):
     test_cfg: ConfigDict
 
     def __init__(self, *, backbone_inchannels: int = 3, **kwargs: Any) -> None:
-        super().__init__(**with_scope(_with_threshold(kwargs)))
+        if "decode_head" in kwargs:
+            kwargs["decode_head"] = _with_threshold(kwargs["decode_head"])
+        super().__init__(**with_scope(kwargs))
         self.test_cfg = ConfigDict(self.test_cfg or dict(mode="whole"))  # mmseg reads its keys as attributes
         self.backbone_inchannels = backbone_inchannels
 
@@ -313,12 +315,11 @@ class SiamEncoderMultiDecoder(SiamEncoderPairDecoder):
         return self.decode_head(self.extract_feat(inputs))
 
 
-def _with_threshold(options: dict[str, Any]) -> dict[str, Any]:
-    """Give a one-channel head the threshold 0.5 where its config names none: mmseg's would be 0.3."""
-    head = options.get("decode_head")
+def _with_threshold(head: Any) -> Any:
+    """Give the config of a one-channel head the threshold 0.5 where it names none: mmseg's would be 0.3."""
     if not isinstance(head, dict) or head.get("out_channels") != 1 or head.get("threshold") is not None:
-        return options
-    return {**options, "decode_head": {**head, "threshold": _THRESHOLD}}
+        return head
+    return {**head, "threshold": _THRESHOLD}
 
 
 def _cover_semantic(sample: SegDataSample) -> None:

@@ -8,6 +8,7 @@ from prompt_models import CLASSES, SIZE, VISION, WIDTH, anchor, batch, build, lo
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.peft import merge_adapters
+from rsfoundation.models.heads.prompter_anchor_head import _no_masks
 from rsfoundation.models.prompt.features import PromptFeatures, content_size, to_image_size
 from rsfoundation.models.prompt.sam import SAM
 
@@ -232,6 +233,15 @@ def test_masks_lose_their_padding_before_they_get_the_size_of_the_file():
     assert shown.shape == (1, 50, 100)
     assert (shown[:, :46] > 0.9).all()
     assert to_image_size(masks, meta((50, 100), (0.64, 0.64)), rescale=False).shape == (1, 32, 64)
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_no_masks_have_the_size_of_masks(rescale):
+    """Also of a padded batch, so that results of its images go together."""
+    info = meta((50, 100), (0.64, 0.64))
+    some = to_image_size(torch.zeros(1, 16, 16), info, rescale)
+    none = _no_masks(torch.zeros(1, 1, 16, 16), info, rescale, 0.5)
+    assert none.shape == (0, *some.shape[1:]) and none.dtype == torch.bool
 
 
 def test_scores_in_place_of_masks():

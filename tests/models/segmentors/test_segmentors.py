@@ -176,6 +176,19 @@ def test_one_channel_has_a_threshold_of_a_half_unless_the_config_says_otherwise(
     assert full_resolution(out_channels=2).decode_head.threshold is None
 
 
+@pytest.mark.parametrize(("asked", "found"), [({}, 0.5), ({"threshold": 0.3}, 0.3)])
+def test_so_does_the_change_head_of_semantic_change(asked, found):
+    head = dict(type="mmseg.FCNHead", in_channels=4, channels=4, num_classes=2, num_convs=1)
+    whole = MODELS.build(
+        dict(
+            type="GeneralSCDHead",
+            binary_cd_head=dict(head, out_channels=1, **asked),
+            semantic_cd_head=head,
+        )
+    )
+    assert whole.threshold == whole.binary_cd_head.threshold == found
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_views_of_a_pair_are_averaged(channels):
     model = full_resolution(out_channels=channels)
