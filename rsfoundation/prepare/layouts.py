@@ -17,6 +17,7 @@ import numpy as np
 from rsfoundation.core.errors import DataError, nearest
 from rsfoundation.core.files import read_manifest
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
+from rsfoundation.datasets.segmentation import ISAIDDataset, LoveDADataset, UAVidDataset
 from rsfoundation.io.dota import IMAGE_SUFFIXES, LABEL_FOLDERS
 from rsfoundation.io.label_images import read_label_image
 from rsfoundation.io.xml_labels import LABEL_FOLDERS as XML_FOLDERS
@@ -36,18 +37,6 @@ _TWO = [
 _LOAD = [dict(type="rsfoundation.LoadImageFromFile")]
 _GUESSED = 64  # label maps that classes are guessed from where nothing names them
 
-LOVEDA = ("background", "building", "road", "water", "barren", "forest", "agricultural")
-UAVID = {
-    "building": (128, 0, 0), "road": (128, 64, 128), "static_car": (192, 0, 192), "tree": (0, 128, 0),
-    "low_vegetation": (128, 128, 0), "human": (64, 64, 0), "moving_car": (64, 0, 128), "clutter": (0, 0, 0),
-}  # fmt: skip
-ISAID = {
-    "background": (0, 0, 0), "ship": (0, 0, 63), "storage_tank": (0, 63, 63), "baseball_diamond": (0, 63, 0),
-    "tennis_court": (0, 63, 127), "basketball_court": (0, 63, 191), "ground_track_field": (0, 63, 255),
-    "bridge": (0, 127, 63), "large_vehicle": (0, 127, 127), "small_vehicle": (0, 0, 127),
-    "helicopter": (0, 0, 191), "swimming_pool": (0, 0, 255), "roundabout": (0, 191, 127),
-    "soccer_ball_field": (0, 127, 191), "plane": (0, 127, 255), "harbor": (0, 100, 155),
-}  # fmt: skip
 _BUILDINGS = dict(classes=("background", "building"), palette=[(0, 0, 0), (255, 255, 255)])
 
 
@@ -350,7 +339,7 @@ def _loveda(folder: Path) -> Datasets:
             for area in sorted(part.iterdir())
             if (area / "images_png").is_dir() and (area / "masks_png").is_dir()
         ]
-        meta = dict(classes=LOVEDA, palette=list(palette(len(LOVEDA))))
+        meta = LoveDADataset.METAINFO
         sets = [
             _masks(area / "images_png", area / "masks_png", metainfo=meta, reduce_zero_label=True)
             for area in areas
@@ -367,7 +356,7 @@ def _uavid(folder: Path) -> Datasets:
         sequences = [
             seq for seq in sorted(part.iterdir()) if (seq / "Images").is_dir() and (seq / "Labels").is_dir()
         ]
-        meta = dict(classes=tuple(UAVID), palette=list(UAVID.values()))
+        meta = UAVidDataset.METAINFO
         sets = [_masks(seq / "Images", seq / "Labels", metainfo=meta) for seq in sequences]
         if sets:
             found[_split_name(part.name.removeprefix("uavid_"))] = _joined(sets)
@@ -376,7 +365,7 @@ def _uavid(folder: Path) -> Datasets:
 
 def _isaid(folder: Path) -> Datasets:
     """``<split>/images`` with ``<split>/Semantic_masks/*_instance_color_RGB.png``."""
-    meta = dict(classes=tuple(ISAID), palette=list(ISAID.values()))
+    meta = ISAIDDataset.METAINFO
     return {
         split: _masks(part / "images", part / "Semantic_masks", mask="_instance_color_RGB.png", metainfo=meta)
         for split, part in _splits(folder, "images", "Semantic_masks")

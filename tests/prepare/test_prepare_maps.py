@@ -10,10 +10,12 @@ from locations import SAMPLES
 
 from rsfoundation.cli.app import main
 from rsfoundation.core.errors import ConfigError, DataError
+from rsfoundation.core.files import read_manifest
+from rsfoundation.datasets.segmentation import ISAIDDataset, LoveDADataset, UAVidDataset
 from rsfoundation.io.label_images import read_label_image
 from rsfoundation.prepare import maps
 from rsfoundation.prepare.check.run import check_data
-from rsfoundation.prepare.layouts import ISAID, LAYOUTS, UAVID
+from rsfoundation.prepare.layouts import LAYOUTS
 from rsfoundation.prepare.maps import TILINGS, prepare_maps
 
 
@@ -84,8 +86,8 @@ def make(kind, root):
     """Write a sample of a data set in its layout; return the splits."""
     index = np.kron(np.arange(4).reshape(2, 2), np.ones((SIDE // 2, SIDE // 2), int)).astype(np.uint8)
 
-    def coloured(palette):
-        return np.array(list(palette.values()), np.uint8)[index]
+    def coloured(data):
+        return np.array(data.METAINFO["palette"], np.uint8)[index]
 
     image, binary = texture(1), np.where(index > 1, 255, 0).astype(np.uint8)
     other, seq, top = texture(2), "uavid_train/seq", "top_mosaic_09cm_area1.tif"
@@ -96,10 +98,10 @@ def make(kind, root):
             "Train/Urban/images_png/0.png": other, "Train/Urban/masks_png/0.png": index,
         },
         "uavid": {
-            f"{seq}1/Images/000000.png": image, f"{seq}1/Labels/000000.png": coloured(UAVID),
-            f"{seq}2/Images/000000.png": other, f"{seq}2/Labels/000000.png": coloured(UAVID),
+            f"{seq}1/Images/000000.png": image, f"{seq}1/Labels/000000.png": coloured(UAVidDataset),
+            f"{seq}2/Images/000000.png": other, f"{seq}2/Labels/000000.png": coloured(UAVidDataset),
         },
-        "isaid": {"train/images/P0000.png": image, isaid: coloured(ISAID)},
+        "isaid": {"train/images/P0000.png": image, isaid: coloured(ISAIDDataset)},
         "whu-building": {"train/image/1.tif": image, "train/label/1.tif": binary},
         "vaihingen": {f"top/{top}": image, f"gts/{top}": np.array(PALETTE, np.uint8)[index]},
         "s2looking": {"train/Image1/1.png": image, "train/Image2/1.png": other, "train/label/1.png": binary},
@@ -130,6 +132,17 @@ def test_every_layout(kind, tmp_path):
     expected = np.where(index > 1, 255, 0) if pairs else (index > 1) if kind == "whu-building" else index
     assert np.array_equal(values, expected.astype(np.uint8))
     assert check_data(tmp_path / "out").errors == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"), [("loveda", LoveDADataset), ("uavid", UAVidDataset), ("isaid", ISAIDDataset)]
+)
+def test_classes_have_the_order_and_the_colours_of_the_data_sets(kind, data, tmp_path):
+    make(kind, tmp_path / "source")
+    prepare_maps(kind, tmp_path / "source", tmp_path / "out", window=0)
+    content = read_manifest(tmp_path / "out").content
+    assert content["classes"] == list(data.METAINFO["classes"])
+    assert content["palette"] == data.METAINFO["palette"]
 
 
 def test_impossible_settings(tmp_path):

@@ -16,6 +16,7 @@ from mmengine.logging import MMLogger
 from PIL import Image
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice
+from rsfoundation.datasets.segmentation import LoveDADataset, UAVidDataset
 from rsfoundation.evaluation.submission.archive import file_names, open_zip, write_zip
 from rsfoundation.io.png import write_png
 from rsfoundation.registry import METRICS
@@ -23,11 +24,8 @@ from rsfoundation.registry import METRICS
 Server = Literal["loveda", "uavid"]
 _NAMES = {"loveda": re.compile(r"(?:[^/]+/)?\d+\.png"), "uavid": re.compile(r"seq\d+/Labels/\d+\.png")}
 _EXPECTED = {"loveda": "1.png, all in one folder", "uavid": "seq21/Labels/000000.png"}
-_CLASSES = {"loveda": 7, "uavid": 8}
-_UAVID_COLOURS = (
-    *((128, 0, 0), (128, 64, 128), (0, 128, 0), (128, 128, 0)),
-    *((64, 0, 128), (192, 0, 192), (64, 64, 0), (0, 0, 0)),
-)
+_CLASSES = {"loveda": len(LoveDADataset.METAINFO["classes"]), "uavid": len(UAVidDataset.METAINFO["classes"])}
+_UAVID_COLOURS = tuple(map(tuple, UAVidDataset.METAINFO["palette"]))
 
 
 @dataclass(frozen=True)
