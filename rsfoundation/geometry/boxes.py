@@ -143,7 +143,7 @@ def quad_to_rbox(quads: ArrayLike, version: AngleVersion = "le90") -> Boxes:
         quads: The corners.
         version: Of the result.
     """
-    points = np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2)
+    points = _corners(quads)
     centres = points.mean(axis=1)
     boxes = np.empty((len(points), 5))
     for row, local in enumerate((points - centres[:, None]).astype(np.float32)):

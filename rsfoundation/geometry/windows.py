@@ -120,7 +120,7 @@ def place_objects(quads: ArrayLike, tiles: Sequence[Tile], min_share: float = 0.
         tiles: The windows.
         min_share: Least share of an object's area that must be in the window.
     """
-    shapes = _shapes(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))
+    shapes = _shapes(quads)
     areas = shapely.area(shapes)
     corners = np.array([(tile.x, tile.y, tile.x + tile.size, tile.y + tile.size) for tile in tiles])
     squares = shapely.box(*corners.reshape(-1, 4).T.astype(np.float64))
@@ -137,7 +137,7 @@ def place_objects(quads: ArrayLike, tiles: Sequence[Tile], min_share: float = 0.
 
 def object_areas(quads: ArrayLike) -> NDArray[np.float64]:
     """Return the area ``(N,)`` of quads ``(N, 8)``."""
-    return np.asarray(shapely.area(_shapes(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))))
+    return np.asarray(shapely.area(_shapes(quads)))
 
 
 def _shares(
@@ -157,9 +157,9 @@ def _shares(
     return shares
 
 
-def _shapes(corners: NDArray[np.float64]) -> NDArray[np.object_]:
-    """Return polygons; of corners in a crossed order, as some files have them, the convex hull."""
-    shapes = shapely.polygons(corners)
+def _shapes(quads: ArrayLike) -> NDArray[np.object_]:
+    """Return quads ``(N, 8)`` as polygons; of corners in a crossed order, as some files have, the hull."""
+    shapes = shapely.polygons(np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2))
     crossed = ~shapely.is_valid(shapes)
     shapes[crossed] = shapely.convex_hull(shapes[crossed])
     return shapes
