@@ -16,6 +16,7 @@ from rsfoundation.core.errors import ConfigError, DataError, check_choice, neare
 from rsfoundation.core.reports import DatasetReport, ReadingPolicy
 from rsfoundation.datasets.label_check import CheckSettings, check_samples
 from rsfoundation.datasets.transforms.segmentation import Mosaic
+from rsfoundation.geometry.windows import window_starts
 from rsfoundation.io.rasters import image_size
 from rsfoundation.registry import DATASETS
 
@@ -213,8 +214,7 @@ class MaskDataset(BaseSegDataset):
         assert self.patch is not None and self.stride is not None
         if self.test_mode and self.stride == self.patch:
             return list(range(0, length, self.patch))
-        last = max(length - self.patch, 0)
-        return sorted({*range(0, last, self.stride), last})
+        return window_starts(length, self.patch, self.stride)
 
 
 def _in_root(name: str, root: str | None) -> Path:

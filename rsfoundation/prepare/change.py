@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rsfoundation.core.files import (
 from rsfoundation.core.parallel import with_progress
 from rsfoundation.core.task import Window
 from rsfoundation.datasets.pair_check import compare_dates
+from rsfoundation.geometry.windows import window_grid
 from rsfoundation.io.label_maps import IGNORED, write_indexed_png
 from rsfoundation.io.rasters import RasterReader
 from rsfoundation.io.vectors import read_polygons
@@ -214,7 +215,7 @@ class _Cutter:
         for split in ("train", "val") if val else ("train",):
             for kind in (*self.dates, "label"):
                 (folder / split / kind).mkdir(parents=True)
-        windows = list(self._windows())
+        windows = window_grid(self.height, self.width, self.window, overlap=0)
         counts = dict.fromkeys(ChangePairsResult(folder)._numbers(), 0)
         counts |= {"polygons": len(self.shapes), "polygons_outside": len(self.outside)}
         held_out = self._draw(windows, val, seed)
@@ -233,11 +234,6 @@ class _Cutter:
             counts["changed_pixels"] += int((label == 1).sum())
             counts["pixels"] += int((label != IGNORED).sum())
         return counts
-
-    def _windows(self) -> Iterator[Window]:
-        for top in _starts(self.height, self.window):
-            for left in _starts(self.width, self.window):
-                yield Window(left, top, self.window, self.window)
 
     def _touching(self, window: Window) -> NDArray[np.object_]:
         box = shapely.box(window.left, window.top, window.left + self.window, window.top + self.window)
@@ -275,12 +271,6 @@ class _Cutter:
         label[: -window.top % side] = IGNORED  # rows and columns that the window before has
         label[:, : -window.left % side] = IGNORED
         return label
-
-
-def _starts(length: int, side: int) -> list[int]:
-    """Return where windows start along an axis: one behind the other, the last one moved inside."""
-    starts = list(range(0, length - side + 1, side))
-    return starts if starts[-1] + side == length else [*starts, length - side]
 
 
 def _write_window(reader: RasterReader, window: Window, path: Path) -> None:
