@@ -16,6 +16,7 @@ from mmengine.dataset import BaseDataset
 from rsfoundation.core.errors import ConfigError, DataError, check_choice, nearest
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, Policy
 from rsfoundation.core.task import Window
+from rsfoundation.datasets.samplers import spread
 from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.geometry.windows import window_grid
 from rsfoundation.io.rasters import RasterReader
@@ -253,10 +254,9 @@ class SceneDataset(BaseDataset):
         steps = getattr(self.pipeline, "transforms", ())
         if not samples or pipeline_loading(steps).bands != "all":
             return samples
-        places = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), _MOST_OPENED), dtype=int))
         counts: dict[int, int] = {}
         broken = set()
-        for place in places.tolist():
+        for place in spread(range(len(samples)), _MOST_OPENED):
             try:
                 with RasterReader(samples[place]["img_path"]) as reader:
                     counts[place] = reader.count

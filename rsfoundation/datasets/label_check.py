@@ -13,6 +13,7 @@ import numpy as np
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import DatasetReport, Example, ReadingPolicy
+from rsfoundation.datasets.samplers import spread
 from rsfoundation.datasets.transforms.images import ImageLoader
 from rsfoundation.datasets.transforms.pair_loading import MultiImgLoadAnnotations
 from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
@@ -132,9 +133,7 @@ def _spread(samples: list[Sample]) -> list[Sample]:
         width, height = image_size(samples[0]["seg_map_path"])
     except DataError:
         return samples[:1]  # read, and reported
-    count = max(_LEAST, int(_PIXELS / (width * height)))
-    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples)), dtype=int))
-    return [samples[place] for place in places]
+    return spread(samples, max(_LEAST, int(_PIXELS / (width * height))))
 
 
 def read_labels(reader: Any, sample: Sample) -> tuple[Sample, np.ndarray | DataError, LabelImage | None]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import DatasetReport
+from rsfoundation.datasets.samplers import spread
 from rsfoundation.datasets.transforms.images import ImageLoader
 from rsfoundation.io.rasters import RasterReader
 
@@ -69,7 +70,7 @@ def check_pairs(
         return samples
     all_bands = loader.loading.bands == "all"
     wrong = set()
-    looked_at = _spread(local, _MOST)
+    looked_at = spread(local, _MOST)
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(lambda sample: _mismatch(sample["img_path"], all_bands), looked_at)
         for sample, mismatch in zip(looked_at, found, strict=True):
@@ -79,7 +80,7 @@ def check_pairs(
                 wrong.add(id(sample))
     matching = [sample for sample in local if id(sample) not in wrong]
     if measure:
-        _warn_of_shifts(_spread(matching, _MEASURED), loader, report)
+        _warn_of_shifts(spread(matching, _MEASURED), loader, report)
     return [sample for sample in samples if id(sample) not in wrong]
 
 
@@ -103,12 +104,6 @@ def _edges(image: np.ndarray) -> np.ndarray:
     strength = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     strength = np.minimum(strength, np.percentile(strength, 98))  # one bright roof must not decide alone
     return (strength - strength.mean()).astype(np.float32)
-
-
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return at most ``count`` entries from all over the list."""
-    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples)), dtype=int))
-    return [samples[place] for place in places]
 
 
 def _mismatch(paths: Sequence[str], all_bands: bool) -> tuple[str, DataError] | None:

@@ -1,14 +1,29 @@
-"""Drawing virtual patches so that their source images are decoded a few times, not once per patch."""
+"""Which samples are taken: an order of virtual patches that decodes each source image a few times, and a few
+samples from all over a data set.
+"""
 
 import math
-from collections.abc import Iterator, Sized
-from typing import Any
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, TypeVar
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from rsfoundation.registry import DATA_SAMPLERS
+
+Sample = TypeVar("Sample")
+
+
+def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Return samples from all over a data set, in its order, for checks that cannot look at every one.
+
+    Args:
+        samples: All of them.
+        most: Number of samples; all where there are no more.
+    """
+    places = np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples)), dtype=int))
+    return [samples[place] for place in places]
 
 
 @DATA_SAMPLERS.register_module()

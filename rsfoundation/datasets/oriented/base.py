@@ -22,6 +22,7 @@ from rsfoundation.core.errors import ConfigError, DataError, check_choice, neare
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, ReadingPolicy
 from rsfoundation.datasets.oriented.annotations import AnnotationTable
+from rsfoundation.datasets.samplers import spread
 from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.geometry.boxes import in_order, is_outside
 from rsfoundation.io.loading import ImageLoading
@@ -324,7 +325,7 @@ def _size_warnings(table: AnnotationTable) -> list[str]:
     """Open a few images, and warn where their size is not that of their name or label file."""
     stated = np.flatnonzero((table.sizes[:, 0] >= 0) & (table.windows[:, 2] == 0))
     odd = []
-    for row in stated[np.unique(np.linspace(0, len(stated) - 1, min(_OPENED, len(stated)), dtype=int))]:
+    for row in spread(stated.tolist(), _OPENED):
         width, height = table.sizes[row]
         found = _size(str(table.paths[row]))
         if found not in (None, (width, height)):
