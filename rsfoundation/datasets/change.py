@@ -403,17 +403,8 @@ class BaseSemanticChangeDataset(BaseChangeDataset):
 _FIVE = (*_DATES, "seg_map_path", "seg_map_path_from", "seg_map_path_to")
 
 
-class _SemanticPreset(BaseSemanticChangeDataset):
-    """A data set whose settings differ from the base class's by its ``PRESET`` alone."""
-
-    PRESET: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**self.PRESET, **kwargs})
-
-
 @DATASETS.register_module()
-class SECOND_Dataset(_SemanticPreset):
+class SECOND_Dataset(_Preset, BaseSemanticChangeDataset):
     """SECOND: ``{train,val}/{im1,im2,label,label1,label2}``, 512 px, 2968 / 1694 public pairs.
 
     Land cover as numbers, or in the colours of the palette as first released.
@@ -436,7 +427,7 @@ class SECOND_Dataset(_SemanticPreset):
 
 
 @DATASETS.register_module()
-class Landsat_Dataset(_SemanticPreset):
+class Landsat_Dataset(_Preset, BaseSemanticChangeDataset):
     """Landsat-SCD: folders as SECOND, with a test split; 416 px, no official split."""
 
     METAINFO: ClassVar[dict] = dict(
@@ -450,7 +441,7 @@ class Landsat_Dataset(_SemanticPreset):
 
 
 @DATASETS.register_module()
-class BANDON_Dataset(_SemanticPreset):
+class BANDON_Dataset(_Preset, BaseSemanticChangeDataset):
     """BANDON: 2283 off-nadir pairs of 2048 px; lists ``train.txt`` and so on name the five files of a pair.
 
     Change is 0 and 1 with 255 ignored in training (``labels_unch0ch1ig255``), and 0 and 255 in validation and
