@@ -14,7 +14,7 @@ from mmengine.evaluator import BaseMetric
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import write_json
 from rsfoundation.evaluation.confusion_matrix import class_scores, kappa, mean
-from rsfoundation.evaluation.pictures import draw_confusion_matrix
+from rsfoundation.evaluation.pictures import draw_confusion_matrix, report_folders
 from rsfoundation.registry import METRICS
 
 _TOP = 5
@@ -190,10 +190,8 @@ def write_scene_reports(metrics: Sequence[Any], folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    measured = [metric.evaluation for metric in metrics if isinstance(metric, SceneMetric)]
     files: list[Path] = []
-    for number, evaluation in enumerate(filter(None, measured), start=1):
-        target = folder / ("evaluation" if number == 1 else f"evaluation_{number}")
+    for evaluation, target in report_folders(metrics, SceneMetric, folder):
         target.mkdir(parents=True, exist_ok=True)
         matrix = evaluation.matrix
         named = zip(evaluation.classes, evaluation.per_class, strict=True)

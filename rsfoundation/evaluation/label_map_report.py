@@ -8,7 +8,7 @@ import numpy as np
 
 from rsfoundation.core.files import write_json
 from rsfoundation.evaluation.change_metric import SemanticChangeEvaluation
-from rsfoundation.evaluation.pictures import draw_confusion_matrix
+from rsfoundation.evaluation.pictures import draw_confusion_matrix, report_folders
 from rsfoundation.evaluation.segmentation_metric import LabelMapEvaluation, LabelMapMetric
 
 
@@ -22,12 +22,8 @@ def write_label_map_reports(metrics: Sequence[Any], folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    measured = [metric.evaluation for metric in metrics if isinstance(metric, LabelMapMetric)]
-    files: list[Path] = []
-    for number, evaluation in enumerate(filter(None, measured), start=1):
-        name = "evaluation" if number == 1 else f"evaluation_{number}"
-        files += write_label_map_report(evaluation, folder / name)
-    return files
+    folders = report_folders(metrics, LabelMapMetric, folder)
+    return [file for evaluation, target in folders for file in write_label_map_report(evaluation, target)]
 
 
 def write_label_map_report(evaluation: LabelMapEvaluation, folder: Path) -> list[Path]:

@@ -1,6 +1,6 @@
-"""Pictures that reports of several tasks have."""
+"""What reports of several tasks share: a folder for each metric, figures, confusion matrices as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,20 @@ import numpy as np
 
 INK = "#181a1b"
 _MAX_NUMBERED = 22  # classes up to which a cell of the confusion matrix can hold its number
+
+
+def report_folders(metrics: Sequence[Any], kind: type[Any], folder: Path) -> Iterator[tuple[Any, Path]]:
+    """Yield the evaluation of each metric of a kind, and its folder: ``evaluation``, ``evaluation_2``, ...
+
+    Args:
+        metrics: The evaluator's metric objects after a test; others, and those without evaluation, are left
+            out.
+        kind: Class of the metrics, which have an ``evaluation``.
+        folder: The run folder.
+    """
+    measured = [metric.evaluation for metric in metrics if isinstance(metric, kind)]
+    for number, evaluation in enumerate(filter(None, measured), start=1):
+        yield evaluation, folder / ("evaluation" if number == 1 else f"evaluation_{number}")
 
 
 def new_figure(width: float, height: float) -> tuple[Any, Any]:

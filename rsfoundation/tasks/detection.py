@@ -30,6 +30,7 @@ from rsfoundation.engine.model_builder import suppresses_across_classes
 from rsfoundation.evaluation.oriented.image_results import devkit_ignored_difficulty
 from rsfoundation.evaluation.oriented.metric import DOTAMetric
 from rsfoundation.evaluation.oriented.report import write_report
+from rsfoundation.evaluation.pictures import report_folders
 from rsfoundation.evaluation.submission.metric import DetectionSubmission
 from rsfoundation.geometry.boxes import quad_to_rbox
 from rsfoundation.inference.oriented import (
@@ -220,15 +221,10 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
 
     def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
         """Write curves and tables to ``evaluation/`` (of a second metric to ``evaluation_2/``, and so on)."""
-        measured = [
-            metric.evaluation for metric in metrics if isinstance(metric, DOTAMetric) and metric.evaluation
-        ]
         archives = [metric.submissions for metric in metrics if isinstance(metric, DetectionSubmission)]
         written = [submission.path for submissions in archives for submission in submissions]
-        for number, evaluation in enumerate(measured, start=1):
-            written += write_report(
-                evaluation, folder / ("evaluation" if number == 1 else f"evaluation_{number}")
-            )
+        for evaluation, target in report_folders(metrics, DOTAMetric, folder):
+            written += write_report(evaluation, target)
         return written
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
