@@ -16,7 +16,7 @@ from rsfoundation.core.reports import DatasetReport, Example, ReadingPolicy
 from rsfoundation.datasets.samplers import spread
 from rsfoundation.datasets.transforms.images import ImageLoader
 from rsfoundation.datasets.transforms.pair_loading import MultiImgLoadAnnotations
-from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask
+from rsfoundation.datasets.transforms.segmentation import LoadSegmentationMask, size_error
 from rsfoundation.io.georeference import grid_offset
 from rsfoundation.io.label_images import LabelImage, is_tiff
 from rsfoundation.io.label_maps import IGNORED
@@ -168,11 +168,7 @@ def _require_one_grid(path: str, mask: LabelImage) -> None:
     height, width = mask.values.shape[:2]
     with RasterReader(path) as image:
         if (image.width, image.height) != (width, height):
-            raise DataError(
-                f"the mask is {width}x{height}, its image {image.width}x{image.height} pixels",
-                where=mask.path,
-                fix="replace the file by one of the same size",
-            )
+            raise size_error(mask.path, (width, height), (image.width, image.height))
         if not (is_tiff(path) and is_tiff(mask.path)):
             return
         own = image.georeference

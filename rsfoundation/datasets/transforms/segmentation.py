@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -30,6 +31,7 @@ from rsfoundation.io.rasters import RasterReader, image_size
 from rsfoundation.registry import TRANSFORMS
 
 Results = dict[str, Any]
+Size = tuple[int, ...]  # width and height
 _POLICIES = ("fail", "ignore", "nearest")
 _FULL = 255.0  # the largest value of a pixel on the scale of images
 
@@ -142,14 +144,8 @@ _size_of = lru_cache(maxsize=4096)(image_size)
 
 def _require_one_size(image: str, mask: str) -> None:
     """Check that a mask has the size of its image by the heads of both files."""
-    if "://" in image or "://" in mask or _size_of(image) == _size_of(mask):
-        return
-    (width, height), (own_width, own_height) = _size_of(image), _size_of(mask)
-    raise DataError(
-        f"the mask is {own_width}x{own_height}, its image {width}x{height} pixels",
-        where=mask,
-        fix="replace the file by one of the same size",
-    )
+    if "://" not in image and "://" not in mask and _size_of(image) != _size_of(mask):
+        raise size_error(mask, _size_of(mask), _size_of(image))
 
 
 def require_size(mask: LabelImage, results: dict, name: str) -> None:
@@ -163,15 +159,27 @@ def require_size(mask: LabelImage, results: dict, name: str) -> None:
     Raises:
         DataError: They differ.
     """
-    height, width = mask.values.shape[:2]
-    expected = tuple(results.get("ori_shape", (height, width)))
-    if (height, width) != expected:
-        kind = "its image" if name == "mask" else "its images are"
-        raise DataError(
-            f"the {name} is {width}x{height}, {kind} {expected[1]}x{expected[0]} pixels",
-            where=results["seg_map_path"],
-            fix="replace the file by one of the same size",
-        )
+    found = mask.values.shape[:2]
+    expected = tuple(results.get("ori_shape", found))
+    if found != expected:
+        raise size_error(results["seg_map_path"], found[::-1], expected[::-1], name)
+
+
+def size_error(where: str | Path, found: Size, expected: Size, name: str = "mask") -> DataError:
+    """Return the error for a mask of another size than its image.
+
+    Args:
+        where: The mask's file.
+        found: Its width and height.
+        expected: Those of its image.
+        name: As for :func:`require_size`.
+    """
+    kind = "its image" if name == "mask" else "its images are"
+    return DataError(
+        f"the {name} is {found[0]}x{found[1]}, {kind} {expected[0]}x{expected[1]} pixels",
+        where=where,
+        fix="replace the file by one of the same size",
+    )
 
 
 @TRANSFORMS.register_module()
