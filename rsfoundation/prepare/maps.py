@@ -339,9 +339,8 @@ def _write_item(
     if marker.is_file():
         return int(marker.read_text()), True, None
     try:
-        labels = None
-        if split.reader is not None and "seg_map_path" in item.entry:
-            labels = split.reader.labels({**item.entry, "seg_fields": []})[0]
+        found = split.label_map(item)
+        labels = None if found is None else found[0]
         count = sum(1 for _ in _write_tiles(split, staging, name, item, labels, side, step))
     except DataError as error:
         return 0, False, error

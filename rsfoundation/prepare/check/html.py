@@ -171,8 +171,8 @@ def _picture(item: Item, split: SplitCheck, place: int) -> str:
         whole = whole[y : y + side, x : x + side]
         height, width = whole.shape[:2]
     colours = list(split.data.palette or palette(max(1, len(split.data.classes))))
-    labels = _label_map(item, split)
-    if labels is not None and labels.shape == whole.shape[:2] and place == len(item.images) - 1:
+    labels = _label_map(item, split) if place == len(item.images) - 1 else None
+    if labels is not None and labels.shape == whole.shape[:2]:
         whole = overlay_classes(whole, labels, colours, 0.4, clear=(0,) if len(item.images) == 2 else ())
     scale = _SIDE / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -187,12 +187,11 @@ def _picture(item: Item, split: SplitCheck, place: int) -> str:
 
 
 def _label_map(item: Item, split: SplitCheck) -> np.ndarray | None:
-    if split.data.reader is None or "seg_map_path" not in item.entry:
-        return None
     try:
-        return np.asarray(split.data.reader.labels({**item.entry, "seg_fields": []})[0])
+        found = split.data.label_map(item)
     except DataError:
         return None
+    return None if found is None else found[0]
 
 
 def _split(one: SplitCheck) -> str:

@@ -21,6 +21,7 @@ from rsfoundation.datasets.oriented.base import MIN_SIDE, OrientedDataset
 from rsfoundation.datasets.segmentation import MaskDataset
 from rsfoundation.engine.config import load_config, unknown_type_error
 from rsfoundation.engine.resolve_config import use_image_loading
+from rsfoundation.io.label_images import LabelImage
 from rsfoundation.prepare.layouts import folder_datasets
 
 SPLITS = ("train", "val", "test")
@@ -75,6 +76,17 @@ class SplitData:
     reader: Any = None
     oriented: bool = False
     min_side: float = MIN_SIDE
+
+    def label_map(self, item: Item) -> tuple[NDArray[Any], LabelImage] | None:
+        """Return the labels ``(H, W)`` of an item and the file's content; ``None`` where it has no label map.
+
+        Raises:
+            DataError: The file cannot be used.
+        """
+        if self.reader is None or "seg_map_path" not in item.entry:
+            return None
+        found: tuple[NDArray[Any], LabelImage] = self.reader.labels({**item.entry, "seg_fields": []})
+        return found
 
 
 def read_splits(

@@ -234,14 +234,14 @@ def _measure(job: tuple[SplitData, int]) -> Measured:
 def _measure_map(
     split: SplitData, item: Item, images: Sequence[ImageMeasures], problems: list[Problem]
 ) -> MapMeasures | None:
-    if split.reader is None or "seg_map_path" not in item.entry:
-        return None
-    entry = {**item.entry, "seg_fields": []}
     try:
-        labels, image = split.reader.labels(entry)
+        found = split.label_map(item)
     except DataError as error:
         problems.append(("label maps that cannot be used", error, item.label))
         return None
+    if found is None:
+        return None
+    labels, image = found
     patch = item.entry.get("window") is not None  # the reader has compared the sizes of the files
     if images and not patch and labels.shape != (images[0].height, images[0].width):
         height, width = labels.shape
