@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.parallel import with_progress
-from rsfoundation.core.task import Window
 from rsfoundation.io.dota import IMAGE_SUFFIXES
 from rsfoundation.io.rasters import RasterReader
+from rsfoundation.prepare.check.images import blocks_of
 from rsfoundation.prepare.check.items import read_splits
 
 PERCENTILES = (1.0, 2.0, 50.0, 98.0, 99.0)
-_BLOCK = 64 * 2**20  # bytes of pixels in memory at once
 _SAMPLE = 2**20  # pixels that percentiles of other dtypes than 8 and 16 bit are taken from
 _EXACT = {np.dtype(np.uint8): 0, np.dtype(np.uint16): 0, np.dtype(np.int16): 2**15, np.dtype(np.int8): 128}
 
@@ -127,9 +126,7 @@ def band_statistics(
             if found != kind:
                 what = f"{found[0]} bands of {found[1]}; the first image has {kind[0]} of {kind[1]}"
                 raise DataError(what, where=path, fix="measure images of one kind: name a split or a folder")
-            rows = max(1, _BLOCK // (reader.width * len(reader.bands) * reader.dtype.itemsize))
-            for top in range(0, reader.height, rows):
-                window = Window(0, top, reader.width, min(rows, reader.height - top))
+            for window in blocks_of(reader):
                 pixels, valid = reader.read(window), reader.valid_mask(window)
                 for place, band in enumerate(bands):
                     band.add(pixels[..., place][valid])

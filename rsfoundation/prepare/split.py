@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 
 from rsfoundation.core.choices import GroupBy
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.files import replacing
 from rsfoundation.io.dota import IMAGE_SUFFIXES
 from rsfoundation.io.rasters import RasterReader
+from rsfoundation.prepare.check.images import footprint_of
 from rsfoundation.prepare.check.leakage import scene_of
 
 SPLITS = ("train", "val", "test")
@@ -120,16 +120,13 @@ def _groups(images: Sequence[Path], by: GroupBy, block: float) -> list[list[Path
 
 def _extent(path: Path) -> shapely.Polygon:
     with RasterReader(path) as reader:
-        reference, width, height = reader.georeference, reader.width, reader.height
-    if not reference.is_referenced:
+        corners = footprint_of(reader.georeference, reader.width, reader.height)
+    if corners is None:
         raise DataError(
             "the image has no CRS and transform",
             where=path,
             fix="group by scene: --by scene, or georeference the files",
         )
-    corners: NDArray[np.float64] = reference.pixel_edges_to_crs(
-        [(0, 0), (width, 0), (width, height), (0, height)]
-    )
     return shapely.Polygon(corners)
 
 

@@ -9,8 +9,8 @@ from check_samples import make_dota, save, texture
 
 from rsfoundation.cli.app import main
 from rsfoundation.core.errors import DataError
-from rsfoundation.prepare import band_statistics as module
 from rsfoundation.prepare.band_statistics import PERCENTILES, band_statistics
+from rsfoundation.prepare.check import images as module
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

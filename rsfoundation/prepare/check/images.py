@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def measure_image(path: str | Path) -> tuple[ImageMeasures, NDArray[np.uint8]]:
         )
         width, height, dtype, reference = reader.width, reader.height, reader.dtype, reader.georeference
     thumbnail, contrast = _thumbnail(grey)
-    footprint = _footprint(reference, width, height)
+    footprint = footprint_of(reference, width, height)
     measures = ImageMeasures(
         str(path), width, height, str(dtype), bands, thumbnail, contrast, _difference_hash(grey),
         anchors, places, footprint, reference.crs if footprint is not None else None,
@@ -126,13 +127,18 @@ def _of_histogram(counts: NDArray[Any]) -> tuple[float, float, float, float]:
     )
 
 
+def blocks_of(reader: RasterReader) -> Iterator[Window]:
+    """Yield the rows of a raster in windows of at most 64 MiB of pixels."""
+    rows = max(1, _BLOCK // max(1, reader.width * len(reader.bands) * reader.dtype.itemsize))
+    for top in range(0, reader.height, rows):
+        yield Window(0, top, reader.width, min(rows, reader.height - top))
+
+
 def _in_blocks(reader: RasterReader) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Return the statistics of a large raster from blocks of rows, and the grey picture of its overview."""
-    rows = max(1, _BLOCK // max(1, reader.width * len(reader.bands) * reader.dtype.itemsize))
     count, total, square = 0, 0.0, 0.0
     low, high = np.full(len(reader.bands), np.inf), np.full(len(reader.bands), -np.inf)
-    for top in range(0, reader.height, rows):
-        window = Window(0, top, reader.width, min(rows, reader.height - top))
+    for window in blocks_of(reader):
         pixels = reader.read(window)
         kept = pixels[reader.valid_mask(window)]
         if len(kept):
@@ -225,7 +231,14 @@ def _collect(grey: Any, limit: Any, prints: Any, places: Any) -> int:
     return count
 
 
-def _footprint(reference: GeoReference, width: int, height: int) -> NDArray[np.float64] | None:
+def footprint_of(reference: GeoReference, width: int, height: int) -> NDArray[np.float64] | None:
+    """Return the corners ``(4, 2)`` of an image on the ground; ``None`` without CRS or transform.
+
+    Args:
+        reference: Of the image.
+        width: In pixels.
+        height: In pixels.
+    """
     if not reference.is_referenced:
         return None
     return reference.pixel_edges_to_crs([(0, 0), (width, 0), (width, height), (0, height)])
@@ -244,9 +257,7 @@ def same_pixels(one: str, other: str) -> bool:
                 second.width, second.height, second.bands, second.dtype,
             ):  # fmt: skip
                 return False
-            rows = max(1, _BLOCK // max(1, first.width * len(first.bands) * first.dtype.itemsize))
-            for top in range(0, first.height, rows):
-                window = Window(0, top, first.width, rows)
+            for window in blocks_of(first):
                 if not np.array_equal(first.read(window), second.read(window)):
                     return False
     except DataError:
