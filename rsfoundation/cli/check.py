@@ -60,10 +60,9 @@ def check(
 def _show(result: DataCheck) -> None:
     for severity in ("error", "warning"):
         for name, report in result.reports.items():
-            for problem in report.to_json()["problems"]:
-                if (severity == "error") == bool(problem["errors"]):
-                    examples = report.examples.get(problem["kind"], ())
-                    _say_problem(severity, f"{name}: {problem['count']} {problem['kind']}", examples)
+            for kind, count in report.counts.items():
+                if (severity == "error") == bool(report.errors[kind]):
+                    _say_problem(severity, f"{name}: {count} {kind}", report.examples.get(kind, ()))
             if severity == "warning":
                 for warning in report.warnings:
                     _say_problem(severity, f"{name}: {warning}", ())

@@ -139,6 +139,11 @@ class DatasetReport:
         return {kind: entry.count for kind, entry in self._kinds.items()}
 
     @property
+    def errors(self) -> dict[str, int]:
+        """Number of errors of each kind, 0 for kinds that rules leave out whatever the policy."""
+        return {kind: entry.errors for kind, entry in self._kinds.items()}
+
+    @property
     def files(self) -> dict[str, list[str]]:
         """Names of the files of each kind, in the order they were read, without repeats."""
         return {kind: list(entry.files) for kind, entry in self._kinds.items()}

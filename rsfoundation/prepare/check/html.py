@@ -53,9 +53,8 @@ def _summary(check: DataCheck) -> str:
     rows = []
     for one in check.splits:
         report = one.data.report
-        problems = report.to_json()["problems"]
-        errors = sum(problem["errors"] for problem in problems)
-        others = sum(problem["count"] for problem in problems) - errors + len(report.warnings)
+        errors = sum(report.errors.values())
+        others = sum(report.counts.values()) - errors + len(report.warnings)
         objects = sum(one.boxes.classes.values()) if one.boxes else "-"
         size = next(iter(one.sizes), "-") + (f" and {len(one.sizes) - 1} more" if len(one.sizes) > 1 else "")
         rows.append(
@@ -91,11 +90,11 @@ def _problems(check: DataCheck) -> list[str]:
     blocks: list[tuple[bool, str]] = []
     for name, report in check.reports.items():
         items = _items_by_file(check, name)
-        for problem in report.to_json()["problems"]:
-            shots = _twin_shots(check, problem["kind"]) or _shots(check, items, problem["files"])
+        for kind, files in report.files.items():
+            shots = _twin_shots(check, kind) or _shots(check, items, files)
             if name == BETWEEN and not shots:
                 shots = "".join(_shot(item, check) for item in check.swapped[:_PICTURES])
-            blocks.append((bool(problem["errors"]), _block(name, report, problem, shots)))
+            blocks.append((report.errors[kind] > 0, _block(name, report, kind, shots)))
         for warning in report.warnings:
             text = f"<span class=tag>warning</span> <b>{escape(name)}</b>: {escape(warning)}"
             blocks.append((False, f"<div class=problem>{text}</div>"))
@@ -104,8 +103,7 @@ def _problems(check: DataCheck) -> list[str]:
     return [block for _, block in sorted(blocks, key=lambda entry: not entry[0])]
 
 
-def _block(name: str, report: DatasetReport, problem: Mapping[str, object], shots: str) -> str:
-    kind, count, errors = str(problem["kind"]), problem["count"], problem["errors"]
+def _block(name: str, report: DatasetReport, kind: str, shots: str) -> str:
     examples = "".join(
         f"<li><code>{escape(e.where)}</code>: {escape(e.what)}"
         + (f"<br><span class=quiet>fix: {escape(e.fix)}</span>" if e.fix else "")
@@ -115,8 +113,8 @@ def _block(name: str, report: DatasetReport, problem: Mapping[str, object], shot
     files = report.files[kind]
     named = ", ".join(files[:_NAMED]) + (" ..." if len(files) > _NAMED else "")
     more = f"<p class=quiet>{len(files)} files: {escape(named)}</p>" if len(files) > 1 else ""
-    severity = "error" if errors else "warning"
-    title = f"<span class=tag>{severity}</span> <b>{escape(name)}</b>: {count} {escape(kind)}"
+    severity = "error" if report.errors[kind] else "warning"
+    title = f"<span class=tag>{severity}</span> <b>{escape(name)}</b>: {report.counts[kind]} {escape(kind)}"
     shown = f"<div class=row>{shots}</div>" if shots else ""
     return f"<div class='problem {severity}'>{title}<ul>{examples}</ul>{more}{shown}</div>"
 

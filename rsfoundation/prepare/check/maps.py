@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,8 @@ def check_pairs(split: SplitData, found: Mapping[int, PairMeasures]) -> None:
         split: The split; its report takes the problems.
         found: Measures by the row of the item.
     """
-    usual = np.median([one.shift for one in found.values() if one.gain > _LEAST_GAIN] or [(0.0, 0.0)], axis=0)
+    shifted = [one.shift for one in found.values() if one.gain > _LEAST_GAIN]
+    usual = np.median(shifted or [(0.0, 0.0)], axis=0)
     for row, one in found.items():
         item = split.items[row]
         where, name = item.images[1], f"{Path(item.images[1]).name}"
@@ -132,7 +134,7 @@ def check_pairs(split: SplitData, found: Mapping[int, PairMeasures]) -> None:
                 f"the second date is {one.shift[0]:.1f} px right of and {one.shift[1]:.1f} px below the first"
             )
             fix = "register the pair, or leave it out"
-            if len(found) >= 4 and sum(o.gain > _LEAST_GAIN for o in found.values()) > len(found) / 2:
+            if len(found) >= 4 and len(shifted) > len(found) / 2:
                 what += f" (usual in this split: {usual[0]:.1f}, {usual[1]:.1f} px)"
             split.report.note(SHIFTED, [name], Example(where, what, fix))
 
@@ -150,9 +152,8 @@ def check_order(pairs: Sequence[tuple[Item, PairMeasures]], report: DatasetRepor
     Returns:
         The items noted.
     """
-    swapped = [(item, what) for item, what in (*_by_year(pairs), *_by_looks(pairs))]
     named: dict[str, Item] = {}
-    for item, what in swapped:
+    for item, what in (*_by_year(pairs), *_by_looks(pairs)):
         if item.images[0] not in named:
             named[item.images[0]] = item
             fix = "exchange the two files, or check their dates"
@@ -215,10 +216,10 @@ def check_maps(split: SplitData, found: Mapping[int, MapMeasures]) -> None:
         split: The split; its report takes the problems.
         found: Measures by the row of the item.
     """
-    palettes = [one.palette for one in found.values()]
-    common = max(set(palettes), key=palettes.count, default=None)
+    palettes = Counter(one.palette for one in found.values())
+    common, count = next(iter(palettes.most_common(1)), (None, 0))
     for row, one in found.items():
-        if one.palette != common and palettes.count(common) > len(palettes) / 2:
+        if one.palette != common and count > len(found) / 2:
             what = (
                 "its palette differs from that of the other label maps"
                 if common

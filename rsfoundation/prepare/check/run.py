@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from rsfoundation.prepare.check.maps import (
     measure_pair,
 )
 
+Value = TypeVar("Value", bound=Hashable)
 OTHER_SIZES = "pairs of different size"  # kind in reports, as of the data sets
 BETWEEN = "between splits"  # name of the report of all splits together
 _PLAIN = 0.004  # contrast below which an image shows nothing
@@ -106,9 +108,7 @@ class DataCheck:
     @property
     def errors(self) -> int:
         """Cases that cannot be trained on, or that make a test worthless."""
-        return sum(
-            problem["errors"] for report in self.reports.values() for problem in report.to_json()["problems"]
-        )
+        return sum(sum(report.errors.values()) for report in self.reports.values())
 
     @property
     def warnings(self) -> int:
@@ -290,11 +290,7 @@ def _finish(
 
 def _check_images(split: SplitData, measures: Sequence[ImageMeasures]) -> None:
     """Note images of one value, bands of one value, and images of another kind than the others."""
-    usual = max(
-        {(len(m.bands), m.dtype) for m in measures},
-        key=[(len(m.bands), m.dtype) for m in measures].count,
-        default=None,
-    )
+    usual = next(iter(_histogram((len(one.bands), one.dtype) for one in measures)), None)
     for one in measures:
         name = Path(one.path).name
         kind = (len(one.bands), one.dtype)
@@ -335,11 +331,9 @@ def _band_statistics(measures: Sequence[ImageMeasures]) -> list[BandStatistics]:
     ]
 
 
-def _histogram(values: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+def _histogram(values: Iterable[Value]) -> dict[Value, int]:
+    """Count equal values, the most frequent first."""
+    return dict(Counter(values).most_common())
 
 
 def _check_balance(split: SplitData, check: SplitCheck) -> None:
