@@ -124,7 +124,6 @@ def shade(colour: Tone, factor: float) -> Tone:
 
 
 Field = NDArray[np.float32]
-Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,9 @@ class MaterialStyle:
         grain: Strength of the noise from pixel to pixel, in grey levels.
     """
 
-    light: Colour
-    dark: Colour
-    autumn: Colour | None
+    light: Tone
+    dark: Tone
+    autumn: Tone | None
     patch: float
     grain: float
 
@@ -184,7 +183,7 @@ def _enlarge(values: Field, shape: tuple[int, ...]) -> Field:
     return np.asarray(cv2.resize(values, shape[1::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
-def mix(first: Colour | Field, second: Colour | Field, share: Field) -> Field:
+def mix(first: Tone | Field, second: Tone | Field, share: Field) -> Field:
     """Blend two colours; ``share`` 1 is the second one.
 
     Args:
@@ -197,7 +196,7 @@ def mix(first: Colour | Field, second: Colour | Field, share: Field) -> Field:
     return np.asarray(cv2.merge(planes), dtype=np.float32)
 
 
-def _planes(colour: Colour | Field) -> Sequence[Any]:
+def _planes(colour: Tone | Field) -> Sequence[Any]:
     return colour if isinstance(colour, tuple) else cv2.split(colour)
 
 
@@ -230,15 +229,20 @@ def material_texture(
     return colour + np.asarray(cv2.merge([detail] * 3))
 
 
-def _along(shape: tuple[int, int], angle: float) -> Field:
-    """Return for each pixel its distance in pixels along a direction."""
+def distance_along(shape: tuple[int, int], angle: float) -> Field:
+    """Return for each pixel its distance in pixels along a direction.
+
+    Args:
+        shape: Height and width.
+        angle: Of the direction, in radians.
+    """
     rows, columns = np.indices(shape, dtype=np.float32)
     return columns * np.float32(np.cos(angle)) + rows * np.float32(np.sin(angle))
 
 
 def _furrows(shape: tuple[int, int], rng: np.random.Generator, angle: float) -> Field:
     """Return the relief of a ploughed or sown field: rows, and wider tracks of the tractor."""
-    position = _along(shape, angle + np.pi / 2) + 1.2 * fractal(shape, rng, 60, 2)
+    position = distance_along(shape, angle + np.pi / 2) + 1.2 * fractal(shape, rng, 60, 2)
     pitch, strength = rng.uniform(5, 9), rng.uniform(5, 13)
     rows = strength * np.sin(position * (2 * np.pi / pitch))
     tracks = -14 * (np.mod(position, pitch * 8) < 2.2)
@@ -250,7 +254,7 @@ def _ripples(shape: tuple[int, int], rng: np.random.Generator, angle: float) -> 
     bend = fractal(shape, rng, 40, 3)
     waves = np.zeros(shape, dtype=np.float32)
     for pitch in (rng.uniform(9, 13), rng.uniform(5, 7)):
-        position = _along(shape, angle + rng.normal(0, 0.2)) + 4 * bend
+        position = distance_along(shape, angle + rng.normal(0, 0.2)) + 4 * bend
         waves += np.sin(position * np.float32(2 * np.pi / pitch))
     chop = fractal(shape, rng, 6, 3)
     return 1.6 * waves * (1 + 0.5 * bend) + 2.2 * chop + 16 * np.clip(chop + 0.3 * waves - 2.3, 0, 1.5)

@@ -14,6 +14,7 @@ from rsfoundation.prepare.toy.canvas import (
     Canvas,
     Field,
     Tone,
+    distance_along,
     draw_appearance,
     fill,
     fractal,
@@ -243,10 +244,8 @@ def _grain(
     blotches = rng.standard_normal((shape[0] // 24 + 2, shape[1] // 24 + 2), dtype=np.float32)
     noise += strength * 0.6 * cv2.resize(blotches, shape[::-1], interpolation=cv2.INTER_CUBIC)
     if pitch:
-        rows, columns = np.indices(shape, dtype=np.float32)
         heading = building.box.heading + (np.pi / 2 if building.roof != "metal" else 0.0)
-        position = columns * np.float32(np.cos(heading)) + rows * np.float32(np.sin(heading))
-        noise += strength * np.sin(position * np.float32(2 * np.pi / (pitch * FINE)))
+        noise += strength * np.sin(distance_along(shape, heading) * np.float32(2 * np.pi / (pitch * FINE)))
     window = canvas[top:bottom, left:right]
     window[...] = np.clip(window + (noise * mask)[..., None], 0, 255).astype(np.uint8)
 
