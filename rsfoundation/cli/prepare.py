@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from rsfoundation.cli.console import say, table
 from rsfoundation.core.choices import GroupBy, InstanceSource, LabelFormat, TilingPreset
-from rsfoundation.core.errors import RSFError
+from rsfoundation.core.errors import ConfigError, RSFError
 from rsfoundation.core.reports import SKIPPING, Policy
 from rsfoundation.datasets.oriented.classes import DotaVersion
 
@@ -359,7 +360,6 @@ def split(
 
     Example: rsf prepare split data/mine/images -o data/mine/lists --by grid --shares 0.8,0.1,0.1
     """
-    from rsfoundation.core.errors import ConfigError
     from rsfoundation.prepare.split import split_images
 
     try:
@@ -426,8 +426,6 @@ def _tiling(
     rates: list[float] | None,
 ) -> TilingSettings:
     """Return the preset's settings with those that were given in place of its own."""
-    from dataclasses import replace
-
     chosen = presets[preset]
     return replace(
         chosen,
@@ -443,7 +441,6 @@ def _loading(bands: str | None, pixel_range: str | None, virtual: bool) -> Image
     Raises:
         ConfigError: An option cannot be understood, or patches are not written.
     """
-    from rsfoundation.core.errors import ConfigError
     from rsfoundation.datasets.transforms.images import image_loading
 
     if virtual and (bands or pixel_range):
