@@ -228,24 +228,27 @@ def prepare_maps(
         for split in splits:
             split.report.enforce(on_error)
         staging = _staging(out, parameters)
-        result = PreparedMaps(out, DatasetReport())
+        report, tiles, resumed = DatasetReport(), dict[str, int](), 0
         for split in splits:
-            resumed = _write_split(split, staging, side, step, on_error, workers, result)
-            result = PreparedMaps(out, result.report, result.tiles, result.resumed + resumed)
-        if not any(result.tiles.values()):
-            raise DataError(f"no image is left: left out {result.report.describe()}", where=source)
+            outcomes = _write_split(split, staging, side, step, workers)
+            report.merge(split.report)
+            report.enforce(on_error)
+            tiles[split.name] = sum(count for count, _, _ in outcomes)
+            resumed += sum(finished for _, finished, _ in outcomes)
+        if not any(tiles.values()):
+            raise DataError(f"no image is left: left out {report.describe()}", where=source)
         for name in (".done", "parameters.json"):
             path = staging / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         content = dict(
-            tiles=result.tiles,
-            report=result.report.to_json(),
+            tiles=tiles,
+            report=report.to_json(),
             classes=splits[0].classes,
             palette=splits[0].palette,
         )
         publish(staging, out, Manifest(MAKER, parameters, content))
         shutil.rmtree(_unpacked_folder(out), ignore_errors=True)
-    return result
+    return PreparedMaps(out, report, tiles, resumed)
 
 
 def _tiling(kind: str, window: int | None, stride: int | None) -> tuple[int, int]:
@@ -301,21 +304,18 @@ def _staging(out: Path, parameters: Mapping[str, Any]) -> Path:
 
 
 def _write_split(
-    split: SplitData, staging: Path, side: int, step: int, policy: Policy, workers: int, result: PreparedMaps
-) -> int:
-    """Write the tiles of a split; return the number of images that were finished before."""
+    split: SplitData, staging: Path, side: int, step: int, workers: int
+) -> list[tuple[int, bool, DataError | None]]:
+    """Write the tiles of a split; return the outcome of each item, with errors also in the split's report."""
     names = _names(split.items)
     jobs = list(zip(names, split.items, strict=True))
     write = partial(_write_item, split, staging, side, step)
     outcomes = run_jobs(write, jobs, workers=workers, title=f"preparing {split.name}")
-    result.report.merge(split.report)
-    result.report.images -= sum(error is not None for _, _, error in outcomes)
     for item, (_, _, error) in zip(split.items, outcomes, strict=True):
         if error is not None:
-            result.report.error("broken images and label maps", error, item.images[0])
-    result.report.enforce(policy)
-    result.tiles[split.name] = sum(count for count, _, _ in outcomes)
-    return sum(resumed for _, resumed, _ in outcomes)
+            split.report.images -= 1
+            split.report.error("broken images and label maps", error, item.images[0])
+    return outcomes
 
 
 def _names(items: list[Item]) -> list[str]:
