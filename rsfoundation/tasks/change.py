@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, PixelData
@@ -37,7 +36,7 @@ from rsfoundation.visualization import (
     add_legend,
     magnification,
     magnify,
-    overlay_classes,
+    magnify_and_tint,
     side_by_side,
 )
 
@@ -99,10 +98,7 @@ def _dates(images: Sequence[np.ndarray]) -> list[tuple[str, np.ndarray]]:
 
 def _tint(image: np.ndarray, kinds: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:
     """Tint kind 1, 2, ... of ``kinds`` with the colours in turn; kind 0 stays untouched."""
-    picture = magnify(image, magnification(image))
-    size = (picture.shape[1], picture.shape[0])
-    enlarged = cv2.resize(kinds.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    return overlay_classes(picture, enlarged, ((0, 0, 0), *colours), clear=(0,))
+    return magnify_and_tint(image, kinds, ((0, 0, 0), *colours), clear=(0,))
 
 
 def find_label(first_date: Path) -> SegDataSample | None:

@@ -31,7 +31,7 @@ from rsfoundation.core.task import (
 from rsfoundation.evaluation.classification import write_scene_reports
 from rsfoundation.io.vectors import Features
 from rsfoundation.registry import TASKS
-from rsfoundation.visualization import add_legend, magnification, magnify, overlay_classes
+from rsfoundation.visualization import add_legend, class_entries, magnification, magnify, overlay_classes
 
 _UNSURE = "none"  # class of a tile none of whose classes reaches the threshold
 
@@ -265,8 +265,7 @@ class SceneRecognition(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         for box, label in zip(np.rint(result.boxes).astype(int), result.labels, strict=True):
             labels[box[1] : box[3], box[0] : box[2]] = label
         tinted = overlay_classes(images[0], labels, classes.palette, opacity=0.4)
-        found = sorted(set(result.labels.tolist()))
-        return add_legend(tinted, [(classes.names[label], classes.palette[label]) for label in found])
+        return add_legend(tinted, class_entries(classes, result.labels))
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> BaseDataElement | None:
         """Return the class that the folder of an image is called after; ``None`` where it is none."""

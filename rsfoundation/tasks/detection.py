@@ -48,7 +48,14 @@ from rsfoundation.io.loading import ImageLoading, read_window
 from rsfoundation.io.vectors import Features
 from rsfoundation.models.detectors.test_time_augmentation import use_tta
 from rsfoundation.registry import TASKS
-from rsfoundation.visualization import add_legend, draw_boxes, magnification, magnify, side_by_side
+from rsfoundation.visualization import (
+    add_legend,
+    class_entries,
+    draw_boxes,
+    magnification,
+    magnify,
+    side_by_side,
+)
 
 
 def prepare_test(cfg: Config, request: RunRequest, merge_iou: float) -> None:
@@ -115,7 +122,7 @@ def _test_on_the_submitted_split(cfg: Config) -> None:
 
 
 def _keep_corners(dataset: Any) -> None:
-    """Let labels reach the metric as they stand in their files, not as fitted rectangles."""
+    """Let labels reach the metric as they are in their files, not as fitted rectangles."""
     dataset.pipeline = [step for step in dataset.pipeline if not str(step["type"]).endswith("ConvertBoxType")]
 
 
@@ -184,14 +191,15 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
         self, images: Sequence[np.ndarray], result: OrientedBoxes, classes: Classes
     ) -> np.ndarray:
         """Draw the detections over the scene, with a legend of the classes found."""
-        return add_legend(_draw(images[0], result, classes), _entries([result], classes))
+        return add_legend(_draw(images[0], result, classes), class_entries(classes, result.labels))
 
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
         """Draw the ground truth of a sample, whose boxes are pixels of the image given, with a legend."""
         truth = _from_instances(sample.get("gt_instances"), classes)
-        return add_legend(_draw(images[0], truth, classes, with_score=False), _entries([truth], classes))
+        picture = _draw(images[0], truth, classes, with_score=False)
+        return add_legend(picture, class_entries(classes, truth.labels))
 
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
@@ -203,7 +211,7 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
             (f"ground truth: {len(truth.labels)}", _draw(images[0], truth, classes, with_score=False)),
             (f"prediction: {len(found.labels)} (score >= {_SHOWN})", _draw(images[0], found, classes)),
         ]
-        return add_legend(side_by_side(panels), _entries([truth, found], classes))
+        return add_legend(side_by_side(panels), class_entries(classes, truth.labels, found.labels))
 
     def read_region(self, sample: BaseDataElement) -> np.ndarray | None:
         """Return the window of a virtual patch."""
@@ -265,9 +273,3 @@ def _draw(image: np.ndarray, result: OrientedBoxes, classes: Classes, with_score
     colours = [classes.palette[label] for label in result.labels]
     quads = (result.quads + 0.5) * factor - 0.5  # pixel centres are at integers before and after
     return draw_boxes(magnify(image, factor), quads, colours, tags if with_score else names)
-
-
-def _entries(results: Sequence[OrientedBoxes], classes: Classes) -> list[tuple[str, tuple[int, int, int]]]:
-    """Return name and colour of the classes that occur, in label order."""
-    occurring = sorted({int(label) for result in results for label in result.labels})
-    return [(classes.names[label], classes.palette[label]) for label in occurring]

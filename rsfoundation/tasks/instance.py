@@ -40,6 +40,7 @@ from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
     Colour,
     add_legend,
+    class_entries,
     draw_tags,
     magnification,
     magnify,
@@ -73,17 +74,6 @@ def draw_instances(
     scored = [f"{name} {score:.2f}" for name, score in zip(names, result.scores, strict=True)]
     corners = np.array([(mask.left, mask.top) for mask in result.masks]) * factor
     return draw_tags(canvas, scored if with_score else names, corners, colours)
-
-
-def legend_entries(results: Sequence[InstanceMasks], classes: Classes) -> list[tuple[str, Colour]]:
-    """Return name and colour of the classes that occur, in label order.
-
-    Args:
-        results: Objects of scenes.
-        classes: Names and colours of the classes.
-    """
-    occurring = sorted({int(label) for result in results for label in result.labels})
-    return [(classes.names[label], classes.palette[label]) for label in occurring]
 
 
 def _tint(canvas: np.ndarray, mask: CroppedMask, factor: float, colour: Colour) -> None:
@@ -146,7 +136,7 @@ def _entry(file: Path, name: str) -> tuple[Content, dict[str, Any]] | None:
 
 
 _SHOWN = 0.3  # score from which a comparison shows an object
-_FIGURES = {"mAP": "mAP", "mAP_50": "mAP50", "mAP_75": "mAP75"}  # of CocoMetric, and unified
+_METRICS = {"mAP": "mAP", "mAP_50": "mAP50", "mAP_75": "mAP75"}  # of CocoMetric, and unified
 
 
 @TASKS.register_module()
@@ -162,7 +152,7 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
     metric_names: ClassVar[Mapping[str, str]] = {
         f"coco/{kind}_{theirs}": f"{kind}_{ours}"
         for kind in ("segm", "bbox")
-        for theirs, ours in _FIGURES.items()
+        for theirs, ours in _METRICS.items()
     }
     primary_metric: ClassVar[str] = "segm_mAP"
     writers: ClassVar[Mapping[str, Writer]] = {"json": write_json, "png": write_png}
@@ -208,7 +198,7 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         self, images: Sequence[np.ndarray], result: InstanceMasks, classes: Classes
     ) -> np.ndarray:
         """Draw the masks over the scene, with a legend of the classes found."""
-        return add_legend(draw_instances(images[0], result, classes), legend_entries([result], classes))
+        return add_legend(draw_instances(images[0], result, classes), class_entries(classes, result.labels))
 
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
@@ -216,7 +206,7 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         """Draw the ground truth of a sample over its image, with a legend."""
         truth = _collect(_detection(sample).get("gt_instances"), images[0], classes)
         picture = draw_instances(images[0], truth, classes, with_score=False)
-        return add_legend(picture, legend_entries([truth], classes))
+        return add_legend(picture, class_entries(classes, truth.labels))
 
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
@@ -229,7 +219,7 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
             (f"ground truth: {len(truth.masks)}", draw_instances(image, truth, classes, with_score=False)),
             (f"prediction: {len(found.masks)} (score >= {_SHOWN})", draw_instances(image, found, classes)),
         ]
-        return add_legend(side_by_side(panels), legend_entries([truth, found], classes))
+        return add_legend(side_by_side(panels), class_entries(classes, truth.labels, found.labels))
 
     def find_truth(self, paths: Sequence[Path], classes: Classes) -> DetDataSample | None:
         """Read the truth of ``<root>/<split>/<name>`` from ``<root>/annotations``; None if there is none."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement, PixelData
@@ -40,9 +39,10 @@ from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
     Colour,
     add_legend,
+    class_entries,
     magnification,
     magnify,
-    overlay_classes,
+    magnify_and_tint,
     side_by_side,
 )
 
@@ -57,7 +57,7 @@ def draw_label_map(image: np.ndarray, labels: np.ndarray, classes: Classes) -> n
         labels: ``(H, W)`` class indices; 255 stays untouched.
         classes: Names and colours.
     """
-    return add_legend(_tint(image, labels, classes.palette), _entries(classes, labels))
+    return add_legend(magnify_and_tint(image, labels, classes.palette), class_entries(classes, labels))
 
 
 def compare_label_maps(
@@ -75,31 +75,16 @@ def compare_label_maps(
     wrong = (truth != IGNORED) & (truth != prediction)
     panels = [
         ("image", magnify(image, magnification(image))),
-        ("ground truth", _tint(image, truth, classes.palette)),
-        (f"prediction: {right:.1%} right", _tint(image, prediction, classes.palette)),
-        (f"errors: {1 - right:.1%}", _tint(image, wrong, ((0, 0, 0), _WRONG), clear=(0,))),
+        ("ground truth", magnify_and_tint(image, truth, classes.palette)),
+        (f"prediction: {right:.1%} right", magnify_and_tint(image, prediction, classes.palette)),
+        (f"errors: {1 - right:.1%}", magnify_and_tint(image, wrong, ((0, 0, 0), _WRONG), clear=(0,))),
     ]
-    return add_legend(side_by_side(panels), [*_entries(classes, truth, prediction), ("wrong", _WRONG)])
-
-
-def _tint(
-    image: np.ndarray, labels: np.ndarray, colours: Sequence[Colour], clear: Sequence[int] = ()
-) -> np.ndarray:
-    picture = magnify(image, magnification(image))
-    size = (picture.shape[1], picture.shape[0])
-    enlarged = cv2.resize(labels.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    return overlay_classes(picture, enlarged, colours, clear=clear)
+    return add_legend(side_by_side(panels), [*class_entries(classes, truth, prediction), ("wrong", _WRONG)])
 
 
 def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
     counted = truth != IGNORED
     return float((truth == prediction)[counted].mean()) if counted.any() else 1.0
-
-
-def _entries(classes: Classes, *maps: np.ndarray) -> list[tuple[str, tuple[int, int, int]]]:
-    occurring = set().union(*(np.unique(labels).tolist() for labels in maps))
-    named = zip(classes.names, classes.palette, strict=True)
-    return [entry for index, entry in enumerate(named) if index in occurring]
 
 
 def find_mask(image: Path, classes: Classes) -> SegDataSample | None:

@@ -2,10 +2,12 @@
 
 from rsfoundation.visualization.overlays import (
     add_legend,
+    class_entries,
     draw_boxes,
     draw_tags,
     magnification,
     magnify,
+    magnify_and_tint,
     overlay_classes,
     overlay_masks,
     side_by_side,
@@ -15,10 +17,12 @@ from rsfoundation.visualization.palette import Colour, palette
 __all__ = [
     "Colour",
     "add_legend",
+    "class_entries",
     "draw_boxes",
     "draw_tags",
     "magnification",
     "magnify",
+    "magnify_and_tint",
     "overlay_classes",
     "overlay_masks",
     "palette",

@@ -16,6 +16,7 @@ import shapely
 from PIL import Image, ImageDraw, ImageFont
 
 from rsfoundation.core.files import replacing
+from rsfoundation.core.task import Classes
 from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.vectors import Features, to_table
 from rsfoundation.visualization.palette import Colour
@@ -179,6 +180,18 @@ def add_legend(picture: np.ndarray, entries: Sequence[tuple[str, Colour]]) -> np
     return np.concatenate([picture, strip])
 
 
+def class_entries(classes: Classes, *labels: np.ndarray) -> list[tuple[str, Colour]]:
+    """Return name and colour of the classes that occur, in label order, for :func:`add_legend`.
+
+    Args:
+        classes: Names and colours.
+        *labels: Labels of any shape; those of no class (255: ignored) have no entry.
+    """
+    occurring = set().union(*(np.unique(part).tolist() for part in labels))
+    named = zip(classes.names, classes.palette, strict=True)
+    return [entry for label, entry in enumerate(named) if label in occurring]
+
+
 def _paper(height: int, width: int) -> np.ndarray:
     return np.full((height, width, 3), PAPER, dtype=np.uint8)
 
@@ -263,6 +276,23 @@ def overlay_classes(
     canvas = np.array(picture)
     canvas[known] = _mix(canvas[known], np.array(colours, dtype=np.uint8)[labels[known]], opacity)
     return canvas
+
+
+def magnify_and_tint(
+    picture: np.ndarray, labels: np.ndarray, colours: Sequence[Colour], clear: Sequence[int] = ()
+) -> np.ndarray:
+    """Return a picture, enlarged where it is small, tinted with a class map; see :func:`overlay_classes`.
+
+    Args:
+        picture: RGB ``uint8`` ``(H, W, 3)``.
+        labels: ``(H, W)``, 0 to 255.
+        colours: Colour of label 0, 1, ...
+        clear: Labels that stay untouched.
+    """
+    enlarged = magnify(picture, magnification(picture))
+    size = (enlarged.shape[1], enlarged.shape[0])
+    shown = cv2.resize(labels.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return overlay_classes(enlarged, shown, colours, clear=clear)
 
 
 def _mix(ground: np.ndarray, colour: np.ndarray, opacity: float) -> np.ndarray:
