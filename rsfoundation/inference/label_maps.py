@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -12,40 +13,13 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from rsfoundation.core.files import write_json
-from rsfoundation.core.task import Classes, Window
+from rsfoundation.core.task import Classes, MergeOptions, PredictsMaps, Window
 from rsfoundation.inference.window_merge import WindowMerge
 from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.label_maps import LabelMap, write_indexed_png
 from rsfoundation.io.png import write_png
 
 _Map = TypeVar("_Map", bound="SceneMap")
-
-
-class LabelMapAccumulator:
-    """Averages the class probabilities of overlapping windows in memory, see :class:`WindowMerge`.
-
-    Args:
-        height: Scene height in pixels.
-        width: Scene width in pixels.
-        classes: Names and colours.
-    """
-
-    def __init__(self, height: int, width: int, classes: Classes) -> None:
-        self._merge = WindowMerge(height, width, len(classes.names))
-        self._classes = classes
-
-    def add(self, window: Window, sample: BaseDataElement) -> None:
-        """Take ``seg_logits`` of one window.
-
-        Args:
-            window: Place of the window in the scene, in scene pixels.
-            sample: Data sample with ``seg_logits``.
-        """
-        self._merge.add(window, probabilities(sample.seg_logits.data).float().cpu().numpy())
-
-    def result(self) -> LabelMap:
-        """Return the class map of the whole scene."""
-        return LabelMap(self._merge.labels(), self._classes)
 
 
 def probabilities(scores: Tensor) -> Tensor:
@@ -56,6 +30,11 @@ def probabilities(scores: Tensor) -> Tensor:
     if scores.size(0) == 1:
         return torch.cat([1 - scores, scores])
     return scores.softmax(dim=0)
+
+
+def class_probabilities(sample: BaseDataElement) -> np.ndarray:
+    """Return the class probabilities ``(C, H, W)`` float32 of a window's ``seg_logits``."""
+    return probabilities(sample.seg_logits.data).float().cpu().numpy()
 
 
 def plane(sample: BaseDataElement, field: str) -> np.ndarray:
@@ -69,7 +48,7 @@ def plane(sample: BaseDataElement, field: str) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class SceneMap(LabelMap):
+class SceneMap(LabelMap, ABC):
     """The labels of one scene; 255 is no data."""
 
     def in_memory(self: _Map) -> _Map:
@@ -101,6 +80,71 @@ class SceneMap(LabelMap):
         if distance is None:
             return {}
         return {name: area * distance[0] * distance[1] for name, area in self.areas().items() if area}
+
+    @abstractmethod
+    def summary(self) -> dict[str, int | float | str]:
+        """Return the few numbers that the console prints."""
+
+
+class LabelMapAccumulator:
+    """Averages the class probabilities of overlapping windows in memory, see :class:`WindowMerge`.
+
+    Args:
+        height: Scene height in pixels.
+        width: Scene width in pixels.
+        classes: Names and colours.
+        kind: Class of the result.
+    """
+
+    def __init__(self, height: int, width: int, classes: Classes, kind: type[SceneMap]) -> None:
+        self._merge = WindowMerge(height, width, len(classes.names))
+        self._classes, self._kind = classes, kind
+
+    def add(self, window: Window, sample: BaseDataElement) -> None:
+        """Take ``seg_logits`` of one window.
+
+        Args:
+            window: Place of the window in the scene, in scene pixels.
+            sample: Data sample with ``seg_logits``.
+        """
+        self._merge.add(window, class_probabilities(sample))
+
+    def result(self) -> SceneMap:
+        """Return the map of the whole scene."""
+        return self._kind(self._merge.labels(), self._classes)
+
+
+class PredictsLabelMaps(PredictsMaps):
+    """Predicts maps from mmseg's ``seg_logits``: the most probable class of each pixel.
+
+    Attributes:
+        map_type: Class of the results.
+    """
+
+    map_type: ClassVar[type[SceneMap]]
+
+    def accumulator(
+        self,
+        height: int,
+        width: int,
+        classes: Classes,
+        score_threshold: float,
+        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
+    ) -> LabelMapAccumulator:
+        """Return an empty map; the threshold has no meaning for classes that fill the scene."""
+        return LabelMapAccumulator(height, width, classes, self.map_type)
+
+    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
+        """Return class probabilities ``(C, H, W)`` of one window."""
+        return class_probabilities(sample)
+
+    def map_result(self, labels: Any, classes: Classes) -> SceneMap:
+        """Return the map."""
+        return self.map_type(labels, classes)
+
+    def shrunk(self, result: SceneMap, height: int, width: int) -> SceneMap:
+        """Return the map in the pixels of an overview."""
+        return result.shrunk(height, width)
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ from rsfoundation.core.task import (
     Classes,
     Draws,
     Evaluates,
-    MergeOptions,
-    PredictsMaps,
     RunRequest,
     Task,
     Writer,
 )
 from rsfoundation.evaluation.label_map_report import write_label_map_reports
-from rsfoundation.inference.label_maps import ChangeMap, LabelMapAccumulator, plane, probabilities
+from rsfoundation.inference.label_maps import ChangeMap, PredictsLabelMaps, SceneMap, plane
 from rsfoundation.inference.label_maps import write_change_json as write_json
 from rsfoundation.inference.label_maps import write_change_png as write_png
 from rsfoundation.io.label_images import decode_change, read_label_image
@@ -114,16 +112,8 @@ def find_label(first_date: Path) -> SegDataSample | None:
     return SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(changed.astype(np.int64))[None]))
 
 
-class _ChangeAccumulator(LabelMapAccumulator):
-    """Merges windows into a :class:`ChangeMap`."""
-
-    def result(self) -> ChangeMap:
-        merged = super().result()
-        return ChangeMap(merged.labels, merged.classes)
-
-
 @TASKS.register_module()
-class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
+class ChangeDetection(Task, Evaluates, Draws, PredictsLabelMaps, ChecksData):
     """Which pixels changed between two dates."""
 
     name: ClassVar[str] = "change"
@@ -138,6 +128,7 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
     primary_metric: ClassVar[str] = "changed/F1"
     images_per_scene: ClassVar[int] = 2
     background: ClassVar[int | None] = 0
+    map_type: ClassVar[type[SceneMap]] = ChangeMap
     writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -151,29 +142,6 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsMaps, ChecksData):
             use_segmentation_tta(cfg, adapters_merged=request.stage == "predict")
             request = replace(request, tta=False)
         super().prepare_config(cfg, request)
-
-    def accumulator(
-        self,
-        height: int,
-        width: int,
-        classes: Classes,
-        score_threshold: float,
-        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
-    ) -> _ChangeAccumulator:
-        """Return an empty change map; a pixel changed where that is the more probable class."""
-        return _ChangeAccumulator(height, width, classes)
-
-    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
-        """Return the probabilities of unchanged and changed ``(2, H, W)`` of one window."""
-        return probabilities(sample.seg_logits.data).float().cpu().numpy()
-
-    def map_result(self, labels: Any, classes: Classes) -> ChangeMap:
-        """Return the change map."""
-        return ChangeMap(labels, classes)
-
-    def shrunk(self, result: ChangeMap, height: int, width: int) -> ChangeMap:
-        """Return the change map in the pixels of an overview."""
-        return result.shrunk(height, width)
 
     def draw_result(self, images: Sequence[np.ndarray], result: ChangeMap, classes: Classes) -> np.ndarray:
         """Draw both dates and what changed."""

@@ -17,8 +17,6 @@ from rsfoundation.core.task import (
     Classes,
     Draws,
     Evaluates,
-    MergeOptions,
-    PredictsMaps,
     RunRequest,
     Submits,
     Task,
@@ -27,7 +25,7 @@ from rsfoundation.core.task import (
 )
 from rsfoundation.evaluation.label_map_report import write_label_map_reports
 from rsfoundation.evaluation.submission.label_maps import LabelMapSubmission
-from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, plane, probabilities
+from rsfoundation.inference.label_maps import PredictsLabelMaps, SceneMap, SegmentationMap, plane
 from rsfoundation.inference.label_maps import write_class_json as write_json
 from rsfoundation.inference.label_maps import write_class_png as write_png
 from rsfoundation.io.label_images import decode_mask, read_label_image
@@ -106,14 +104,6 @@ def find_mask(image: Path, classes: Classes) -> SegDataSample | None:
     return SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(labels.astype(np.int64))[None]))
 
 
-class _SegmentationAccumulator(LabelMapAccumulator):
-    """Merges windows into a :class:`SegmentationMap`."""
-
-    def result(self) -> SegmentationMap:
-        merged = super().result()
-        return SegmentationMap(merged.labels, merged.classes)
-
-
 def _use_submission(cfg: Any, request: RunRequest) -> None:
     """Test the split of the server, which has no masks, and write an archive in place of metrics."""
     out = request.out or Path(cfg.work_dir) / "submission"
@@ -126,7 +116,7 @@ def _use_submission(cfg: Any, request: RunRequest) -> None:
 
 
 @TASKS.register_module()
-class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData, Submits):
+class SemanticSegmentation(Task, Evaluates, Draws, PredictsLabelMaps, ChecksData, Submits):
     """One class per pixel."""
 
     name: ClassVar[str] = "segmentation"
@@ -134,6 +124,7 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData, Sub
     primary_metric: ClassVar[str] = "mIoU"
     writers: ClassVar[Mapping[str, Writer]] = {"png": write_png, "json": write_json}
     servers: ClassVar[tuple[str, ...]] = ("LoveDA", "UAVid")
+    map_type: ClassVar[type[SceneMap]] = SegmentationMap
 
     def window_input(self, crops: Sequence[np.ndarray]) -> dict[str, Any]:
         """Return what mmseg's loading steps would have left: the crop, and no labels yet."""
@@ -156,29 +147,6 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsMaps, ChecksData, Sub
             use_segmentation_tta(cfg, adapters_merged=request.stage == "predict")
             request = replace(request, tta=False)
         super().prepare_config(cfg, request)
-
-    def accumulator(
-        self,
-        height: int,
-        width: int,
-        classes: Classes,
-        score_threshold: float,
-        options: MergeOptions = MergeOptions(),  # noqa: B008 (frozen)
-    ) -> _SegmentationAccumulator:
-        """Return an empty class map; the threshold has no meaning for classes that fill the scene."""
-        return _SegmentationAccumulator(height, width, classes)
-
-    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
-        """Return class probabilities ``(C, H, W)`` of one window."""
-        return probabilities(sample.seg_logits.data).float().cpu().numpy()
-
-    def map_result(self, labels: Any, classes: Classes) -> SegmentationMap:
-        """Return the class map."""
-        return SegmentationMap(labels, classes)
-
-    def shrunk(self, result: SegmentationMap, height: int, width: int) -> SegmentationMap:
-        """Return the class map in the pixels of an overview."""
-        return result.shrunk(height, width)
 
     def draw_result(
         self, images: Sequence[np.ndarray], result: SegmentationMap, classes: Classes

@@ -5,13 +5,13 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from rsfoundation.core.task import Classes, Window
-from rsfoundation.inference.label_maps import LabelMapAccumulator, probabilities
+from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, probabilities
 from rsfoundation.io.label_maps import LabelMap, write_grey_png, write_indexed_png
 
 CLASSES = Classes(("ground", "roof"), ((0, 255, 0), (0, 0, 255)))
 
 
-def test_logits_and_probabilities_of_one_channel_are_told_apart():
+def test_logits_and_probabilities_of_one_channel_are_distinguished():
     logits = torch.tensor([1.0, 3.0]).reshape(2, 1, 1)
     assert torch.allclose(probabilities(logits), logits.softmax(0))
     single = probabilities(torch.tensor([[[0.75]]]))
@@ -19,7 +19,7 @@ def test_logits_and_probabilities_of_one_channel_are_told_apart():
 
 
 def test_windows_become_the_class_map_of_the_scene():
-    accumulator = LabelMapAccumulator(4, 8, CLASSES)
+    accumulator = LabelMapAccumulator(4, 8, CLASSES, SegmentationMap)
     for left, roof in ((0, -5.0), (4, 5.0)):
         logits = torch.stack([torch.zeros(4, 4), torch.full((4, 4), roof)])
         accumulator.add(Window(left, 0, 4, 4), SegDataSample(seg_logits=PixelData(data=logits)))
@@ -36,7 +36,7 @@ def test_indexed_png_shows_colours_and_reads_as_indices(tmp_path):
     assert picture.convert("RGB").getpixel((1, 0)) == (0, 0, 255)
 
 
-def test_files_appear_whole_with_nothing_left_beside_them(tmp_path):
+def test_files_appear_whole_with_nothing_left_next_to_them(tmp_path):
     write_grey_png(np.array([[0, 255]], np.uint8), tmp_path / "grey.png")
     assert np.asarray(Image.open(tmp_path / "grey.png")).tolist() == [[0, 255]]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grey.png"]
