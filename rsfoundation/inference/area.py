@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -54,18 +53,12 @@ class Area:
             bottom: Row after the last.
             width: Scene width in pixels.
         """
+        from rasterio import Affine
         from rasterio.features import geometry_mask
 
         if not self.shape.intersects(shapely.box(0, top, width, bottom)):
             return np.zeros((bottom - top, width), dtype=bool)
-        transform = _row_transform(top)
-        return ~geometry_mask([self.shape], (bottom - top, width), transform)
-
-
-def _row_transform(top: int) -> Any:
-    from rasterio import Affine
-
-    return Affine(1, 0, 0, 0, 1, top)
+        return ~geometry_mask([self.shape], (bottom - top, width), Affine(1, 0, 0, 0, 1, top))
 
 
 def read_area(source: str, reference: GeoReference, scene: Path) -> Area:

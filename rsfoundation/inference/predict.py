@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,12 +21,28 @@ from rsfoundation.inference.area import read_area
 from rsfoundation.inference.grid import SceneGrid
 from rsfoundation.inference.journal import file_identity
 from rsfoundation.inference.model import WindowModel
-from rsfoundation.inference.products import ProductOptions, check_formats, formats_for, write_products
+from rsfoundation.inference.products import (
+    ProductOptions,
+    check_formats,
+    formats_for,
+    known_formats,
+    write_products,
+)
 from rsfoundation.inference.ranks import Ranks
 from rsfoundation.inference.scene_run import RunSettings, SceneRun, make_run
 from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, list_scenes, open_scene
 from rsfoundation.inference.stream import WindowJob, WindowStream
 from rsfoundation.io.loading import ImageLoading
+
+__all__ = [
+    "PredictOptions",
+    "ScenePrediction",
+    "list_scenes",
+    "open_scene",
+    "predict",
+    "predict_scene",
+    "predict_scenes",
+]
 
 
 class _Area(ProgressColumn):
@@ -51,10 +68,9 @@ class SceneProgress:
     def __init__(self, scenes: Sequence[Scene], show: bool = True) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), _Area(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), disable=not show, transient=True)
-        self._pixels = {id(scene): scene.height * scene.width for scene in scenes}
-        self._left: dict[int, float] = dict(self._pixels)
-        square = sum(filter(None, (square_kilometres(scene) for scene in scenes)))
-        self._bar = self._progress.add_task("predicting", total=sum(self._pixels.values()), square_km=square)
+        self._left: dict[int, float] = {id(scene): scene.height * scene.width for scene in scenes}
+        square = sum(filter(None, map(_square_kilometres, scenes)))
+        self._bar = self._progress.add_task("predicting", total=sum(self._left.values()), square_km=square)
 
     def advance(self, scene: Scene, window: Window | None) -> None:
         """Count one window.
@@ -65,9 +81,8 @@ class SceneProgress:
         """
         if window is None:
             return
-        step = min(
-            self._left[id(scene)], window.width * window.height * 0.64
-        )  # a fifth overlaps on each side
+        share = window.width * window.height * 0.64  # a fifth overlaps on each side
+        step = min(self._left[id(scene)], share)
         self._left[id(scene)] -= step
         self._progress.update(self._bar, advance=step, description=scene.name)
 
@@ -81,21 +96,10 @@ class SceneProgress:
         self._progress.stop()
 
 
-def square_kilometres(scene: Any) -> float | None:
+def _square_kilometres(scene: Scene) -> float | None:
     """Return the area of a scene on the ground; ``None`` where its sampling distance is not known."""
     distance = scene.georeference.ground_sampling_distance
     return None if distance is None else scene.height * scene.width * distance[0] * distance[1] / 1e6
-
-
-__all__ = [
-    "PredictOptions",
-    "ScenePrediction",
-    "list_scenes",
-    "open_scene",
-    "predict",
-    "predict_scene",
-    "predict_scenes",
-]
 
 
 @dataclass(frozen=True)
@@ -212,8 +216,6 @@ def predict_scene(
     Raises:
         RSFError: A window cannot be read or predicted.
     """
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="rsf-scene-") as folder:
         run = _make_run(model, scene, Path(folder) / "work", options, with_probabilities=False)
         run.journal.open()
@@ -277,10 +279,8 @@ def predict_scenes(
     for model in models:
         check_formats(model, options.formats)
     if len(models) > 1:  # all see the windows of the first one
-        declared = models[0].cfg.get("predict", {})
-        size = options.window or declared.get("window", 1024)
-        options = replace(options, window=size, overlap=options.overlap if options.overlap is not None
-                          else declared.get("overlap", size // 5))  # fmt: skip
+        size, overlap = _window_and_overlap(models[0], options)
+        options = replace(options, window=size, overlap=overlap)
     jobs = [
         _prepare(models, paths, name, out, options, loading, ranks)
         for paths, name in zip(found.scenes, found.names, strict=True)
@@ -297,8 +297,6 @@ def _one_file(
 ) -> tuple[PredictOptions, Path, Path | None]:
     """Understand ``-o map.gpkg``: the kind of file is its suffix, and nothing else is written."""
     kind = out.suffix[1:].lower()
-    from rsfoundation.inference.products import known_formats
-
     if not kind or out.is_dir() or kind not in known_formats(models[0]):
         return options, out, None
     if len(found.scenes) > 1 or len(models) > 1:
@@ -335,6 +333,13 @@ def _prepare(
     return job
 
 
+def _window_and_overlap(model: WindowModel, options: PredictOptions) -> tuple[int, int]:
+    """Return side and overlap of windows, as the options say, else as the model's config says."""
+    declared = model.cfg.get("predict", {})
+    size = options.window or declared.get("window", 1024)
+    return size, options.overlap if options.overlap is not None else declared.get("overlap", size // 5)
+
+
 def scene_grid(model: WindowModel, scene: Scene, options: PredictOptions) -> SceneGrid:
     """Return the windows of a scene, as the options say, else as the model's config says.
 
@@ -346,10 +351,7 @@ def scene_grid(model: WindowModel, scene: Scene, options: PredictOptions) -> Sce
     Raises:
         ConfigError: The overlap leaves no step.
     """
-    declared = model.cfg.get("predict", {})
-    size = options.window or declared.get("window", 1024)
-    overlap = options.overlap if options.overlap is not None else declared.get("overlap", size // 5)
-    return SceneGrid.cover(scene.height, scene.width, size, overlap)
+    return SceneGrid.cover(scene.height, scene.width, *_window_and_overlap(model, options))
 
 
 def _make_run(

@@ -177,6 +177,7 @@ class _Products:
     ) -> None:
         self.run, self.result, self.out, self.options = run, result, out, options
         self.scene, self.model, self.classes = run.scene, run.model, run.model.classes
+        self.colours = list(zip(self.classes.names, self.classes.palette, strict=True))
         self._features: Features | None = None
 
     def write(self, formats: Sequence[str]) -> list[Path]:
@@ -211,7 +212,6 @@ class _Products:
         if not ("tif" in formats or "probabilities" in formats or vectors or "html" in formats):
             return []
         files = []
-        names = self.classes.names
         if "probabilities" in formats:
             target = self.out / f"{self.scene.name}_probabilities.tif"
             run.assemble_probabilities(target)
@@ -233,15 +233,13 @@ class _Products:
             assembled.replace(target)
             files.insert(0, target)
             style = target.with_suffix(".qml")  # of the polygons of this name, too
-            colours = list(zip(names, self.classes.palette, strict=True))
-            style.write_text(map_style(colours), encoding="utf-8")
+            style.write_text(map_style(self.colours), encoding="utf-8")
             if style not in files:
                 files.append(style)
         return files
 
     def _write_vectors(self, kinds: Sequence[str]) -> list[Path]:
         features = self._objects()
-        colours = list(zip(self.classes.names, self.classes.palette, strict=True))
         changed = max(path.stat().st_mtime for path in self.scene.paths)
         files = []
         for kind in kinds:
@@ -251,7 +249,7 @@ class _Products:
                 self._path(kind),
                 format_=kind,
                 layer=self.scene.name,
-                colours=colours,
+                colours=self.colours,
                 changed=changed,
             )
         return list(dict.fromkeys(files))
@@ -274,7 +272,7 @@ class _Products:
             size=self.scene.size,
             features=self._objects(),
             reference=self.scene.georeference,
-            colours=list(zip(self.classes.names, self.classes.palette, strict=True)),
+            colours=self.colours,
         )
         return target
 

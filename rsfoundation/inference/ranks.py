@@ -52,9 +52,7 @@ class Ranks:
             os.environ["MASTER_ADDR"] = _first_host()
         os.environ.setdefault("MASTER_PORT", "29500")
         if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group(
-                "gloo", timeout=timedelta(days=7)
-            )  # the slowest rank is waited for
+            torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
         return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
     @property

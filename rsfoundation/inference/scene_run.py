@@ -13,7 +13,14 @@ from mmengine.structures import BaseDataElement
 from numpy.typing import NDArray
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.core.task import Accumulator, MergeOptions, PredictsMaps, SceneResult, Window
+from rsfoundation.core.task import (
+    Accumulator,
+    MergeOptions,
+    PredictsMaps,
+    PredictsScenes,
+    SceneResult,
+    Window,
+)
 from rsfoundation.inference.area import Area
 from rsfoundation.inference.grid import SceneGrid
 from rsfoundation.inference.journal import Journal
@@ -114,7 +121,6 @@ class ObjectRun(SceneRun):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._packs = True
         self._in_memory: list[tuple[Window, BaseDataElement]] = []
         self._planned: range | None = None
         self._row: int | None = None
@@ -125,8 +131,7 @@ class ObjectRun(SceneRun):
     @property
     def is_resumable(self) -> bool:
         """Whether finished parts are kept on disk."""
-        task = type(self.model.scenes)
-        return task.unpack_prediction is not _plain_unpack()
+        return type(self.model.scenes).unpack_prediction is not PredictsScenes.unpack_prediction
 
     def plan(self, top: int, bottom: int) -> range:
         """Choose the window rows that start in ``[top, bottom)`` and are not on disk."""
@@ -190,12 +195,6 @@ class ObjectRun(SceneRun):
                     accumulator.add(windows[column], self.model.scenes.unpack_prediction(packed))
         result = accumulator.result()
         return result if self.area is None else _inside(result, self.area)
-
-
-def _plain_unpack() -> Any:
-    from rsfoundation.core.task import PredictsScenes
-
-    return PredictsScenes.unpack_prediction
 
 
 def _inside(result: Any, area: Area) -> Any:

@@ -255,9 +255,8 @@ def scene_range(paths: Sequence[Path], loading: ImageLoading, stretch: str) -> P
     for path in paths:
         with anything.open(path) as image:
             reader = image.reader
-            scale = min(1.0, _RANGE_SIDE / max(reader.width, reader.height))
-            size = (max(1, round(reader.width * scale)), max(1, round(reader.height * scale)))
-            samples.append(reader.read(out_size=size)[reader.valid_mask(out_size=size)])
+            pixels = reader.read_overview(_RANGE_SIDE)
+            samples.append(pixels[reader.valid_mask(out_size=(pixels.shape[1], pixels.shape[0]))])
     values = np.concatenate(samples).astype(np.float64)
     if not len(values):
         raise DataError("the scene holds no data", where=paths[0])
