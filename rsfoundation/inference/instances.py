@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,9 @@ from mmengine.structures import InstanceData
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.task import Classes, Window
 from rsfoundation.geometry.masks import CroppedMask, common_region
-from rsfoundation.inference.oriented import write_coco_file
+from rsfoundation.inference.oriented import count_objects, write_coco_file, write_object_json
 from rsfoundation.inference.polygons import mask_polygon
-from rsfoundation.io.vectors import Features
+from rsfoundation.io.vectors import Features, class_columns
 
 _MOST_IDS = np.iinfo(np.uint16).max
 
@@ -79,15 +78,12 @@ class InstanceMasks:
         """Return the objects as polygons with class, label and score."""
         polygons = np.empty(len(self.masks), dtype=object)
         polygons[:] = [mask_polygon(mask.bitmap, mask.left, mask.top) for mask in self.masks]
-        names = np.array(self.names, dtype=object)[self.labels] if len(self.labels) else np.zeros(0, object)
-        columns = {"class": names, "label": self.labels.astype(np.int64), "score": self.scores.astype(float)}
+        columns = {**class_columns(self.names, self.labels), "score": self.scores.astype(float)}
         return Features(polygons, columns)
 
     def summary(self) -> dict[str, int | float | str]:
         """Return the number of objects of each class found, and of all."""
-        counts = np.bincount(self.labels, minlength=len(self.names))
-        found = {name: int(count) for name, count in zip(self.names, counts, strict=True) if count}
-        return {"objects": len(self.masks), **found}
+        return count_objects(self.labels, self.names)
 
 
 def write_json(result: InstanceMasks, path: Path) -> None:
@@ -100,17 +96,11 @@ def write_json(result: InstanceMasks, path: Path) -> None:
         result: Objects of a scene.
         path: The file to write.
     """
-    objects = [
-        {
-            "class": result.names[label],
-            "label": int(label),
-            "score": round(float(score), 6),
-            "bbox": list(mask.box),
-            "segmentation": mask.rle(result.height, result.width),
-        }
-        for mask, label, score in zip(result.masks, result.labels, result.scores, strict=True)
+    shapes = [
+        {"bbox": list(mask.box), "segmentation": mask.rle(result.height, result.width)}
+        for mask in result.masks
     ]
-    path.write_text(json.dumps({"classes": list(result.names), "objects": objects}, indent=1) + "\n")
+    write_object_json(path, result, shapes)
 
 
 def write_png(result: InstanceMasks, path: Path) -> None:
@@ -145,22 +135,15 @@ def write_coco(result: InstanceMasks, path: Path) -> None:
         result: Objects of a scene.
         path: The file to write.
     """
-    annotations = [
+    shapes = [
         {
-            "id": number,
-            "image_id": 1,
-            "category_id": int(label) + 1,
-            "score": round(float(score), 6),
             "segmentation": mask.rle(result.height, result.width),
             "bbox": list(mask.box),
             "area": int(mask.bitmap.sum()),
-            "iscrowd": 0,
         }
-        for number, (mask, label, score) in enumerate(
-            zip(result.masks, result.labels, result.scores, strict=True), 1
-        )
+        for mask in result.masks
     ]
-    write_coco_file(path, result.names, annotations, (result.height, result.width))
+    write_coco_file(path, result, shapes, (result.height, result.width))
 
 
 def _shrink(mask: CroppedMask, down: float, across: float) -> CroppedMask:

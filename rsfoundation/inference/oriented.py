@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import shapely
@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rsfoundation.core.task import Classes, MergeOptions, Window
 from rsfoundation.geometry.boxes import normalise, quad_to_rbox, rbox_to_hbox, rbox_to_quad, shift
-from rsfoundation.io.vectors import Features, box_features
+from rsfoundation.io.vectors import Features, box_features, class_columns
 from rsfoundation.ops import nms_rotated
 
 
@@ -81,15 +81,24 @@ class OrientedBoxes:
 
     def features(self) -> Features:
         """Return the detections as polygons with class, label, score and axes."""
-        names = np.array(self.names, dtype=object)[self.labels] if len(self.labels) else np.zeros(0, object)
-        columns = {"class": names, "label": self.labels.astype(np.int64), "score": self.scores}
+        columns = {**class_columns(self.names, self.labels), "score": self.scores}
         return box_features(long_side_first(self.boxes), columns)
 
     def summary(self) -> dict[str, int | float | str]:
         """Return the number of objects of each class found, and of all."""
-        counts = np.bincount(self.labels, minlength=len(self.names))
-        found = {name: int(count) for name, count in zip(self.names, counts, strict=True) if count}
-        return {"objects": len(self.labels), **found}
+        return count_objects(self.labels, self.names)
+
+
+def count_objects(labels: np.ndarray, names: Sequence[str]) -> dict[str, int | float | str]:
+    """Return the number of objects, and of those of each class that occurs.
+
+    Args:
+        labels: ``(N,)`` indices into ``names``.
+        names: Class names.
+    """
+    counts = np.bincount(labels, minlength=len(names))
+    found = {name: int(count) for name, count in zip(names, counts, strict=True) if count}
+    return {"objects": len(labels), **found}
 
 
 def make_result(
@@ -171,19 +180,14 @@ def write_json(result: OrientedBoxes, path: Path) -> None:
         result: Detections of a scene.
         path: The file to write.
     """
-    objects = [
+    shapes = [
         {
-            "class": result.names[label],
-            "label": int(label),
-            "score": round(float(score), 6),
             "rbox": [*np.round(box[:4], 2).tolist(), round(float(box[4]), 6)],
             "quad": np.round(quad, 2).tolist(),
         }
-        for box, quad, label, score in zip(
-            result.boxes, result.quads, result.labels, result.scores, strict=True
-        )
+        for box, quad in zip(result.boxes, result.quads, strict=True)
     ]
-    path.write_text(json.dumps({"classes": list(result.names), "objects": objects}, indent=1) + "\n")
+    write_object_json(path, result, shapes)
 
 
 def write_coco(result: OrientedBoxes, path: Path) -> None:
@@ -193,42 +197,79 @@ def write_coco(result: OrientedBoxes, path: Path) -> None:
         result: Detections of a scene.
         path: The file to write.
     """
-    quads = result.quads + 0.5  # COCO's polygons are pixel edges
-    annotations = []
-    for number, (quad, label, score) in enumerate(zip(quads, result.labels, result.scores, strict=True), 1):
+    shapes = []
+    for box, quad in zip(result.boxes, result.quads + 0.5, strict=True):  # COCO's polygons are pixel edges
         low, high = quad.min(axis=0), quad.max(axis=0)
-        box = result.boxes[number - 1]
-        annotations.append(
+        shapes.append(
             {
-                "id": number,
-                "image_id": 1,
-                "category_id": int(label) + 1,
-                "score": round(float(score), 6),
                 "segmentation": [np.round(quad, 2).ravel().tolist()],
                 "bbox": np.round([*low, *(high - low)], 2).tolist(),
                 "area": round(float(box[2] * box[3]), 2),
-                "iscrowd": 0,
             }
         )
-    write_coco_file(path, result.names, annotations, result.scene_size)
+    write_coco_file(path, result, shapes, result.scene_size)
 
 
-def write_coco_file(
-    path: Path, names: Sequence[str], annotations: list[dict[str, Any]], size: tuple[int, int] | None
-) -> None:
-    """Write a COCO file of one image; the categories are numbered from 1.
+class ScoredObjects(Protocol):
+    """Objects of a scene, whatever their shape."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """``(N,)`` indices into ``names``."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """``(N,)`` in 0..1."""
+
+
+def write_object_json(path: Path, result: ScoredObjects, shapes: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``{"classes": [...], "objects": [{"class", "label", "score", ...}, ...]}``.
 
     Args:
         path: The file.
-        names: Class names.
-        annotations: The objects.
+        result: The objects.
+        shapes: Further values of each object.
+    """
+    objects = [
+        {"class": result.names[label], "label": int(label), "score": round(float(score), 6), **shape}
+        for shape, label, score in zip(shapes, result.labels, result.scores, strict=True)
+    ]
+    path.write_text(json.dumps({"classes": list(result.names), "objects": objects}, indent=1) + "\n")
+
+
+def write_coco_file(
+    path: Path, result: ScoredObjects, shapes: Sequence[Mapping[str, Any]], size: tuple[int, int] | None
+) -> None:
+    """Write a COCO file of one image; objects and categories are numbered from 1.
+
+    Args:
+        path: The file.
+        result: The objects.
+        shapes: ``segmentation``, ``bbox`` and ``area`` of each object.
         size: Height and width of the image.
     """
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": int(label) + 1,
+            "score": round(float(score), 6),
+            **shape,
+            "iscrowd": 0,
+        }
+        for number, (shape, label, score) in enumerate(
+            zip(shapes, result.labels, result.scores, strict=True), 1
+        )
+    ]
     name = path.name.removesuffix(".json").removesuffix("_coco")
     image: dict[str, Any] = {"id": 1, "file_name": name}
     if size is not None:
         image.update(height=size[0], width=size[1])
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(result.names, 1)]
     content = {"images": [image], "annotations": annotations, "categories": categories}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 

@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rsfoundation.core.task import Classes
-from rsfoundation.io.vectors import Features
+from rsfoundation.io.vectors import Features, class_columns
 
 
 def map_polygons(
@@ -42,8 +42,7 @@ def map_polygons(
     if background is not None:
         keep &= labels != background
     shapes, labels, areas = shapes[keep], labels[keep], areas[keep]
-    names = np.array(classes.names, dtype=object)[labels] if len(labels) else np.zeros(0, dtype=object)
-    return Features(shapes, {"class": names, "label": labels, "pixels": areas.astype(np.int64)})
+    return Features(shapes, {**class_columns(classes.names, labels), "pixels": areas.astype(np.int64)})
 
 
 def _regions(path: Path) -> tuple[NDArray[np.object_], NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 import torch
 from mmengine.logging import MMLogger
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from rsfoundation.inference.products import as_rgb, check_formats, write_product
 from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, open_scene
 from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.loading import ImageLoading
+from rsfoundation.io.vectors import read_shapes
 from rsfoundation.models.prompt.sam import SAM, sam_from_checkpoint
 from rsfoundation.registry import TASKS
 
@@ -35,7 +37,7 @@ _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of the RGB i
 _ROOM = 1.5  # a prompt's window is at least so many times as long as the prompt
 _MARGIN = 8  # part of a window's side that prompts which share it keep from its edges
 _PROMPTS_AT_ONCE = 32
-_FORMS = (
+_SYNTAX = (
     "x1,y1,x2,y2 of a box, or x,y of a point; points of one object are joined by ';', 0 after y is background"
 )
 
@@ -100,7 +102,7 @@ def _read(text: str, option: str, numbers: int, reference: GeoReference, scene: 
         (number, line) for number, line in enumerate(lines, start=1) if line and not line.startswith("#")
     ]
     if not found:
-        raise DataError("the file holds no prompt", where=path, fix=f"a line each: {_FORMS}")
+        raise DataError("the file holds no prompt", where=path, fix=f"a line each: {_SYNTAX}")
     for number, line in found:
         yield _parse(line, numbers, f"{path}:{number}")
 
@@ -118,35 +120,21 @@ def _parse(text: str, numbers: int, where: str) -> Prompt:
         if not all(len(row) == 2 or (len(row) == 3 and row[2] in (0, 1)) for row in rows):
             raise ValueError("no point")
     except ValueError:
-        raise ConfigError(f"{text!r} is neither a file nor a prompt", where=where, fix=_FORMS) from None
+        raise ConfigError(f"{text!r} is neither a file nor a prompt", where=where, fix=_SYNTAX) from None
     labels = np.array([row[2] if len(row) == 3 else 1 for row in rows], np.int64)
     return Prompt(np.array([row[:2] for row in rows]), labels)
 
 
 def _from_vectors(path: Path, numbers: int, reference: GeoReference, scene: Path) -> Iterator[Prompt]:
-    import geopandas
-    import pyogrio
-
     if reference.transform is None:
         raise ConfigError(
             "the scene has no transform, so that a vector file has no place in it",
             where=scene,
             fix="georeference the scene, or give prompts in pixels",
         )
-    try:
-        table = geopandas.read_file(path)
-    except (pyogrio.errors.DataSourceError, ValueError) as error:
-        raise DataError(f"the prompts cannot be read: {error}", where=path) from error
     wanted = ("Polygon", "MultiPolygon") if numbers == 4 else ("Point",)
-    table = table[table.geometry.notna() & table.geometry.geom_type.isin(wanted)]
-    if table.empty:
-        raise DataError(f"the file holds no {wanted[0].lower()}", where=path, fix="draw some, or give pixels")
-    if table.crs is not None and reference.crs is not None:
-        table = table.to_crs(reference.crs)
-    for shape in table.geometry.values:
-        hull = shape.convex_hull
-        corners = np.asarray(hull.exterior.coords if numbers == 4 else hull.coords)[:, :2]
-        pixels = reference.crs_to_pixel_edges(corners) - 0.5  # SAM's pixel centres are whole numbers
+    for shape in read_shapes(path, reference, wanted, "prompts", "draw some, or give pixels"):
+        pixels = shapely.get_coordinates(shape) - 0.5  # SAM's pixel centres are whole numbers
         if numbers == 4:
             (x1, y1), (x2, y2) = pixels.min(axis=0), pixels.max(axis=0)
             yield Prompt(
@@ -193,14 +181,13 @@ class PromptModel:
         mean, std = (torch.tensor(x, device=self.device)[:, None, None] for x in (_MEAN, _STD))
         padded = F.pad((pixels - mean) / std, (0, self.side - columns, 0, self.side - rows))
         embedding = self.sam.embed_image(padded)
-        made: list[tuple[NDArray[np.bool_], float]] = []
+        made: dict[int, tuple[NDArray[np.bool_], float]] = {}
         for group in _alike(prompts):
             for start in range(0, len(group), _PROMPTS_AT_ONCE):
-                made += self._decode(
-                    embedding, group[start : start + _PROMPTS_AT_ONCE], scale, (height, width)
-                )
-        order = [place for group in _alike(list(range(len(prompts))), prompts) for place in group]
-        return [made[position] for position in np.argsort(order)]
+                places = group[start : start + _PROMPTS_AT_ONCE]
+                found = self._decode(embedding, [prompts[place] for place in places], scale, (height, width))
+                made.update(zip(places, found, strict=True))
+        return [made[place] for place in range(len(prompts))]
 
     def _decode(
         self, embedding: torch.Tensor, prompts: Sequence[Prompt], scale: float, size: tuple[int, int]
@@ -229,11 +216,11 @@ class PromptModel:
         return made
 
 
-def _alike(items: Sequence[Any], prompts: Sequence[Prompt] | None = None) -> list[list[Any]]:
-    """Group items whose prompts have equally many points, and a box or none, in order of appearance."""
-    groups: dict[tuple[int, bool], list[Any]] = {}
-    for item, prompt in zip(items, prompts or items, strict=True):
-        groups.setdefault((len(prompt.points), prompt.box is None), []).append(item)
+def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Group the places of prompts with equally many points, and a box or none, in order of appearance."""
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        groups.setdefault((len(prompt.points), prompt.box is None), []).append(place)
     return list(groups.values())
 
 

@@ -58,6 +58,17 @@ class Features:
         return Features(self.polygons[index], columns, None if self.axes is None else self.axes[index])
 
 
+def class_columns(names: Sequence[str], labels: NDArray) -> dict[str, NDArray]:
+    """Return the columns ``class`` and ``label`` of objects.
+
+    Args:
+        names: Class names.
+        labels: ``(N,)`` indices into ``names``.
+    """
+    numbers = labels.astype(np.int64)
+    return {"class": np.array(names, dtype=object)[numbers], "label": numbers}
+
+
 def box_features(boxes: NDArray[np.float64], columns: Mapping[str, NDArray]) -> Features:
     """Return oriented boxes as features.
 
@@ -116,21 +127,45 @@ def read_polygons(path: Path, reference: GeoReference) -> NDArray[np.object_]:
     Raises:
         DataError: The file cannot be read, or holds no polygon.
     """
+    shapes = read_shapes(path, reference, ("Polygon", "MultiPolygon"))
+    return np.asarray(shapely.make_valid(shapes), dtype=object)
+
+
+def read_shapes(
+    path: Path,
+    reference: GeoReference,
+    kinds: Sequence[str],
+    content: str = "polygons",
+    fix: str | None = None,
+) -> NDArray[np.object_]:
+    """Read the shapes of some kinds of a vector file ``(N,)`` in pixel edges of a raster.
+
+    Shapes of other kinds and empty ones are left out. A file without CRS is taken to have that of the raster.
+
+    Args:
+        path: Any vector file that OGR reads.
+        reference: Of the raster; it has a transform.
+        kinds: Geometry types, the one that errors name first.
+        content: The shapes in the plural, for errors.
+        fix: For a file without any.
+
+    Raises:
+        DataError: The file cannot be read, or holds no such shape.
+    """
     import geopandas
     import pyogrio
 
     try:
         table = geopandas.read_file(path)
     except (pyogrio.errors.DataSourceError, ValueError) as error:
-        raise DataError(f"the polygons cannot be read: {error}", where=path) from error
-    table = table[table.geometry.notna() & table.geometry.geom_type.isin(("Polygon", "MultiPolygon"))]
+        raise DataError(f"the {content} cannot be read: {error}", where=path) from error
+    table = table[table.geometry.notna() & table.geometry.geom_type.isin(kinds)]
     table = table[~table.geometry.is_empty]
     if table.empty:
-        raise DataError("the file holds no polygon", where=path)
+        raise DataError(f"the file holds no {kinds[0].lower()}", where=path, fix=fix)
     if table.crs is not None and reference.crs is not None:
         table = table.to_crs(reference.crs)
-    shapes = shapely.transform(np.asarray(table.geometry.values), reference.crs_to_pixel_edges)
-    return np.asarray(shapely.make_valid(shapes), dtype=object)
+    return shapely.transform(np.asarray(table.geometry.values), reference.crs_to_pixel_edges)
 
 
 def write_vectors(
@@ -264,8 +299,7 @@ def _write_ogr(driver: str, **options: Any) -> Callable[[Any, Path, str, float],
     def write(table: Any, path: Path, layer: str, changed: float) -> None:
         import pyogrio
 
-        stamp = datetime.fromtimestamp(changed, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": stamp})
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _time_stamp(changed)})
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*'crs' was not provided.*")
@@ -284,6 +318,10 @@ def _write_ogr(driver: str, **options: Any) -> Callable[[Any, Path, str, float],
             pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
     return write
+
+
+def _time_stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _kind(table: Any) -> str:
@@ -306,7 +344,7 @@ _WRITERS: dict[str, Callable[[Any, Path, str, float], None]] = {
 
 def _add_style(path: Path, layer: str, colours: Colours, changed: float) -> None:
     """Put the style into the GeoPackage as QGIS does: the table ``layer_styles``."""
-    stamp = datetime.fromtimestamp(changed, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    stamp = _time_stamp(changed)
     with sqlite3.connect(path) as base:
         base.execute(
             "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
