@@ -106,7 +106,7 @@ def tested_images() -> list[Any]:
 
 
 class OnTheSpot:
-    """Stands in for multiprocessing's context and pool, and works in this process."""
+    """Replaces multiprocessing's context and pool, and works in this process."""
 
     def __init__(self, *_: Any) -> None:
         self.starmap = lambda work, jobs: [work(*job) for job in jobs]

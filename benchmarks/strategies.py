@@ -1,4 +1,4 @@
-"""Memory per rank and traffic per step of a training strategy, beside the formulae of docs/distributed.md.
+"""Memory per rank and traffic per step of a training strategy, next to the formulae of docs/distributed.md.
 
 Trains a plain transformer of a chosen size for a few steps with AdamW in float32 on CPU ranks. Memory is that
 of all tensors alive between two steps; traffic is what the network card counts, of one rank, in one step.
@@ -28,7 +28,7 @@ from rsfoundation.engine.resolve_config import use_strategy
 from rsfoundation.registry import STRATEGIES
 
 # Bytes per parameter between steps with AdamW in float32, n ranks: weights, then moments and masters.
-# DeepSpeed keeps float32 masters beside float32 weights; only zero3 keeps its shards of the gradients.
+# DeepSpeed keeps float32 masters next to float32 weights; only zero3 keeps its shards of the gradients.
 MEMORY = {
     "ddp": lambda n: 4 + 8,
     "fsdp": lambda n: (4 + 8) / n,

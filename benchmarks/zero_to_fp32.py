@@ -1,4 +1,4 @@
-"""Memory and time of turning a DeepSpeed checkpoint into one file, beside DeepSpeed's own script.
+"""Memory and time of turning a DeepSpeed checkpoint into one file, next to DeepSpeed's own script.
 
 Makes a ZeRO checkpoint of the size asked for in code, lets both convert it, each in a process of its own,
 compares what they wrote tensor by tensor and prints a table. Sizes are of the float32 weights.

@@ -1,4 +1,4 @@
-"""What reports of several tasks share: a folder for each metric, figures, confusion matrices as pictures."""
+"""What reports of several tasks share: a folder for each metric, plots, confusion matrices as pictures."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

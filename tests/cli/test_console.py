@@ -78,9 +78,9 @@ def test_errors_of_the_system_are_sentences_too(capsys, number):
     error = RuntimeError("PytorchStreamWriter failed")
     error.__cause__ = behind
     assert report_error(error) == 2
-    told = capsys.readouterr().err
-    assert os.strerror(number).lower() in told and "epoch_1.pth" in told
-    assert "fix:" in told and "Traceback" not in told
+    message = capsys.readouterr().err
+    assert os.strerror(number).lower() in message and "epoch_1.pth" in message
+    assert "fix:" in message and "Traceback" not in message
 
 
 def test_errors_of_dataloader_workers_lose_their_traceback():

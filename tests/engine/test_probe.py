@@ -46,7 +46,7 @@ def test_fewer_images_than_neighbours_all_vote():
 
 @pytest.mark.parametrize("rows", [16384, 13])
 def test_logistic_regression_is_at_the_minimum_of_its_loss(rows, monkeypatch):
-    """Blocks change nothing, and separable classes are told apart."""
+    """Blocks change nothing, and separable classes are distinguished."""
     monkeypatch.setattr(module, "_ROWS", rows)
     train, targets, _ = blobs(150, 0)
     test, _, labels = blobs(80, 1)

@@ -74,12 +74,12 @@ class Life:
 def _train(config, folder, resume, writer):
     write = CheckpointHook.write
 
-    def told(*arguments, **options):
+    def counted(*arguments, **options):
         os.write(writer, b"b")
         write(*arguments, **options)
         os.write(writer, b"e")
 
-    CheckpointHook.write = told
+    CheckpointHook.write = counted
     train(config, RunOptions(folder, resume, device="cpu", seed=7))
 
 

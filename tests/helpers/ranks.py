@@ -1,7 +1,7 @@
-"""Run by tests: trains with one number of CPU ranks, is stopped, and goes on with another.
+"""Run by tests: trains with one number of CPU ranks, is stopped, and continues with another.
 
 usage: ranks.py FOLDER. For each of CHANGES it leaves ``FOLDER/2-to-1`` and so on, with ``start.pth`` and what
-was said; beside them ``whole``, which was not stopped.
+was said; next to them ``whole``, which was not stopped.
 """
 
 import contextlib

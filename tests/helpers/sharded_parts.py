@@ -14,7 +14,7 @@ class ShardedNet(BaseModel):
     """Tied, frozen and odd-sized parameters, float and integer buffers; no batch statistics.
 
     Adapters go into ``body``, which starts from the file ``base`` where that is given; then all that is
-    frozen lies in it.
+    frozen is in it.
     """
 
     def __init__(self, base=None, data_preprocessor=None):

@@ -41,7 +41,7 @@ def test_a_window_that_sees_the_context_outvotes_one_at_its_border():
     merge.add(Window(0, 0, 32, 32), np.stack([np.ones((32, 32)), np.zeros((32, 32))]).astype(np.float32))
     merge.add(Window(16, 0, 32, 32), np.stack([np.zeros((32, 32)), np.ones((32, 32))]).astype(np.float32))
     row = merge.labels()[16]
-    assert row[:24].max() == 0 and row[24:].min() == 1  # the seam lies in the middle of the overlap
+    assert row[:24].max() == 0 and row[24:].min() == 1  # the seam is in the middle of the overlap
 
 
 def test_only_rows_in_work_are_held_as_scores():

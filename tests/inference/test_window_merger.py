@@ -58,8 +58,8 @@ def test_object_longer_than_the_overlap_survives_as_pieces():
 
 
 def test_scene_border_cuts_nothing():
-    beside = (2, 50, 8, 4, 0, 0.9, 0), (6, 50, 14, 4, 0, 0.5, 0)
-    result = merge((LEFT, sample(*beside)))
+    neighbours = (2, 50, 8, 4, 0, 0.9, 0), (6, 50, 14, 4, 0, 0.5, 0)
+    result = merge((LEFT, sample(*neighbours)))
     assert result.scores.tolist() == pytest.approx([0.9])
 
 

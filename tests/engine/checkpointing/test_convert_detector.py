@@ -184,7 +184,7 @@ def test_the_second_set_of_averaging_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "message"),
     [
         (lambda s: {**s, "align_conv.extra.weight": (1,)}, "1 unexpected: bbox_head_refine.0.feat"),
         (
@@ -197,9 +197,9 @@ def test_the_second_set_of_averaging_is_left_out(tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_listed(tmp_path, edit, told):
+def test_what_does_not_fit_is_listed(tmp_path, edit, message):
     source = write(tmp_path / "old.pth", edit(published_backbone("lsknet_t") | s2anet(T)))
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         convert_detector(source, "lsknet_t_s2anet_1x_dota_ms", tmp_path / "new.pth")
     assert not (tmp_path / "new.pth").exists()
 
@@ -213,7 +213,7 @@ def test_no_detector_and_no_file_type(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "head", "change", "told"),
+    ("config", "head", "change", "message"),
     [
         (
             "lsknet_t_s2anet_1x_dota_ms",
@@ -230,7 +230,7 @@ def test_no_detector_and_no_file_type(tmp_path):
         ("lsknet_t_roi_transformer_1x_dota_ms", roi_transformer, "stds", "spreads"),
     ],
 )
-def test_configs_of_other_conventions_are_refused(tmp_path, config, head, change, told):
+def test_configs_of_other_conventions_are_refused(tmp_path, config, head, change, message):
     cfg = Config.fromfile(config_root() / f"lsknet/{config}.py")
     if change == "stds":
         cfg.model.roi_head.bbox_head[1].bbox_coder.target_stds = (0.05, 0.05, 0.1, 0.1, 0.05)
@@ -238,7 +238,7 @@ def test_configs_of_other_conventions_are_refused(tmp_path, config, head, change
         cfg.merge_from_dict(change)
     cfg.dump(tmp_path / "other.py")
     source = write(tmp_path / "old.pth", published_backbone("lsknet_t") | head(T))
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         convert_detector(source, tmp_path / "other.py", tmp_path / "new.pth")
 
 

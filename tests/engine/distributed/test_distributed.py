@@ -1,4 +1,4 @@
-"""Two real CPU ranks: gloo, no CUDA call, equal weights; a rank started by hand is told how to start."""
+"""Two real CPU ranks: gloo, no CUDA call, equal weights; a rank started by hand learns how to start."""
 
 import json
 import os

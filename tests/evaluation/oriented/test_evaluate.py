@@ -13,7 +13,7 @@ A, B, C = (20.0, 20, 10, 6, 0.4), (60.0, 40, 12, 8, -0.3), (80.0, 80, 10, 10, 0)
 
 
 class InProcess:
-    """Stands in for the pool that mmrotate's evaluation always starts."""
+    """Replaces the pool that mmrotate's evaluation always starts."""
 
     def __init__(self, *_):
         pass
