@@ -80,7 +80,8 @@ class TinyCD(BaseModule):
     Args:
         in_channels: Accepted for Open-CD's configs; images have three channels.
         bkbn_name: ``efficientnet_b4``.
-        pretrained: Whether to start from torchvision's ImageNet weights (downloaded).
+        pretrained: Whether a training starts from torchvision's ImageNet weights, which :meth:`init_weights`
+            downloads. A model that is built for a checkpoint needs no network.
         output_layer_bkbn: ``3``, the last layer used.
         freeze_backbone: Whether the EfficientNet layers are frozen.
 
@@ -102,8 +103,8 @@ class TinyCD(BaseModule):
                 f"the decoder fits layer 3 of efficientnet_b4, not layer {output_layer_bkbn} of {bkbn_name}",
                 where="TinyCD",
             )
-        weights = EfficientNet_B4_Weights.DEFAULT if pretrained else None
-        self._backbone = nn.ModuleList(efficientnet_b4(weights=weights).features[:4])
+        self._pretrained = pretrained
+        self._backbone = nn.ModuleList(efficientnet_b4(weights=None).features[:4])
         self._backbone.requires_grad_(not freeze_backbone)
         self._first_mix = _MixMask(6, [3, 10, 5, 1])
         self._mixing_mask = nn.ModuleList(
@@ -111,6 +112,17 @@ class TinyCD(BaseModule):
         )
         self._up = nn.ModuleList([_UpMask(56, 64), _UpMask(64, 64), _UpMask(64, 32)])
         self._classify = _PixelwiseLinear([32, 16, 1])
+
+    def init_weights(self) -> None:
+        """Start the EfficientNet layers from ImageNet weights where ``pretrained`` asks for it."""
+        super().init_weights()
+        if self._pretrained:
+            weights = EfficientNet_B4_Weights.DEFAULT.get_state_dict(progress=False, check_hash=True)
+            prefix = "features."
+            layers = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+            self._backbone.load_state_dict(
+                {key: value for key, value in layers.items() if int(key.split(".")[0]) < len(self._backbone)}
+            )
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor]:
         """Return change scores ``(B, 1, H, W)``.

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from cd_golden import Golden
+from torchvision.models import EfficientNet_B4_Weights, efficientnet_b4
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.change_networks.fc_siam import FC_EF, FC_Siam_conc, FC_Siam_diff
@@ -36,6 +37,23 @@ def test_frozen_layers_take_no_gradient():
     network(*torch.rand(2, 2, 3, 32, 32))[0].sum().backward()
     assert all(weight.grad is None for weight in network._backbone.parameters())
     assert any(weight.grad is not None for weight in network._up.parameters())
+
+
+def test_tinycd_reads_imagenet_weights_when_a_training_starts_and_not_before(monkeypatch):
+    published = efficientnet_b4(weights=None).state_dict()
+    asked = []
+
+    def read(self, **options):
+        asked.append(self)
+        return published
+
+    monkeypatch.setattr(EfficientNet_B4_Weights, "get_state_dict", read)
+    network = TinyCD(pretrained=True)
+    assert not asked
+    network.init_weights()
+    assert asked == [EfficientNet_B4_Weights.DEFAULT]
+    layers = network._backbone.state_dict()
+    assert layers and all(torch.equal(value, published[f"features.{key}"]) for key, value in layers.items())
 
 
 def test_tinycd_refuses_other_backbones():
