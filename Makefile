@@ -12,7 +12,7 @@ READY   := $(VENV)/.ready
 DEV     := $(VENV)/.ready-dev
 UV      := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --constraint constraints.txt
 
-.PHONY: help demo test test-all lint install clean
+.PHONY: help demo test test-all lint docs install clean
 
 help:
 	@sed -n '1,5p' $(firstword $(MAKEFILE_LIST)) | sed 's/^# \{0,1\}//'
@@ -44,6 +44,9 @@ lint: $(DEV)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist

@@ -1,0 +1,31 @@
+"""The example of docs/new_parts.md works as it is printed."""
+
+import re
+import sys
+
+from locations import ROOT
+
+from rsfoundation.engine.networks import network_complexity
+
+
+def test_a_backbone_from_outside_the_package_is_built_and_counted(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "new_parts.md").read_text(encoding="utf-8")
+    module, config = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my_parts.py").write_text(module)
+    config = config.replace('"configs/', f'"{ROOT}/configs/')
+    (tmp_path / "my_config.py").write_text(config)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        counted = network_complexity(str(tmp_path / "my_config.py"), (128, 128))
+    finally:
+        sys.modules.pop("my_parts", None)
+    parts = {part.name: part.params for part in counted.parts}
+    # convolutions with bias, and two numbers per channel of each batch norm
+    widths = [3, 16, 32, 64, 128]
+    sizes = [49, 9, 9, 9]
+    weights = [
+        inside * size * outside + 3 * outside
+        for inside, outside, size in zip(widths, widths[1:], sizes, strict=False)
+    ]
+    assert sum(count for name, count in parts.items() if name.startswith("backbone")) == sum(weights)
+    assert counted.total.macs > 0
