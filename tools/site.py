@@ -192,8 +192,8 @@ def _configs() -> str:
 
 def _options() -> str:
     parts = [
-        "# Options from Python\n\nKeyword arguments of `rsfoundation.train`, `test` and `predict`; the command "
-        "line has the "
+        "# Options from Python\n\nKeyword arguments of `rsfoundation.train`, `test` and `predict`; the "
+        "command line has the "
         "same, with dashes.\n"
     ]
     for kind, functions in ((RunOptions, "`train`, `test`"), (PredictOptions, "`predict`")):
