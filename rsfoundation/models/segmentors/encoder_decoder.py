@@ -75,7 +75,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         return logits.argmax(dim=1, keepdim=True).to(torch.uint8)
 
     def _strips(self, inputs: Tensor, metas: list[dict]) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows of the image, top down, with their logits ``(N, C, rows, W)``."""
+        """Yield rows of the image, top down, with their logits ``(N, C, rows, W)``, valid until the next ones."""
         (height, width), crop = inputs.shape[2:], self.test_cfg.crop_size
         window = min(crop[0], height), min(crop[1], width)
         tops = window_starts(height, crop[0], self.test_cfg.stride[0])
@@ -90,9 +90,10 @@ class EncoderDecoder(MMSegEncoderDecoder):
             for first in range(0, len(lefts), together):
                 self._add(strip, inputs[:, :, top : top + window[0]], lefts[first : first + together], metas)
             done = following - top
-            yield slice(top, following), strip[:, :, :done] / (down[top:following] * across)
-            strip[:, :, : window[0] - done] = strip[:, :, done:].clone()
-            strip[:, :, max(window[0] - done, 0) :] = 0
+            yield slice(top, following), strip[:, :, :done].div_(down[top:following] * across)
+            kept = window[0] - done
+            strip[:, :, :kept] = strip[:, :, done:].clone() if kept > done else strip[:, :, done:]
+            strip[:, :, kept:] = 0
 
     def _add(self, strip: Tensor, band: Tensor, lefts: list[int], metas: list[dict]) -> None:
         """Add the logits of the windows of ``band`` that start at columns ``lefts`` to a strip."""

@@ -63,6 +63,21 @@ def run(path, pair):
     return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: pair.numpy()})[0])
 
 
+def draw_pair(model, size):
+    """A pair, and the logits of it, that rounding does not change.
+
+    LWGANet puts values back where 2x2 maxima were. Between near-equal values, rounding decides: in such a pair
+    a value moves by a pixel from one runtime to another.
+    """
+    for _ in range(20):
+        pair = torch.randn(1, 6, *size)
+        expected = model(pair)
+        rounded = [model(pair * (1 + 3e-6 * torch.randn_like(pair))) for _ in range(3)]
+        if max((one - expected).abs().max() for one in rounded) < 1e-4 * expected.abs().max():
+            return pair, expected
+    raise AssertionError("every pair has near-equal maxima")
+
+
 @pytest.fixture(autouse=True)
 def _onnx():
     for package in ("onnx", "onnxscript"):
@@ -87,8 +102,8 @@ def test_one_onnx_file_computes_the_same_at_every_size(name, tmp_path):
             dynamic_shapes=({2: 32 * height, 3: 32 * width},),
         )
         for size in ((64, 96), (128, 160)):
-            pair = torch.randn(1, 6, *size)
-            assert_close(run(path, pair), model(pair))
+            pair, expected = draw_pair(model, size)
+            assert_close(run(path, pair), expected)
 
 
 @pytest.mark.parametrize("dynamo", [True, False])
