@@ -22,10 +22,15 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    archives: Annotated[list[Path], typer.Argument(help="Task1.zip, Task2.zip or FAIR1M's test.zip.")],
+    archives: Annotated[
+        list[Path], typer.Argument(help="Task1.zip, Task2.zip, FAIR1M's test.zip, label maps.")
+    ],
     images: Annotated[
         Path | None,
-        typer.Option("--images", help="Folder of the full test images: unknown names are refused then."),
+        typer.Option(
+            "--images",
+            help="Folder of the full test images: unknown names are refused then.",
+        ),
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -35,20 +40,25 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """Check archives against the rules of the DOTA and FAIR1M servers before they are uploaded.
+    """Check archives against the rules of their server: DOTA, FAIR1M, LoveDA or UAVid.
 
     Looks at layout, class files, columns, scores, corners, repeated boxes and image names, and says the file,
     the line and the fix of what the server would refuse. Names of patches and names with the suffix of an
-    image are refused with and without --images. Exit status 2 when something is wrong.
+    image are refused with and without --images. Of label maps: names, kind and values, and with --images
+    sizes, and that none is missing. Exit status 2 when something is wrong.
 
     Example: rsf submission check work_dirs/RUN/submission/Task1.zip --images data/DOTA/test/images
     """
     from rsfoundation.evaluation.submission.check import check_submission
-    from rsfoundation.evaluation.submission.metric import list_images
 
-    known = list_images(images) if images is not None else None
-    checked = [check_submission(path, known, classes or None) for path in archives]
-    rows = [(one.kind, one.path, one.files, one.images, one.detections, one.problem_count) for one in checked]
+    checked = [check_submission(path, images, classes or None) for path in archives]
+    rows = [
+        (
+            *(one.kind, one.path, one.files, one.images),
+            *("-" if one.detections is None else one.detections, one.problem_count),
+        )
+        for one in checked
+    ]
     table("submissions", ("for", "archive", "files", "images", "detections", "problems"), rows)
     for one in checked:
         if len(one.problems) > 1:

@@ -19,6 +19,7 @@ from rsfoundation.core.errors import ConfigError, DataError, check_choice
 from rsfoundation.datasets.segmentation import LoveDADataset, UAVidDataset
 from rsfoundation.evaluation.submission.archive import file_names, open_zip, write_zip
 from rsfoundation.io.png import write_png
+from rsfoundation.io.rasters import image_size
 from rsfoundation.registry import METRICS
 
 Server = Literal["loveda", "uavid"]
@@ -84,6 +85,43 @@ def check_label_maps(
             size = None if sizes is None else sizes[key]
             _check_map(archive, f"{path}/{name}", name, server, size)
     return LabelMapArchive(path, server, len(names))
+
+
+def server_of(names: Sequence[str]) -> Server:
+    """Return whose rules hold for an archive with these files: UAVid's maps are in folders ``Labels``."""
+    return "uavid" if any("Labels" in PurePosixPath(name).parts for name in names) else "loveda"
+
+
+def image_sizes(folder: Path, server: Server) -> dict[str, tuple[int, int]]:
+    """Return width and height of the test images in a folder, by the names of their label maps in an archive.
+
+    Args:
+        folder: Holds the images at any depth, as distributed.
+        server: Whose images they are.
+
+    Raises:
+        DataError: There is no image, two have one name, or one cannot be read.
+    """
+    pattern = "*.png" if server == "loveda" else "seq*/Images/*.png"
+    sizes: dict[str, tuple[int, int]] = {}
+    for file in sorted(folder.rglob(pattern)):
+        name = label_map_name(file, server)
+        if name in sizes:
+            raise DataError(f"two images are called {name}", where=file, fix="name the folder of one split")
+        sizes[name] = image_size(file)
+    if not sizes:
+        raise DataError(f"no {pattern} in the folder", where=folder, fix="name the folder of the test images")
+    return sizes
+
+
+def label_map_name(image: Path, server: Server) -> str:
+    """Return the name of an image's label map in an archive.
+
+    Args:
+        image: Its path, as distributed.
+        server: Whose image it is.
+    """
+    return image.name if server == "loveda" else f"{image.parent.parent.name}/Labels/{image.name}"
 
 
 def _key(name: str, server: Server) -> str:
@@ -200,7 +238,7 @@ class LabelMapSubmission(BaseMetric):
         """
         for sample in data_samples:
             labels = sample["pred_sem_seg"]["data"][0].cpu().numpy().astype(np.uint8)
-            name = self._name(Path(sample["img_path"]))
+            name = label_map_name(Path(sample["img_path"]), self.server)
             file = self.out / "label_maps" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             if self.server == "uavid":
@@ -209,9 +247,6 @@ class LabelMapSubmission(BaseMetric):
             else:
                 write_png(labels, file)
             self.results.append((name, labels.shape[::-1]))
-
-    def _name(self, image: Path) -> str:
-        return image.name if self.server == "loveda" else f"{image.parent.parent.name}/Labels/{image.name}"
 
     def compute_metrics(self, results: list[tuple[str, tuple[int, int]]]) -> dict[str, float]:
         """Write and check the archive; the metrics are counts."""

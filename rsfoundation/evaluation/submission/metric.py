@@ -15,10 +15,9 @@ from rsfoundation.datasets.oriented.classes import FAIR1M_CLASSES
 from rsfoundation.evaluation.oriented.image_results import ImageResult
 from rsfoundation.evaluation.oriented.metric import ImageResultMetric
 from rsfoundation.evaluation.oriented.patch_merging import Truth, merge_patches, parse_place
-from rsfoundation.evaluation.submission.check import Submission, check_submission
+from rsfoundation.evaluation.submission.check import Submission, check_submission, list_images
 from rsfoundation.evaluation.submission.dota_results import Written, write_dota
 from rsfoundation.evaluation.submission.fair1m_results import official_name, write_fair1m
-from rsfoundation.io.dota import IMAGE_SUFFIXES
 from rsfoundation.io.rasters import image_size
 from rsfoundation.registry import HOOKS, METRICS
 
@@ -148,18 +147,6 @@ def unknown_size(image: str, where: str) -> DataError:
         where=where,
         fix="name the folder of the full test images: --images FOLDER",
     )
-
-
-def list_images(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by name without suffix.
-
-    Raises:
-        DataError: There is no image.
-    """
-    found = sorted(file for file in folder.glob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise DataError("no image in the folder", where=folder, fix="name the folder of the full test images")
-    return {file.stem: file for file in found}
 
 
 def _no_truth(image: str) -> Truth:

@@ -75,7 +75,7 @@ class EncoderDecoder(MMSegEncoderDecoder):
         return logits.argmax(dim=1, keepdim=True).to(torch.uint8)
 
     def _strips(self, inputs: Tensor, metas: list[dict]) -> Iterator[tuple[slice, Tensor]]:
-        """Yield rows of the image, top down, with their logits ``(N, C, rows, W)``, valid until the next ones."""
+        """Yield rows of the image, top down, with their logits ``(N, C, rows, W)``: valid until the next."""
         (height, width), crop = inputs.shape[2:], self.test_cfg.crop_size
         window = min(crop[0], height), min(crop[1], width)
         tops = window_starts(height, crop[0], self.test_cfg.stride[0])

@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from rsfoundation.cli import main
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.task import RunRequest
 from rsfoundation.datasets.segmentation import LoveDADataset, UAVidDataset
 from rsfoundation.engine.config import load_config
+from rsfoundation.evaluation.submission.check import check_submission
 from rsfoundation.evaluation.submission.label_maps import LabelMapSubmission, check_label_maps
 from rsfoundation.tasks.segmentation import SemanticSegmentation
 
@@ -86,6 +88,62 @@ def test_what_a_server_refuses_is_found(tmp_path, server, files, message):
     with pytest.raises(DataError, match=message) as caught:
         check_label_maps(path, server, sizes)
     assert "results.zip" in str(caught.value.where) and caught.value.fix
+
+
+TREES = {
+    "loveda": ("Test/{}/images_png/{}.png", (("Rural", "1"), ("Urban", "2")), "{1}.png"),
+    "uavid": (
+        "uavid_test/{}/Images/{}.png",
+        (("seq21", "000000"), ("seq22", "000000")),
+        "{0}/Labels/{1}.png",
+    ),
+}
+
+
+def archive_and_images(folder, server, names=slice(None), content=None):
+    """An archive of label maps, and the test images that they are of."""
+    tree, images, form = TREES[server]
+    for image in images:
+        file = folder / tree.format(*image)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (5, 4)).save(file)
+    path = folder / "maps.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for image in images[names]:
+            archive.writestr(form.format(*image), content or {"loveda": GREY, "uavid": COLOUR}[server])
+    return path, folder / tree.split("/")[0]
+
+
+@pytest.mark.parametrize("server", TREES)
+def test_any_archive_is_checked_against_the_images_of_its_server(tmp_path, server):
+    path, images = archive_and_images(tmp_path, server)
+    for folder in (None, images):
+        found = check_submission(path, folder)
+        assert (found.kind.lower(), found.files, found.images, found.detections) == (server, 2, 2, None)
+        assert not found.problem_count
+    path, images = archive_and_images(tmp_path, server, names=slice(1))
+    assert check_submission(path).files == 1, "without images any number of maps is accepted"
+    with pytest.raises(DataError, match="1 of 2 label maps are missing"):
+        check_submission(path, images)
+
+
+def test_folders_of_other_images_are_refused(tmp_path):
+    path, _ = archive_and_images(tmp_path, "uavid")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no seq\*/Images/\*\.png"):
+        check_submission(path, tmp_path / "empty")
+    loveda, images = archive_and_images(tmp_path, "loveda")
+    Image.new("RGB", (5, 4)).save(images / "Urban" / "images_png" / "1.png")
+    with pytest.raises(DataError, match=r"two images are called 1\.png"):
+        check_submission(loveda, images)
+
+
+def test_the_command_counts_label_maps(tmp_path, capsys):
+    path, images = archive_and_images(tmp_path, "loveda")
+    with pytest.raises(SystemExit) as ended:
+        main(["submission", "check", str(path), "--images", str(images)])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and "LoveDA" in said and "accepted" in said
 
 
 @pytest.mark.parametrize("server", ["loveda", "uavid"])

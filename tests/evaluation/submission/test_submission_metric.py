@@ -10,7 +10,8 @@ import torch
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.datasets.oriented.classes import DOTA_V1, FAIR1M_CLASSES
-from rsfoundation.evaluation.submission.metric import DetectionSubmission, check_split, list_images
+from rsfoundation.evaluation.submission.check import list_images
+from rsfoundation.evaluation.submission.metric import DetectionSubmission, check_split
 
 
 def sample(name, path=None, boxes=((20, 20, 10, 6, 0.2),), size=(64, 64)):

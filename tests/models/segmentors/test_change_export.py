@@ -66,8 +66,8 @@ def run(path, pair):
 def draw_pair(model, size):
     """A pair, and the logits of it, that rounding does not change.
 
-    LWGANet puts values back where 2x2 maxima were. Between near-equal values, rounding decides: in such a pair
-    a value moves by a pixel from one runtime to another.
+    LWGANet puts values back where 2x2 maxima were. Between near-equal values, rounding decides: in such a
+    pair a value moves by a pixel from one runtime to another.
     """
     for _ in range(20):
         pair = torch.randn(1, 6, *size)
