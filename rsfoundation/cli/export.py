@@ -11,9 +11,12 @@ from rsfoundation.cli.console import say, table
 from rsfoundation.cli.options import Overrides, SizeOption, TrustCheckpoint, read_size
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from rsfoundation.engine.export import Normalised
+    from rsfoundation.engine.export import Export, Normalised
+
+
+_COMPARED_SIDE = 2048  # of an image to compare on: its corner is enough
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +48,13 @@ def export(
         int | None,
         typer.Option("--channels", help="Bands of one image; the model's own when not given.", min=1),
     ] = None,
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Fold batch norms into convolutions (equal to 1e-5).")
+    ] = False,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="Image to compare on, one per date; random pixels when not given."),
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option("--config", "-c", help="Config; config.py next to the checkpoint when not given."),
@@ -56,7 +66,9 @@ def export(
 
     The file takes raw pixel values, float32 (1, C, H, W), red first; for change detection both dates one
     after the other. Normalisation is inside. Segmentation and change give logits of the image's size,
-    backbones their stage maps. LoRA adapters are merged. A file that differs from PyTorch is not kept.
+    classifiers logits, detectors boxes, scores and labels before suppression (docs/export.md has that step in
+    numpy), Mask R-CNN those after it with masks, backbones their stage maps. LoRA adapters are merged. A file
+    that differs from PyTorch is not kept.
 
     Examples: rsf export work_dirs/segmentation_toy_lsknet_t -o land_cover.onnx
 
@@ -66,27 +78,79 @@ def export(
     from rsfoundation.io.checkpoints import trusting
     from rsfoundation.models.factory import list_models
 
+    metadata: dict[str, object] = {}
     if model in list_models() and not Path(model).exists():
         module, channels = _named_backbone(model, bands)
     else:
         with trusting(trust_checkpoint):
-            module, channels = _trained(model, part, config, tuple(cfg_options or ()), bands)
-    done = write(module.eval(), channels, read_size(size), out, free_size=not fixed_size)
+            module, channels, metadata = _trained(model, part, config, tuple(cfg_options or ()), bands)
+    done = write(
+        module.eval(),
+        channels,
+        read_size(size),
+        out,
+        free_size=not fixed_size,
+        deploy=deploy,
+        pixels=_pixels(image, channels) if image else None,
+        metadata=metadata,
+    )
     if done.note:
         say(f"[yellow]{done.note}[/yellow]")
-    rows = [
-        (
-            f"{check.size[0]} x {check.size[1]}",
-            f"{check.difference:.1e}",
-            "" if check.equal_pixels is None else f"{100 * check.equal_pixels:.3f} %",
-        )
-        for check in done.checks
-    ]
-    table("compared with PyTorch", ("pixels", "largest difference, relative", "equal classes"), rows)
+    if deploy:
+        say(f"{done.folded} batch norms folded into convolutions")
+    _show_checks(done)
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in done.output_shapes.items())
     sides = "free height and width (multiples of 32, from 64)" if done.free_size else "fixed size"
     say(f"input image {list(done.input_shape)}, {sides}; output {shapes}")
     say(f"file: {done.file} ({done.file.stat().st_size / 1e6:.1f} MB)")
+
+
+def _show_checks(done: Export) -> None:
+    rows: list[tuple[str, ...]] = []
+    for check in done.checks:
+        size, one = f"{check.size[0]} x {check.size[1]}", check.agreement
+        if one is not None:
+            masks = (f"{100 * one.mask_pixels:.3f} %",) if "masks" in done.output_shapes else ()
+            numbers = str(one.detections), f"{100 * one.matched:.1f} %", f"{one.box_difference:.1e}"
+            rows.append((size, *numbers, f"{one.score_difference:.1e}", *masks))
+        else:
+            equal = "" if check.equal_pixels is None else f"{100 * check.equal_pixels:.3f} %"
+            rows.append((size, f"{check.difference:.1e}", equal))
+    columns: tuple[str, ...] = ("pixels", "largest difference, relative", "equal classes")
+    if done.checks[0].agreement is not None:
+        columns = ("pixels", "detections", "matched", "corners, px", "scores")
+        columns += ("mask pixels",) if "masks" in done.output_shapes else ()
+        if not all(check.agreement and check.agreement.detections for check in done.checks):
+            say("[yellow]an image without detections was compared: give one with some by --image[/yellow]")
+    table("compared with PyTorch", columns, rows)
+
+
+def _pixels(files: list[Path], channels: int) -> Tensor:
+    """Return images as the file takes them, ``(1, C, h, w)``.
+
+    Raises:
+        ConfigError: Their bands together are not the channels of the model.
+    """
+    import torch
+
+    from rsfoundation.core.errors import ConfigError
+    from rsfoundation.core.task import Window
+    from rsfoundation.io.rasters import RasterReader
+
+    dates = []
+    for file in files:
+        with RasterReader(file) as reader:
+            window = Window(0, 0, min(reader.width, _COMPARED_SIDE), min(reader.height, _COMPARED_SIDE))
+            dates.append(torch.from_numpy(reader.read(window)).permute(2, 0, 1)[None].float())
+    total = sum(date.shape[1] for date in dates)
+    if total != channels or any(date.shape != dates[0].shape for date in dates):
+        raise ConfigError(
+            f"the model takes {channels} channels, the images have {total}, of sizes "
+            f"{', '.join(str(tuple(date.shape[2:])) for date in dates)}",
+            where="--image",
+            fix="give one image for each date, all of one size",
+        )
+    return torch.cat(dates, 1)
 
 
 def _named_backbone(name: str, bands: int | None) -> tuple[Normalised, int]:
@@ -100,33 +164,41 @@ def _named_backbone(name: str, bands: int | None) -> tuple[Normalised, int]:
 
 def _trained(
     model: str, part: str, config: str | None, overrides: tuple[str, ...], bands: int | None
-) -> tuple[Normalised, int]:
-    """Return the exportable module of a checkpoint, and its input channels.
+) -> tuple[Normalised, int, dict[str, object]]:
+    """Return the exportable module of a checkpoint, its input channels and what the file says of it.
 
     Raises:
-        RSFError: The checkpoint or config is wrong, or models of this task are not exported whole.
+        RSFError: The checkpoint or config is wrong, or models of this kind are not exported whole.
     """
     from rsfoundation.core.errors import ConfigError
     from rsfoundation.core.task import PredictsScenes
-    from rsfoundation.engine.export import MapLogits, Normalised, StageMaps
+    from rsfoundation.engine.export import ClassLogits, MapLogits, Normalised, StageMaps
+    from rsfoundation.engine.export_detector import RawDetections, is_detector
     from rsfoundation.inference.model import WindowModel
+    from rsfoundation.models.classifiers import SceneClassifier
 
     ready = WindowModel(model, config, "cpu", overrides)
     network, dates = ready.network, 1
     preprocessor = getattr(network, "data_preprocessor", None)
+    metadata: dict[str, object] = {"classes": list(ready.classes.names), "task": ready.task.name}
+    inner: nn.Module
     if part == "backbone":
-        inner: nn.Module = StageMaps(network.backbone)  # type: ignore[arg-type]
+        inner, metadata = StageMaps(network.backbone), {}  # type: ignore[arg-type]
     elif hasattr(network, "encode_decode"):
         inner = MapLogits(network)
         dates = ready.task.images_per_scene if isinstance(ready.task, PredictsScenes) else 1
+    elif is_detector(network):
+        inner = RawDetections(network)
+        metadata |= inner.metadata()
+    elif isinstance(network, SceneClassifier):
+        inner = ClassLogits(network)
     else:
         raise ConfigError(
-            f"models of the task '{ready.task.name}' are not exported whole: suppression and pooling of "
-            "regions have no equivalent in ONNX's standard operators",
+            f"models of the type {type(network).__name__} are not exported whole",
             where=model,
             fix="export the backbone alone: --part backbone",
         )
-    return Normalised(inner, preprocessor, dates), dates * (bands or _bands_of(preprocessor, dates))
+    return Normalised(inner, preprocessor, dates), dates * (bands or _bands_of(preprocessor, dates)), metadata
 
 
 def _bands_of(preprocessor: nn.Module | None, dates: int) -> int:

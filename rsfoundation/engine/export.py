@@ -9,12 +9,16 @@ file that is right at the example's size alone; therefore every file is run at t
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +26,17 @@ from torch import Tensor, nn
 from rsfoundation.core.errors import ConfigError, RSFError
 from rsfoundation.core.files import replacing
 
+if TYPE_CHECKING:
+    from rsfoundation.engine.export_detector import Agreement
+
 STRIDE = 32  # sizes of images are multiples of it: the largest stride of a backbone
 _LARGEST = 1 << 14
 _RELATIVE = 1e-3  # of the largest absolute value, between PyTorch and onnxruntime
 _EQUAL_PIXELS = 0.9999
+_EQUAL_MASK_PIXELS = 0.999  # of pasted masks: values at the threshold may fall on either side
+_FOLDED = 1e-5  # of the largest absolute value, after folding batch norms
+_MATCHED = 0.99  # of detections: an overlap at the threshold may be rounded to either side
+_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers of the exporter
 _SUFFIXES = (".onnx", ".pt2")
 
 
@@ -38,16 +49,30 @@ class SizeCheck:
         difference: Largest difference of an output, as a part of its largest absolute value.
         equal_pixels: Share of pixels with the same class; ``None`` for outputs without classes.
         error: Why the file cannot run at this size.
+        agreement: Of detections, for detectors: their raw outputs come in an order that near-equal scores
+            decide, so what is left after suppression is compared.
     """
 
     size: tuple[int, int]
     difference: float = float("inf")
     equal_pixels: float | None = None
     error: str = ""
+    agreement: Agreement | None = None
+
+    @property
+    def found(self) -> str:
+        """What differs, in words."""
+        if self.agreement is not None and not self.error:
+            one = self.agreement
+            masks = f", {100 * one.mask_pixels:.2f} % of mask pixels" if one.mask_pixels < 1 else ""
+            return f"{100 * one.matched:.1f} % of {one.detections} detections agree{masks}"
+        return self.error or f"outputs differ by {self.difference:.2g} of their largest value"
 
     @property
     def passed(self) -> bool:
         """Whether the file may be used at this size."""
+        if self.agreement is not None:
+            return self.agreement.matched >= _MATCHED and self.agreement.mask_pixels >= _EQUAL_MASK_PIXELS
         return self.difference <= _RELATIVE and (
             self.equal_pixels is None or self.equal_pixels >= _EQUAL_PIXELS
         )
@@ -64,6 +89,7 @@ class Export:
         free_size: Whether height and width are free (multiples of 32, from 64).
         checks: Comparisons with PyTorch that it passed.
         note: Why the size is fixed, where it was asked to be free.
+        folded: Batch norms that were folded into convolutions.
     """
 
     file: Path
@@ -72,6 +98,7 @@ class Export:
     free_size: bool
     checks: tuple[SizeCheck, ...]
     note: str = ""
+    folded: int = 0
 
 
 class Normalised(nn.Module):
@@ -97,11 +124,13 @@ class Normalised(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Return the outputs for images ``(N, C, H, W)`` of raw values, red first."""
+        return self.network(self.normalised(images))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return the input of the network for images of raw values."""
         if self.blue_first and images.shape[1] == 3 * self.dates:
             images = torch.cat([date.flip(1) for date in images.chunk(self.dates, 1)], 1)
-        if self.normalises:
-            images = (images - self.mean) / self.std
-        return self.network(images)
+        return (images - self.mean) / self.std if self.normalises else images
 
 
 class MapLogits(nn.Module):
@@ -124,6 +153,24 @@ class MapLogits(nn.Module):
         return self.model.encode_decode(images, metas)  # type: ignore[operator]
 
 
+class ClassLogits(nn.Module):
+    """A classifier: images in, logits of the classes out.
+
+    Args:
+        model: The classifier.
+    """
+
+    output_names = ("logits",)
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(N, K)`` of normalised images."""
+        return self.model(images)
+
+
 class StageMaps(nn.Module):
     """A backbone: images in, its stage maps out.
 
@@ -143,17 +190,28 @@ class StageMaps(nn.Module):
 
 
 def export(
-    module: Normalised, channels: int, size: tuple[int, int], file: Path, free_size: bool = True
+    module: Normalised,
+    channels: int,
+    size: tuple[int, int],
+    file: Path,
+    free_size: bool = True,
+    *,
+    deploy: bool = False,
+    pixels: Tensor | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Export:
     """Export a module and compare the file with it; a file that differs is not kept.
 
     Args:
-        module: :class:`Normalised` around :class:`MapLogits` or :class:`StageMaps`, in evaluation mode on the
-            CPU.
+        module: :class:`Normalised` around one of the modules of this file or
+            :class:`~rsfoundation.engine.export_detector.RawDetections`, in evaluation mode on the CPU.
         channels: Channels of the input.
         size: Height and width of the example, multiples of 32.
         file: ``*.onnx``, or ``*.pt2`` for ``torch.export``.
         free_size: Try free heights and widths first; the size is fixed where that is not right.
+        deploy: Fold batch norms into their convolutions first.
+        pixels: An image ``(1, C, h, w)`` to compare on, repeated or cut to each size; random without.
+        metadata: Written into the file: class names, thresholds.
 
     Returns:
         What was written, with its checks.
@@ -163,29 +221,35 @@ def export(
             an operator without an equivalent.
     """
     _check_request(size, file)
-    example = _random_images(channels, size)
+    example = _images(channels, size, pixels)
     with torch.no_grad():
         outputs = _as_tuple(module(example))
+    exported, folded = fold_batch_norms(module, example) if deploy else (module, 0)
     names = tuple(getattr(module.network, "output_names", ())) or ("output",)
     shapes = {name: tuple(out.shape) for name, out in zip(names, outputs, strict=True)}
     writer = _write_onnx if file.suffix == ".onnx" else _write_program
     others = [(size[0] + STRIDE, size[1] + 3 * STRIDE), (size[0] + 2 * STRIDE, size[1])]
     note = ""
+    if free_size and getattr(module.network, "compare", None):
+        free_size, note = False, "the size is fixed: how many candidates a detector keeps depends on it"
     with replacing(file) as temporary:
         for free in (True, False) if free_size else (False,):
             try:
-                writer(module, example, temporary, free, names)
+                writer(exported, example, temporary, free, names, metadata or {})
             except Exception as error:  # torch raises many kinds
                 if free:
                     note = f"the size is fixed: a free one cannot be exported ({_first_line(error)})"
                     continue
                 raise _not_exportable(module, example, error) from error
             run = _loader(temporary)
-            checks = tuple(_compare(module, run, channels, one) for one in [size, *(others if free else [])])
+            checks = tuple(
+                _compare(module, run, _images(channels, one, pixels))
+                for one in [size, *(others if free else [])]
+            )
             bad = [check for check in checks if not check.passed]
             if not bad:
-                return Export(file, tuple(example.shape), shapes, free, checks, note)
-            found = bad[0].error or f"outputs differ by {bad[0].difference:.2g} of their largest value"
+                return Export(file, tuple(example.shape), shapes, free, checks, note, folded)
+            found = bad[0].found
             if not free:
                 raise ConfigError(
                     f"the exported file does not compute what the model computes: {found}",
@@ -216,34 +280,55 @@ def _check_request(size: tuple[int, int], file: Path) -> None:
         )
 
 
-def _write_onnx(module: nn.Module, example: Tensor, file: Path, free: bool, names: Sequence[str]) -> None:
-    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnxscript")}
+def _write_onnx(
+    module: nn.Module,
+    example: Tensor,
+    file: Path,
+    free: bool,
+    names: Sequence[str],
+    metadata: Mapping[str, Any],
+) -> None:
+    import onnx
+
+    levels = {name: logging.getLogger(name).level for name in _CHATTY}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's remarks on its own passes
         for name in levels:
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
+            # first without torch.onnx: mmdet asks for it, and then imports modules that it no longer has
+            program = torch.export.export(module, (example,), dynamic_shapes=_free_shapes() if free else None)
             torch.onnx.export(
-                module,
-                (example,),
+                program,
+                (),
                 file,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
                 input_names=["image"],
                 output_names=list(names),
-                dynamic_shapes=_free_shapes() if free else None,
             )
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+    if metadata:
+        model = onnx.load(file)
+        onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+        onnx.save(model, file)
 
 
-def _write_program(module: nn.Module, example: Tensor, file: Path, free: bool, names: Sequence[str]) -> None:
+def _write_program(
+    module: nn.Module,
+    example: Tensor,
+    file: Path,
+    free: bool,
+    names: Sequence[str],
+    metadata: Mapping[str, Any],
+) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(module, (example,), dynamic_shapes=_free_shapes() if free else None)
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(dict(metadata))})
 
 
 def _free_shapes() -> tuple[dict[int, Any]]:
@@ -256,7 +341,9 @@ def _loader(file: Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
     if file.suffix == ".onnx":
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what it would log is raised, too
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         return lambda images: tuple(
             torch.from_numpy(out) for out in session.run(None, {"image": images.numpy()})
         )
@@ -264,34 +351,113 @@ def _loader(file: Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return lambda images: _as_tuple(program(images))
 
 
-def _compare(
-    module: Normalised, run: Callable[[Tensor], tuple[Tensor, ...]], channels: int, size: tuple[int, int]
-) -> SizeCheck:
-    """Compare a file with the module on random images of one size."""
-    images = _random_images(channels, size)
+def _compare(module: Normalised, run: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> SizeCheck:
+    """Compare a file with the module on one image."""
+    size = (int(images.shape[2]), int(images.shape[3]))
+    try:
+        found = run(images)
+    except Exception as error:  # onnxruntime raises kinds of its own
+        return SizeCheck(size, error=_first_line(error))
     with torch.no_grad():
+        compare = getattr(module.network, "compare", None)
+        if compare is not None:
+            agreement = compare(module.normalised(images), found)
+            return SizeCheck(size, agreement.box_difference, agreement=agreement)
         expected = _as_tuple(module(images))
-        try:
-            found = run(images)
-        except Exception as error:  # onnxruntime raises kinds of its own
-            return SizeCheck(size, error=_first_line(error))
     if [out.shape for out in found] != [out.shape for out in expected]:
         return SizeCheck(size, error="an output has another size")
-    difference = max(
-        float((one - other).abs().max() / other.abs().max().clamp(min=1e-12))
-        for one, other in zip(found, expected, strict=True)
-    )
+    difference = max(map(_relative, found, expected))
     equal = None
     if getattr(module.network, "output_names", ()) == MapLogits.output_names and found[0].shape[1] > 1:
         equal = float((found[0].argmax(1) == expected[0].argmax(1)).float().mean())
     return SizeCheck(size, difference, equal)
 
 
-def _random_images(channels: int, size: tuple[int, int]) -> Tensor:
-    """Return values 0 to 255 that vary over a few pixels, as images do."""
+def _relative(one: Tensor, other: Tensor) -> float:
+    return float((one - other).detach().abs().max() / other.abs().max().clamp(min=1e-12))
+
+
+def _images(channels: int, size: tuple[int, int], pixels: Tensor | None) -> Tensor:
+    """Return ``(1, C, H, W)``: the given pixels repeated or cut, or random ones that vary slowly."""
+    if pixels is not None:
+        repeats = [-(-side // have) for side, have in zip(size, pixels.shape[2:], strict=True)]
+        return pixels.repeat(1, 1, *repeats)[:, :, : size[0], : size[1]].contiguous()
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, channels, size[0] // 8, size[1] // 8, generator=generator) * 255
     return nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+
+
+def fold_batch_norms(module: Normalised, example: Tensor) -> tuple[Normalised, int]:
+    """Return a copy whose batch norms are folded into the convolutions before them, and how many were.
+
+    A pair counts where the norm's input is the convolution's output, and the convolution runs once.
+
+    Args:
+        module: In evaluation mode; it is left as it is.
+        example: Its input.
+
+    Raises:
+        ConfigError: Maps differ afterwards by more than 1e-5 of their largest value.
+    """
+    copy = deepcopy(module)
+    pairs, calls = _pairs_of_conv_and_norm(copy, example)
+    parents = {name: name.rpartition(".") for pair in pairs for name in pair}
+    shared = Counter(id(conv.weight) for conv in copy.modules() if isinstance(conv, nn.Conv2d))
+    folded = 0
+    for conv_name, norm_name in pairs:
+        conv, norm = copy.get_submodule(conv_name), copy.get_submodule(norm_name)
+        if calls[conv_name] > 1 or shared[id(conv.weight)] > 1:
+            continue
+        new = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var,arg-type]
+        setattr(copy.get_submodule(parents[conv_name][0]), parents[conv_name][2], new)
+        setattr(copy.get_submodule(parents[norm_name][0]), parents[norm_name][2], nn.Identity())
+        folded += 1
+    with torch.no_grad():
+        before, after = (_maps(one, example) for one in (module, copy))
+    worst = max(map(_relative, after, before))
+    if worst > _FOLDED:
+        raise ConfigError(
+            f"folding {folded} batch norms changes the result by {worst:.1g} of its largest value",
+            where="--deploy",
+            fix="export without --deploy; onnxruntime folds what it can when it loads a file",
+        )
+    return copy, folded
+
+
+def _pairs_of_conv_and_norm(module: nn.Module, example: Tensor) -> tuple[list[tuple[str, str]], Counter[str]]:
+    """Return names of convolutions and of the norms that take their outputs, and calls by name."""
+    outputs: dict[int, tuple[str, Tensor]] = {}  # tensors are kept: a freed one's id may come again
+    pairs: list[tuple[str, str]] = []
+    calls: Counter[str] = Counter()
+
+    def after(name: str, part: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        calls[name] += 1
+        if isinstance(part, nn.Conv2d):
+            outputs[id(output)] = name, output
+        elif id(inputs[0]) in outputs and calls[name] == 1:
+            pairs.append((outputs[id(inputs[0])][0], name))
+
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.SyncBatchNorm)
+    handles = [
+        part.register_forward_hook(lambda part, ins, out, name=name: after(name, part, ins, out))
+        for name, part in module.named_modules()
+        if isinstance(part, kinds)
+    ]
+    try:
+        with torch.enable_grad():  # without, layers may take paths that call no module
+            _maps(module, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return pairs, calls
+
+
+def _maps(module: Any, example: Tensor) -> tuple[Tensor, ...]:
+    """Return the outputs of a module; of a detector its maps, as near-equal scores may change their order."""
+    model: Any = getattr(module.network, "model", None)
+    if hasattr(module.network, "compare"):
+        return _as_tuple(model.extract_feat(module.normalised(example)))
+    return _as_tuple(module(example))
 
 
 def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
@@ -299,26 +465,57 @@ def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
 
 
 def _first_line(error: BaseException) -> str:
+    """Return the first line of the innermost cause; torch's exporter wraps it two or three times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _not_exportable(module: Normalised, example: Tensor, error: Exception) -> RSFError:
-    """Name the innermost part that cannot be exported by itself."""
-    culprit = _find_culprit(module.network, module, example)
-    part = f"the part {culprit[0]} ({type(culprit[1]).__name__})" if culprit else "the model"
-    return ConfigError(
-        f"{part} has an operator that cannot be exported: {_first_line(error)}",
-        where="rsf export",
-        fix="export the backbone alone: --part backbone",
+    """Name the innermost part that cannot be exported by itself, or that has the missing operator."""
+    reason = _first_line(error)
+    missing = re.search(r"OpOverload\(op='\w+\.(\w+)'", reason)
+    place = _place_of_operator(missing[1], module, example) if missing else None
+    if place is None and (culprit := _find_culprit(module.network, module, example)):
+        place = f"{culprit[0]} ({type(culprit[1]).__name__})"
+    part = f"the part {place}" if place else "the model"
+    what = (
+        f"the operator '{missing[1]}', which ONNX lacks" if missing else "an operator that cannot be exported"
     )
+    return ConfigError(
+        f"{part} has {what}: {reason}",
+        where="rsf export",
+        fix="export the backbone alone (--part backbone), or a program of torch.export (-o model.pt2)",
+    )
+
+
+def _place_of_operator(name: str, module: Normalised, example: Tensor) -> str | None:
+    """Return path and type of the module, and the line of code, that an operator comes from."""
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (example,))
+    except Exception:  # torch raises many kinds
+        return None
+    for node in program.graph.nodes:
+        if node.op == "call_function" and name in str(node.target).split("."):
+            path, kind = list(node.meta.get("nn_module_stack", {"": ("the model", "")}).values())[-1]
+            kind = kind if isinstance(kind, str) else kind.__name__
+            lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+            code = next((line for line in reversed(lines) if line.startswith("File ")), "")
+            return f"{path.removeprefix('network.')} ({kind.rsplit('.', 1)[-1]}; {code})"
+    return None
 
 
 def _find_culprit(root: nn.Module, whole: nn.Module, example: Tensor) -> tuple[str, nn.Module] | None:
     """Return name and module of the deepest direct child that fails in ``torch.export`` on its own inputs."""
     calls: dict[str, tuple[Any, ...]] = {}
+
+    def note(name: str, args: tuple[Any, ...]) -> None:  # a hook that returns something replaces the input
+        calls.setdefault(name, args)
+
     handles = [
-        child.register_forward_pre_hook(lambda _, args, name=name: calls.setdefault(name, args))
+        child.register_forward_pre_hook(lambda _, args, name=name: note(name, args))
         for name, child in root.named_modules()
         if name
     ]

@@ -78,6 +78,11 @@ def to_opencv_range(boxes: Tensor) -> Tensor:
 _MOST_OFFSET = 0.5  # a midpoint stays on its side
 
 
+def _length(x: Tensor, y: Tensor) -> Tensor:
+    """Return the lengths of vectors; ONNX has no ``hypot``."""
+    return (x * x + y * y).sqrt()
+
+
 @TASK_UTILS.register_module()
 class MidpointOffsetCoder(UpstreamCoder):
     """``mmrotate.MidpointOffsetCoder`` (Xie et al., ICCV 2021) that decodes without leaving the device.
@@ -122,10 +127,10 @@ class MidpointOffsetCoder(UpstreamCoder):
         cx, cy = (x1 + x2) / 2 + (x2 - x1) * dx, (y1 + y2) / 2 + (y2 - y1) * dy
         ax, ay = upper.clamp(-_MOST_OFFSET, _MOST_OFFSET) * width, -height / 2
         bx, by = width / 2, right.clamp(-_MOST_OFFSET, _MOST_OFFSET) * height
-        a, b = torch.hypot(ax, ay), torch.hypot(bx, by)
+        a, b = _length(ax, ay), _length(bx, by)
         longer = torch.maximum(a, b)
         ax, ay, bx, by = ax * longer / a, ay * longer / a, bx * longer / b, by * longer / b
-        one, other = torch.hypot(bx - ax, by - ay), torch.hypot(ax + bx, ay + by)
+        one, other = _length(bx - ax, by - ay), _length(ax + bx, ay + by)
         along = one >= other  # a side of no length has no direction
         angle = torch.where(along, torch.atan2(by - ay, bx - ax), torch.atan2(ay + by, ax + bx))
         sides = torch.maximum(one, other), torch.minimum(one, other)

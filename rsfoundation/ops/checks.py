@@ -43,7 +43,8 @@ def finite_rows(name: str, tensor: Tensor) -> Tensor:
     """
     finite = torch.isfinite(tensor)
     finite = finite.all(1) if finite.dim() > 1 else finite
-    if name not in _warned and not torch.jit.is_tracing() and not bool(finite.all()):
+    tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if name not in _warned and not tracing and not bool(finite.all()):
         from mmengine.logging import print_log
 
         _warned.add(name)

@@ -299,7 +299,8 @@ def weight_grad(conv: DeformedConv, grad: Tensor) -> Tensor:
 
 def _by_torchvision(conv: DeformedConv) -> bool:
     """Return whether torchvision's operator computes it: on other devices, and where a graph is traced."""
-    return conv.image.device.type != "cpu" or torch.jit.is_tracing()
+    tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return conv.image.device.type != "cpu" or tracing
 
 
 def _torchvision_backward(conv: DeformedConv, grad: Tensor) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ are contiguous and still works when they are not.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from rsfoundation.ops.roi_align import (
     spread_samples,
 )
 
+_REGIONS_AT_ONCE = 250  # of 49 bins and 256 channels: 200 MB of gathered values
 _IMAGE, _CX, _CY, _WIDTH, _HEIGHT, _COS, _SIN = range(7)
 
 
@@ -261,6 +262,92 @@ def roi_align_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, in
         ``(n, channels, *output_size)``.
     """
     return _RoIAlignRotated.apply(features, rois, output_size, grid)
+
+
+def pool_levels(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    output_size: tuple[int, int],
+    grids: Sequence[RoiGrid],
+) -> Tensor:
+    """Average bilinear samples of rotated regions, each from its own level; shapes depend on no value.
+
+    For exported graphs: gathers, products and sums of torch alone. Models that run in PyTorch take
+    :func:`roi_align_rotated`.
+
+    Args:
+        features: ``(1, channels, height, width)`` per level.
+        rois: ``(n, 6)`` of image index, cx, cy, w, h, theta (radians), in input pixels; all finite.
+        levels: ``(n,)``, the level of each region.
+        output_size: Bins along height and width.
+        grids: How regions are sampled, per level; alike but for the scale.
+
+    Returns:
+        ``(n, channels, *output_size)``.
+
+    Raises:
+        OperatorInputError: A number of samples that depends on the region.
+    """
+    grid = grids[0]
+    if grid.sampling_ratio < 1:
+        raise OperatorInputError("roi_align_rotated: a graph needs a fixed sampling_ratio, found 0")
+    channels = int(features[0].shape[1])
+    flat = torch.cat([maps[0].flatten(1) for maps in features], 1).transpose(0, 1).contiguous()
+    areas = [maps.shape[2] * maps.shape[3] for maps in features]
+    table = torch.stack(
+        [
+            torch.tensor([one.spatial_scale for one in grids], dtype=rois.dtype),
+            torch.tensor([maps.shape[2] for maps in features], dtype=rois.dtype),
+            torch.tensor([maps.shape[3] for maps in features], dtype=rois.dtype),
+        ],
+        dim=1,
+    )[levels]
+    starts = torch.tensor([sum(areas[:index]) for index in range(len(areas))])[levels]
+    scale, height, width = (column[:, None] for column in table.unbind(1))
+    y, x = _sample_positions(rois, scale, output_size, grid)
+    inside = ((y >= -1) & (y <= height) & (x >= -1) & (x <= width)).to(rois)
+    y = torch.minimum(y.clamp(min=0), height - 1)
+    x = torch.minimum(x.clamp(min=0), width - 1)
+    top, left = y.floor(), x.floor()
+    down, right = y - top, x - left
+    below, after = torch.minimum(top + 1, height - 1), torch.minimum(left + 1, width - 1)
+    pixels = [row * width + column for row in (top, below) for column in (left, after)]
+    weights = [v * u * inside for v in (1 - down, down) for u in (1 - right, right)]
+    bins = output_size[0] * output_size[1]
+    taps = 4 * grid.sampling_ratio**2
+    index = torch.stack(pixels, -1).long() + starts[:, None, None]
+    weight = torch.stack(weights, -1).view(-1, bins, 1, taps) / grid.sampling_ratio**2
+    index = index.view(-1, bins, taps)
+    # some regions at a time: the gathered values of all would take gigabytes
+    pooled = [
+        torch.matmul(part, flat[where])[:, :, 0]
+        for part, where in zip(weight.split(_REGIONS_AT_ONCE), index.split(_REGIONS_AT_ONCE), strict=True)
+    ]
+    return torch.cat(pooled).transpose(1, 2).reshape(-1, channels, *output_size)
+
+
+def _sample_positions(
+    rois: Tensor, scale: Tensor, output_size: tuple[int, int], grid: RoiGrid
+) -> tuple[Tensor, Tensor]:
+    """Return rows and columns ``(n, bins * samples)`` in pixels of each region's level, bin by bin."""
+    side = grid.sampling_ratio
+    extents = rois[:, 3:5] * scale
+    extents = extents if grid.aligned else extents.clamp(min=1.0)
+    offsets = [
+        (torch.arange(bins * side, dtype=rois.dtype) + 0.5) / (bins * side) - 0.5 for bins in output_size
+    ]
+    rows, columns = torch.meshgrid(*offsets, indexing="ij")
+    # samples of one bin next to each other
+    rows, columns = (
+        part.view(output_size[0], side, output_size[1], side).transpose(1, 2).reshape(1, -1)
+        for part in (rows, columns)
+    )
+    v, u = rows * extents[:, 1:], columns * extents[:, :1]
+    theta = -rois[:, 5:] if grid.clockwise else rois[:, 5:]
+    cos, sin = theta.cos(), theta.sin()
+    centres = rois[:, 1:3] * scale - (0.5 if grid.aligned else 0.0)
+    return v * cos - u * sin + centres[:, 1:], v * sin + u * cos + centres[:, :1]
 
 
 def riroi_pool(
