@@ -1,11 +1,12 @@
 # Two commands do everything on a machine with Python, git and make:
 #   make demo    environment, install, train and test on the built-in toy scenes, pictures
 #   make test    environment, install, the whole test suite
-# Options: PYTHON=python3.12  VENV=.venv  TASK=detection  TESTS="tests/ops -k nms"
+# Options: PYTHON=python3.12  VENV=.venv  TASK=detection  TESTS="tests/ops -k nms"  WORKERS=2
 PYTHON ?= python3
 VENV   ?= .venv
 TASK   ?= detection
 TESTS  ?=
+WORKERS ?= 2
 
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
@@ -35,10 +36,10 @@ demo: $(READY)
 	$(BIN)/rsf demo $(TASK)
 
 test: $(DEV)
-	$(BIN)/python -m pytest -m 'not slow' $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(TESTS)
 
 test-all: $(DEV)
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: $(DEV)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
