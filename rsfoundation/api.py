@@ -19,6 +19,7 @@ from rsfoundation.engine import train as _train
 from rsfoundation.engine.benchmark import benchmark
 from rsfoundation.engine.checkpointing.export_backbone import export_backbone
 from rsfoundation.engine.checkpointing.zero_conversion import convert_zero
+from rsfoundation.engine.evaluate import draw_worst
 from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.evaluation.submission.evaluate import evaluate_results
 from rsfoundation.inference.embeddings import embed_scenes
@@ -29,6 +30,8 @@ from rsfoundation.inference.predict import predict as _predict
 from rsfoundation.inference.prompts import predict_prompts
 from rsfoundation.models.factory import create_model, list_models
 from rsfoundation.prepare.band_statistics import band_statistics
+from rsfoundation.prepare.boxes import prepare_boxes
+from rsfoundation.prepare.browse import draw_samples
 from rsfoundation.prepare.change import make_change_pairs
 from rsfoundation.prepare.check.html import write_html as write_check_page
 from rsfoundation.prepare.check.run import check_data
@@ -51,6 +54,8 @@ __all__ = [
     "convert_labels",
     "convert_zero",
     "create_model",
+    "draw_samples",
+    "draw_worst",
     "embed_scenes",
     "evaluate_results",
     "export_backbone",
@@ -61,6 +66,7 @@ __all__ = [
     "plan_scenes",
     "predict",
     "predict_prompts",
+    "prepare_boxes",
     "prepare_maps",
     "split_images",
     "test",

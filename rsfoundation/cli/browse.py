@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rsfoundation.cli.console import say
-from rsfoundation.cli.options import ConfigArgument, Overrides
-from rsfoundation.core.choices import Split
+from rsfoundation.cli.console import say, table
+from rsfoundation.cli.options import Device, Overrides, TrustCheckpoint
+from rsfoundation.core.choices import BrowseStage, Split
+from rsfoundation.core.errors import ConfigError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from mmengine.config import Config
+_SHOWN = 10  # rows of the table of errors
 
 
 def register(app: typer.Typer) -> None:
@@ -22,85 +21,68 @@ def register(app: typer.Typer) -> None:
 
 
 def browse(
-    config: ConfigArgument,
-    split: Annotated[Split, typer.Option("--split", help="Which data set.")] = "train",
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A config (file, or the name of a shipped one), or a data folder.", metavar="CONFIG|FOLDER"
+        ),
+    ],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(help="With --predictions: a checkpoint or run folder; the config's own run folder."),
+    ] = None,
+    split: Annotated[Split | None, typer.Option("--split", help="Which data set; train.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many samples.", min=1)] = 16,
     start: Annotated[int, typer.Option("--start", help="Index of the first sample.", min=0)] = 0,
+    stage: Annotated[
+        BrowseStage,
+        typer.Option(
+            "--stage", help="after: as the model receives it, augmented. before: as in the files. both."
+        ),
+    ] = "after",
+    sheet: Annotated[bool, typer.Option("--sheet", help="One contact sheet instead of a folder.")] = False,
+    predictions: Annotated[
+        bool,
+        typer.Option(
+            "--predictions", help="Test the model, and draw what it gets wrong most, the worst first."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("browse"),
+    device: Device = "auto",
+    trust_checkpoint: TrustCheckpoint = False,
     cfg_options: Overrides = None,
 ) -> None:
-    """Draw samples as the model receives them: after augmentation, with their labels.
+    """Draw samples with their labels, or a model's worst predictions.
 
-    Example: rsf browse quickstart/detection_toy_lsknet_t -n 8 -o browse
+    Example: rsf browse quickstart/detection_toy_lsknet_t -n 8 --stage both -o browse
+
+    A folder: rsf browse data/dota --split val --sheet
+
+    Predictions: rsf browse quickstart/detection_toy_lsknet_t --predictions
     """
+    if predictions:
+        if split not in (None, "test"):
+            raise ConfigError(
+                "predictions are those of the test set", where="--split",
+                fix="leave it out, and set test_dataloader.dataset with --cfg-options",
+            )  # fmt: skip
+        from rsfoundation.engine.evaluate import draw_worst
+        from rsfoundation.engine.resolve_config import RunOptions
+
+        options = RunOptions(
+            device=device, overrides=tuple(cfg_options or ()), trust_checkpoint=trust_checkpoint
+        )
+        errors = draw_worst(source, checkpoint, out, options, count)
+        table("worst predictions", ("error", "image"), [(f"{e:.3f}", name) for e, name in errors[:_SHOWN]])
+        say(f"{min(count, len(errors))} of {len(errors)} samples drawn, the worst first: {out}")
+        return
+    if checkpoint is not None:
+        raise ConfigError("a checkpoint predicts nothing here", where="CHECKPOINT", fix="add --predictions")
     from rsfoundation.engine.config import load_config
+    from rsfoundation.prepare.browse import draw_samples
 
-    files = draw_samples(load_config(config, cfg_options or ()), split, count, out, start)
-    say(f"{len(files)} pictures: {out}")
-
-
-def draw_samples(cfg: Config, split: Split, count: int, out: Path, start: int = 0) -> list[Path]:
-    """Draw samples of a data set after its whole pipeline, with their labels.
-
-    Args:
-        cfg: The config.
-        split: The data set.
-        count: Number of samples.
-        out: Folder for the pictures.
-        start: Index of the first sample.
-
-    Returns:
-        The files written.
-
-    Raises:
-        RSFError: The config has no such data set, or the data is broken.
-    """
-    from mmengine.registry import DATASETS, init_default_scope
-
-    from rsfoundation.core.errors import ConfigError
-    from rsfoundation.core.task import Draws, require
-    from rsfoundation.engine.config import build_task, classes_of, unknown_type_error
-    from rsfoundation.engine.resolve_config import use_image_loading
-    from rsfoundation.io.images import write_rgb
-
-    loader = cfg.get(f"{split}_dataloader")
-    if loader is None:
-        raise ConfigError(f"the config has no {split}_dataloader", where=cfg.filename)
-    init_default_scope(cfg.get("default_scope", "mmengine"))
-    use_image_loading(cfg)
-    task = require(build_task(cfg), Draws, "rsf browse")
-    try:
-        dataset = DATASETS.build(loader.dataset)
-    except KeyError as error:
-        raise unknown_type_error(error, cfg) from error
-    classes = classes_of(dataset.metainfo)
-    files = []
-    for index in range(start, min(start + count, len(dataset))):
-        item = dataset[index]
-        sample = item["data_samples"]
-        stem = Path(task.image_paths(sample)[0]).stem
-        file = out / f"{index:05d}_{stem}.png"
-        images = _rgb_images(item["inputs"], len(task.image_paths(sample)))
-        write_rgb(file, task.draw_truth(images, sample, classes))
-        files.append(file)
-    return files
-
-
-def _rgb_images(inputs: Any, dates: int) -> list[np.ndarray]:
-    """Turn packed inputs, a tensor ``(bands * dates, H, W)``, into one RGB image per date.
-
-    Three bands start with blue; of others the first three are shown, or the first. Values beyond 0..255 are
-    stretched.
-    """
-    import numpy as np
-
-    planes = inputs.float().numpy()
-    low, high = planes.min(), planes.max()
-    if low < 0 or high > 255 or (inputs.is_floating_point() and high <= 1):
-        planes = (planes - low) * (255 / max(high - low, 1e-9))
-    images = []
-    for bands in np.split(planes.astype(np.uint8), dates):
-        shown = bands[:3] if len(bands) > 3 else bands[::-1]
-        shown = shown if len(shown) >= 3 else np.repeat(bands[:1], 3, axis=0)
-        images.append(np.ascontiguousarray(shown.transpose(1, 2, 0)))
-    return images
+    given = source if Path(source).is_dir() else load_config(source, cfg_options or ())
+    files = draw_samples(
+        given, out, split=split or "train", count=count, start=start, stage=stage, sheet=sheet
+    )
+    say(f"{len(files)} picture{'s' * (len(files) > 1)}: {out}")

@@ -86,6 +86,8 @@ def register(app: typer.Typer) -> None:
         group.command(command.__name__)(command)
     for kind, layout in MAP_KINDS.items():
         group.command(kind)(_maps_command(kind, layout))
+    for kind, layout in BOX_LAYOUTS.items():
+        group.command(kind)(_boxes_command(kind, layout))
     app.add_typer(group, name="prepare")
 
 
@@ -261,7 +263,11 @@ def index(
 
 def labels(
     kind: Annotated[
-        str, typer.Argument(help="The data set: dota, dior, fair1m, hrsc, ssdd, hrsid or yolo (YOLO-OBB).")
+        str,
+        typer.Argument(
+            help="The data set: dota, dior, fair1m, hrsc, ssdd, hrsid or yolo (YOLO-OBB); or label files of "
+            "any other: coco, voc (roLabelImg), label-studio, cvat, vector (GeoPackage, GeoJSON)."
+        ),
     ],
     root: Annotated[Path, typer.Argument(help="Its folder, as distributed.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: images/ (links) and the labels.")],
@@ -269,7 +275,9 @@ def labels(
         LabelFormat,
         typer.Option(
             "--to",
-            help="dota: labelTxt/. coco: annotations.json. yolo: labels/ and data.yaml. fair1m: labelXml/.",
+            help="dota: labelTxt/. coco: annotations.json. yolo: labels/ and data.yaml. fair1m: labelXml/. "
+            "voc: Annotations/ of roLabelImg. label-studio: label_studio.json. cvat: annotations.xml. "
+            "gpkg, geojson: labels/ in the CRS of each image.",
         ),
     ],
     split: Annotated[list[str], typer.Option("--split", "-s", help="Split, repeatable, such as trainval.")],
@@ -281,9 +289,13 @@ def labels(
         Path | None,
         typer.Option("--classes", help="File with your own classes, one a line; looked for in ROOT first."),
     ] = None,
+    class_column: Annotated[
+        str | None,
+        typer.Option("--class-column", help="Column of vector files with the class names; class."),
+    ] = None,
     on_error: OnErrorOption = "fail",
 ) -> None:
-    """Write the oriented boxes of a data set as DOTA text files or as one COCO json, for other tools.
+    """Convert the oriented boxes of a data set or of a labelling tool to the files of another.
 
     Example: rsf prepare labels dior data/dior --split trainval --to coco -o data/dior_coco/trainval
     """
@@ -298,6 +310,7 @@ def labels(
             form=form,
             version=version,
             classes=classes,
+            class_column=class_column,
             on_error=on_error,
         )
     table("labels", ("", "count"), list(result.counts().items()))
@@ -382,7 +395,43 @@ MAP_KINDS = {
     "s2looking": "S2Looking: <split>/{Image1,Image2,label}; whole images.",
     "whu-cd": "WHU-CD: {A,B,label} with lists, or <split>/{A,B,label}; tiles of 256 px.",
     "cdd": "CDD (SVCD): <split>/{A,B,OUT}; whole images.",
+    "clcd": "CLCD: <split>/{time1,time2,label}; whole images.",
+    "sysu-cd": "SYSU-CD: <split>/{time1,time2,label}; whole images.",
+    "dsifn": "DSIFN: <split>/{t1,t2,mask}; whole images.",
+    "second": "SECOND: <split>/{im1,im2,label1,label2}; the map of change is made; whole images.",
 }
+BOX_LAYOUTS = {
+    "dior": "DIOR and DIOR-R: JPEGImages-*, Annotations and ImageSets/Main.",
+    "hrsc": "HRSC2016: FullDataSet and ImageSets.",
+    "ssdd": "SSDD in any of its layouts: COCO json, DOTA text or xml.",
+    "hrsid": "HRSID: JPEGImages and annotations/{train,test}2017.json.",
+    "nwpu-vhr10": "NWPU VHR-10: positive image set and ground truth (made annotations.json), or COCO json.",
+}
+
+
+def _boxes_command(kind: str, layout: str) -> Callable[..., None]:
+    """Return the command of one data set that is trained on as distributed."""
+
+    def command(
+        source: Annotated[
+            Path, typer.Argument(help="As distributed: a folder, an archive, or a folder of archives.")
+        ],
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make, as configs read it.")],
+        on_error: OnErrorOption = "fail",
+    ) -> None:
+        from rsfoundation.prepare.boxes import prepare_boxes
+
+        with _fixes_of_the_console():
+            made = prepare_boxes(kind, source, out, on_error=on_error)
+        rows = [(split, made.images[split], made.objects[split]) for split in made.images]
+        title = "already there" if made.reused else "prepared"
+        table(title, ("split", "images", "objects"), rows)
+        if made.report.counts:
+            table("left out or repaired", ("", "count"), list(made.report.counts.items()))
+        say(f"folder: {made.out}")
+
+    command.__doc__ = f"Lay out {layout} Archives are unpacked, folders linked, and all labels read."
+    return command
 
 
 def _maps_command(kind: str, layout: str) -> Callable[..., None]:

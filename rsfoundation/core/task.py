@@ -143,6 +143,13 @@ class Draws(ABC):
         """
         return None
 
+    def sample_error(self, sample: BaseDataElement) -> float | None:
+        """Return how wrong the prediction of a tested sample is: 0 is right, 1 is all wrong.
+
+        ``rsf browse --predictions`` sorts by it. ``None`` (the default): the task has no such number.
+        """
+        return None
+
     @abstractmethod
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes

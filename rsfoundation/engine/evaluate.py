@@ -1,11 +1,13 @@
 """Testing a checkpoint, for every task."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Draws, Evaluates, RunRequest, require
@@ -16,7 +18,7 @@ from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import StateDictCheckHook
 from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolve_config, run_folder
 from rsfoundation.engine.results import TestResult, unify_metrics
-from rsfoundation.engine.run_hooks import ClassCountHook, PictureHook
+from rsfoundation.engine.run_hooks import ClassCountHook, PictureHook, WorstHook
 from rsfoundation.engine.train import build_runner
 from rsfoundation.io.checkpoints import trusting
 
@@ -27,6 +29,7 @@ def test(
     options: RunOptions = RunOptions(),  # noqa: B008 (frozen)
     pictures: int = 8,
     request: RunRequest = RunRequest("test"),  # noqa: B008 (frozen)
+    hooks: Sequence[Hook] = (),
 ) -> TestResult:
     """Test a checkpoint on the config's test set.
 
@@ -36,6 +39,7 @@ def test(
         options: Settings of the run in addition to the config.
         pictures: Number of pictures of truth and prediction to draw.
         request: Other outputs than metrics; a task refuses those that it does not have.
+        hooks: Registered in addition to those of every test.
 
     Raises:
         RSFError: The config, the data or the checkpoint is wrong; the error names the place and the fix.
@@ -61,6 +65,8 @@ def test(
         runner.register_hook(ClassCountHook())
         if isinstance(task, Draws):
             runner.register_hook(PictureHook(task, count=pictures))
+        for hook in hooks:
+            runner.register_hook(hook)
         metrics, details = unify_metrics(task, runner.test())
     written = metrics_of.write_reports(runner.test_evaluator.metrics, folder) if runner.rank == 0 else []
     result = TestResult(
@@ -76,3 +82,30 @@ def test(
     if runner.rank == 0:
         result.write(folder / "test.json")
     return result
+
+
+def draw_worst(
+    config: str | Path | Config,
+    checkpoint: str | Path | None = None,
+    out: Path = Path("browse"),
+    options: RunOptions = RunOptions(),  # noqa: B008 (frozen)
+    count: int = 16,
+) -> list[tuple[float, str]]:
+    """Test a checkpoint, and draw the samples whose predictions are furthest from the truth, the worst first.
+
+    Args:
+        config: A path, a shipped name, or a config already read.
+        checkpoint: A checkpoint file or a run folder; the config's own run folder when not given.
+        out: Folder for the pictures and ``errors.json``.
+        options: Settings of the run in addition to the config.
+        count: Number of pictures.
+
+    Returns:
+        Error (0 right, 1 all wrong) and image of every sample of the test set, the worst first.
+
+    Raises:
+        RSFError: As for :func:`test`; or the task has no error of one image.
+    """
+    hook = WorstHook(require(build_task(options.read(config)), Draws, "rsf browse --predictions"), out, count)
+    test(config, checkpoint, options, 0, hooks=(hook,))
+    return hook.errors

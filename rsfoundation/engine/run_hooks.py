@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import resource
 from collections.abc import Iterator, Sequence
@@ -188,6 +189,63 @@ def _note_progress(runner: Runner, running: int) -> None:
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         progress["epoch"] = runner.epoch + running
     runner.message_hub.update_info(PROGRESS, progress, resumed=False)
+
+
+class WorstHook(Hook):
+    """Keep the samples of a test whose predictions are furthest from the truth; draw the worst first.
+
+    Args:
+        task: Judges and draws samples.
+        folder: For ``NNN_<error>_<image>.png`` and ``errors.json`` with all samples, the worst first.
+        count: Pictures; no more predictions are in memory.
+
+    Attributes:
+        errors: Error and image of every sample, the worst first, after the test.
+    """
+
+    def __init__(self, task: Draws, folder: Path, count: int = 16) -> None:
+        self.task = task
+        self.folder = folder
+        self.count = count
+        self.errors: list[tuple[float, str]] = []
+        self._kept: list[tuple[float, int, BaseDataElement]] = []  # a heap, the least error first
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[BaseDataElement] | None = None,
+    ) -> None:
+        """Judge the samples of a batch."""
+        for sample in outputs or ():
+            error = self.task.sample_error(sample)
+            if error is None:
+                name = getattr(self.task, "name", type(self.task).__name__)
+                raise ConfigError(
+                    f"{name} has no error of one image", where="--predictions", fix="leave it out"
+                )
+            self.errors.append((error, self.task.image_paths(sample)[0]))
+            entry = (error, -len(self.errors), sample.cpu())
+            if len(self._kept) < self.count:
+                heapq.heappush(self._kept, entry)
+            else:
+                heapq.heappushpop(self._kept, entry)
+
+    def after_test_epoch(self, runner: Runner, metrics: Any = None) -> None:
+        """Draw what was kept."""
+        self.errors.sort(key=lambda one: (-one[0], one[1]))
+        dataset = runner.test_dataloader.dataset
+        classes = classes_of(dataset.metainfo)
+        loading = pipeline_loading(getattr(getattr(dataset, "pipeline", None), "transforms", ()))
+        for place, (error, _, sample) in enumerate(sorted(self._kept, key=lambda one: (-one[0], -one[1]))):
+            paths = self.task.image_paths(sample)
+            part = self.task.read_region(sample)
+            images = [loading.picture(path) for path in paths] if part is None else [part]
+            file = self.folder / f"{place:03d}_{error:.3f}_{Path(paths[0]).stem}.png"
+            write_rgb(file, self.task.draw_comparison(images, sample, classes))
+        rows = [dict(error=error, image=image) for error, image in self.errors]
+        write_json(self.folder / "errors.json", dict(samples=rows))
 
 
 @HOOKS.register_module()

@@ -62,6 +62,24 @@ class ClassCurve:
         return float(f1[best]), float(self.scores[best])
 
 
+def unmatched_share(overlaps: np.ndarray, threshold: float = 0.5) -> float:
+    """Return 1 - F1 of the detections of one image: 0 where every object is found and nothing else.
+
+    Args:
+        overlaps: IoU ``(detections, objects)``, the best detection first; 0 where classes differ.
+        threshold: Least IoU of a match; each object is matched once.
+    """
+    found, objects = overlaps.shape
+    if not found + objects:
+        return 0.0
+    taken = np.zeros(objects, dtype=bool)
+    for row in overlaps:
+        best = int(np.argmax(np.where(taken, -1.0, row))) if objects else -1
+        if best >= 0 and not taken[best] and row[best] >= threshold:
+            taken[best] = True
+    return 1 - 2 * int(taken.sum()) / (found + objects)
+
+
 def class_curve(matches: Matches, threshold: float, strict: bool = False) -> ClassCurve:
     """Mark every detection as true or false positive at an IoU threshold.
 

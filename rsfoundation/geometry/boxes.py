@@ -26,7 +26,8 @@ Functions take and return ``float64`` arrays with any number of rows, empty ones
 works on tensors, where models need it.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import cv2
@@ -36,6 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rsfoundation.ops import nms_rotated
 
+_RECTANGLE = 0.009  # pixels; corners that a turned rectangle meets within it are one
 Mask = NDArray[np.bool_]
 
 
@@ -151,6 +153,32 @@ def quad_to_rbox(quads: ArrayLike, version: AngleVersion = "le90") -> Boxes:
         boxes[row] = cx, cy, w, h, np.deg2rad(degrees)
     boxes[:, :2] += centres
     return normalise(boxes, version)
+
+
+def smallest_rectangle(points: NDArray[np.floating]) -> tuple[float, ...]:
+    """Return the corners (8 numbers) of the smallest rectangle around points ``(P, 2)``."""
+    middle = points.mean(axis=0)
+    (cx, cy), (width, height), degrees = cv2.minAreaRect((points - middle).astype(np.float32))
+    box = (cx + middle[0], cy + middle[1], width, height, math.radians(degrees))
+    return tuple(rbox_to_quad([box]).reshape(-1).tolist())
+
+
+def as_turned_rectangle(quad: Sequence[float]) -> tuple[float, float, float, float, float] | None:
+    """Return ``cx cy w h theta`` of corners that are a rectangle; theta in radians, clockwise.
+
+    The first corner is ``(-w / 2, -h / 2)`` of the rectangle, so that nothing is lost. ``None`` for other
+    quadrilaterals, and for those whose corners are counter-clockwise.
+    """
+    corners = np.asarray(quad, dtype=np.float64).reshape(4, 2)
+    along = (corners[1] - corners[0] + corners[2] - corners[3]) / 2
+    across = (corners[2] - corners[1] + corners[3] - corners[0]) / 2
+    # corners may be rounded: both sides have a say in the angle
+    theta = math.atan2(along[1] - across[0], along[0] + across[1])
+    cx, cy = corners.mean(axis=0).tolist()
+    box = (cx, cy, math.hypot(*along), math.hypot(*across), theta)
+    if np.abs(rbox_to_quad([box]).reshape(4, 2) - corners).max() > _RECTANGLE:
+        return None
+    return box
 
 
 def rbox_to_hbox(rboxes: ArrayLike) -> Boxes:

@@ -152,6 +152,51 @@ def read_shapes(
     Raises:
         DataError: The file cannot be read, or holds no such shape.
     """
+    table = _read_table(path, reference, kinds, content)
+    if table.empty:
+        raise DataError(f"the file holds no {kinds[0].lower()}", where=path, fix=fix)
+    return shapely.transform(np.asarray(table.geometry.values), reference.crs_to_pixel_edges)
+
+
+def read_labelled_polygons(
+    path: Path, reference: GeoReference, column: str = "class"
+) -> tuple[NDArray[np.object_], list[str], list[int]]:
+    """Read the polygons of a label file with their classes.
+
+    Shapes of other kinds and empty ones are left out; of a multi-polygon each part is an object. Without a
+    transform of the raster, the file has pixels.
+
+    Args:
+        path: Any vector file that OGR reads.
+        reference: Of the raster.
+        column: The column of class names; a column ``difficult`` is read, too.
+
+    Returns:
+        Polygons ``(N,)`` in pixel edges of the raster, class names, and difficulties.
+
+    Raises:
+        DataError: The file cannot be read, or has no such column, or a polygon has no class.
+    """
+    table = _read_table(path, reference, ("Polygon", "MultiPolygon"), "labels")
+    if table.empty:  # an empty GeoJSON has no columns either
+        return np.zeros(0, dtype=object), [], []
+    if column not in table.columns:
+        found = ", ".join(str(name) for name in table.columns if name != table.geometry.name) or "none"
+        fix = "name the column of the classes with class_column='...' (`--class-column`)"
+        raise DataError(f"no column {column!r}; the file has {found}", where=path, fix=fix)
+    bare = int(table[column].isna().sum())
+    if bare:
+        raise DataError(f"{bare} of {len(table)} polygons have no {column}", where=path, fix="label them")
+    parts, owner = shapely.get_parts(np.asarray(table.geometry.values), return_index=True)
+    if reference.transform is not None:
+        parts = shapely.transform(parts, reference.crs_to_pixel_edges)
+    names = table[column].astype(str).to_numpy()[owner].tolist()
+    hard = table["difficult"].fillna(0).astype(int).to_numpy() if "difficult" in table.columns else None
+    return parts, names, [0] * len(parts) if hard is None else hard[owner].tolist()
+
+
+def _read_table(path: Path, reference: GeoReference, kinds: Sequence[str], content: str) -> GeoDataFrame:
+    """Return the shapes of some kinds that are not empty, in the CRS of a raster."""
     import geopandas
     import pyogrio
 
@@ -159,13 +204,13 @@ def read_shapes(
         table = geopandas.read_file(path)
     except (pyogrio.errors.DataSourceError, ValueError) as error:
         raise DataError(f"the {content} cannot be read: {error}", where=path) from error
+    if not isinstance(table, geopandas.GeoDataFrame):
+        raise DataError(f"the {content} cannot be read: there is no geometry", where=path)
     table = table[table.geometry.notna() & table.geometry.geom_type.isin(kinds)]
     table = table[~table.geometry.is_empty]
-    if table.empty:
-        raise DataError(f"the file holds no {kinds[0].lower()}", where=path, fix=fix)
     if table.crs is not None and reference.crs is not None:
         table = table.to_crs(reference.crs)
-    return shapely.transform(np.asarray(table.geometry.values), reference.crs_to_pixel_edges)
+    return table
 
 
 def write_vectors(
@@ -177,6 +222,7 @@ def write_vectors(
     layer: str,
     colours: Colours = (),
     changed: float = 0.0,
+    digits: int | None = None,
 ) -> list[Path]:
     """Write features; every file appears whole or not at all.
 
@@ -188,6 +234,7 @@ def write_vectors(
         layer: Name of the layer.
         colours: Class names and colours of the style that goes with a GeoPackage, and of ``<path>.qml``.
         changed: Time (seconds since 1970) that a GeoPackage records, so that equal content gives equal bytes.
+        digits: Decimals of coordinates in GeoJSON; GDAL's 7 (1 cm) when not given.
 
     Returns:
         The files written, the main one first.
@@ -211,7 +258,10 @@ def write_vectors(
     aside = path.with_name(f".{path.stem}.part{path.suffix}")
     _remove(_files_of(aside, format_))
     try:
-        _WRITERS[format_](table, aside, layer, changed)
+        write = _WRITERS[format_]
+        if format_ == "geojson" and digits is not None:
+            write = _write_ogr("GeoJSON", RFC7946="YES", COORDINATE_PRECISION=digits)
+        write(table, aside, layer, changed)
         if format_ == "gpkg" and colours:
             _add_style(aside, layer, colours, changed)
         written = [part for part in _files_of(aside, format_) if part.exists()]

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import SKIPPING, DatasetReport
-from rsfoundation.geometry.boxes import rbox_to_quad
+from rsfoundation.geometry.boxes import as_turned_rectangle, quad_to_rbox, rbox_to_quad
 from rsfoundation.io.dota import LabelFile, LabelledBox, SplitFiles, list_images, pair_up
 
 BoxKind = Literal["oriented", "horizontal"]
@@ -51,6 +53,45 @@ def read_voc_xml(
     read = partial(_object, kind, dialect)
     objects = read_objects(root.findall("object"), read, path, report)
     return LabelFile(objects, size=read_size(root.find("size"), "width", "height"))
+
+
+def write_voc_xml(path: Path, image: str, size: tuple[int, int], objects: Sequence[LabelledBox]) -> int:
+    """Write one file as roLabelImg does, that :func:`read_voc_xml` reads; ``<bndbox>`` is there as well.
+
+    Args:
+        path: The file.
+        image: Name of the image file.
+        size: Its width and height in pixels.
+        objects: Each becomes the smallest rectangle around its corners, with ``angle`` in [0, pi).
+
+    Returns:
+        How many of the objects were no rectangles.
+    """
+    root, bent = ElementTree.Element("annotation"), 0
+    ElementTree.SubElement(root, "filename").text = image
+    node = ElementTree.SubElement(root, "size")
+    for tag, value in zip(("width", "height", "depth"), (*size, 3), strict=True):
+        ElementTree.SubElement(node, tag).text = str(value)
+    for item in objects:
+        box = as_turned_rectangle(item.quad)
+        bent += box is None
+        cx, cy, w, h, theta = box or quad_to_rbox([item.quad])[0].tolist()
+        corners = np.reshape(item.quad, (4, 2))
+        upright = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+        node = ElementTree.SubElement(root, "object")
+        texts = dict(type="robndbox", name=item.name, pose="Unspecified", truncated="0")
+        for tag, text in {**texts, "difficult": str(item.difficulty)}.items():
+            ElementTree.SubElement(node, tag).text = text
+        for kind, tags, values in (
+            ("robndbox", _CENTRED, (cx, cy, w, h, theta % math.pi)),
+            ("bndbox", _UPRIGHT, upright),
+        ):
+            place = ElementTree.SubElement(node, kind)
+            for tag, number in zip(tags, values, strict=True):
+                ElementTree.SubElement(place, tag).text = f"{number:.6f}"
+    ElementTree.indent(root)
+    ElementTree.ElementTree(root).write(path, "utf-8", xml_declaration=True)
+    return bent
 
 
 def parse_xml(path: Path) -> Element:
@@ -267,4 +308,7 @@ def _point(text: str) -> tuple[float, float]:
     match = _POINT.fullmatch(text)
     if match is None:
         raise ValueError(f"point {text.strip()[:40]!r} is not 'x,y'")
-    return float(match[1]), float(match[2])
+    x, y = float(match[1]), float(match[2])
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"point {text.strip()[:40]!r} is not finite")
+    return x, y

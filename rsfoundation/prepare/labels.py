@@ -1,14 +1,19 @@
-"""Labels of any oriented data set in the formats of other tools: DOTA, COCO, YOLO-OBB, FAIR1M."""
+"""Labels of any oriented data set in the formats of other tools: DOTA, COCO, YOLO-OBB, FAIR1M, roLabelImg,
+Label Studio, CVAT, GeoPackage, GeoJSON.
+"""
 
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import numpy as np
+import shapely
+from mmengine.logging import MMLogger
 
 from rsfoundation.core.choices import LabelFormat
 from rsfoundation.core.errors import ConfigError, DataError, nearest
@@ -24,14 +29,19 @@ from rsfoundation.core.reports import DatasetReport, Policy
 from rsfoundation.datasets.oriented.annotations import AnnotationTable
 from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import DotaVersion
+from rsfoundation.datasets.oriented.label_tools import ToolForm
 from rsfoundation.geometry.boxes import quad_to_rbox
 from rsfoundation.geometry.windows import object_areas
 from rsfoundation.io.dota import write_dota_txt
-from rsfoundation.io.rasters import image_size
+from rsfoundation.io.label_tools import ToolImage, write_cvat, write_label_studio
+from rsfoundation.io.rasters import RasterReader, image_size
+from rsfoundation.io.vectors import Features, class_columns, write_vectors
+from rsfoundation.io.xml_labels import write_voc_xml
 from rsfoundation.io.yolo import write_yolo_classes, write_yolo_txt
 from rsfoundation.registry import DATASETS
 
 ANNOTATIONS = "annotations.json"
+_DIGITS = 11  # of degrees in GeoJSON: micrometres; the usual 7 are 1 cm, a part of a pixel
 
 
 def _write_dota(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
@@ -90,6 +100,49 @@ def _write_fair1m(table: AnnotationTable, files: Sequence[str], folder: Path) ->
         )
 
 
+def _write_voc(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
+    """Write ``Annotations/<image>.xml`` as roLabelImg does; boxes that are no rectangles are counted."""
+    (folder / "Annotations").mkdir()
+    bent = 0
+    for row, (name, path) in enumerate(zip(table.names.tolist(), table.paths.tolist(), strict=True)):
+        file = folder / "Annotations" / f"{name}.xml"
+        bent += write_voc_xml(file, files[row], _size(table, row, path), table.boxes_of(row))
+    if bent:
+        MMLogger.get_current_instance().warning(
+            f"{bent} of {len(table.quads)} boxes are no rectangles: the files have the smallest around them"
+        )
+
+
+def _tool_images(table: AnnotationTable, files: Sequence[str]) -> list[ToolImage]:
+    paths = enumerate(zip(files, table.paths.tolist(), strict=True))
+    return [
+        ToolImage(file, _size(table, row, path), tuple(table.boxes_of(row))) for row, (file, path) in paths
+    ]
+
+
+def _write_label_studio(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
+    write_label_studio(folder / "label_studio.json", _tool_images(table, files))
+
+
+def _write_cvat(table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
+    write_cvat(folder / "annotations.xml", _tool_images(table, files))
+
+
+def _write_vectors(form: str, table: AnnotationTable, files: Sequence[str], folder: Path) -> None:
+    """Write ``labels/<image>.<form>`` in the CRS of each image; in pixels where it has none."""
+    for row, (name, path) in enumerate(zip(table.names.tolist(), table.paths.tolist(), strict=True)):
+        part = table.objects_of(row)
+        columns = class_columns(table.class_names, table.labels[part])
+        columns["difficult"] = table.difficulties[part].astype(np.int64)
+        shapes = shapely.polygons(table.quads[part].reshape(-1, 4, 2) + 0.5)
+        with RasterReader(path) as raster:
+            reference = raster.georeference
+        file = folder / "labels" / f"{name}.{form}"
+        write_vectors(
+            Features(shapes, columns), reference, file, format_=form, layer="labels", digits=_DIGITS
+        )
+
+
 def _size(table: AnnotationTable, row: int, path: str) -> tuple[int, int]:
     width, height = table.sizes[row].tolist()
     return (width, height) if width >= 0 else image_size(Path(path))
@@ -130,6 +183,11 @@ WRITERS: Mapping[LabelFormat, Callable[[AnnotationTable, Sequence[str], Path], N
     "coco": _write_coco,
     "yolo": _write_yolo,
     "fair1m": _write_fair1m,
+    "voc": _write_voc,
+    "label-studio": _write_label_studio,
+    "cvat": _write_cvat,
+    "gpkg": partial(_write_vectors, "gpkg"),
+    "geojson": partial(_write_vectors, "geojson"),
 }
 
 
@@ -142,6 +200,7 @@ KINDS: Mapping[str, str] = {
     "ssdd": "SSDDDataset",
     "hrsid": "HRSIDDataset",
     "yolo": "YOLOOBBDataset",
+    **dict.fromkeys(get_args(ToolForm), "LabelToolDataset"),
 }
 
 
@@ -174,6 +233,7 @@ def convert_labels(
     form: LabelFormat,
     version: DotaVersion | None = None,
     classes: Path | None = None,
+    class_column: str | None = None,
     on_error: Policy = "fail",
 ) -> ConversionResult:
     """Write the labels of some splits, and links to their images, to a folder that appears when complete.
@@ -181,9 +241,12 @@ def convert_labels(
     ``dota`` writes ``labelTxt/<image>.txt`` and ``classes.txt``; blanks in class names become ``_``. ``coco``
     writes ``annotations.json``, whose objects hold the upright ``bbox``, the four corners as ``segmentation``
     and, beyond the format, ``rbox`` (centre, width, height in pixels, angle in radians, le90) and
-    ``difficult`` (the difficulty as labelled). ``yolo`` writes ``labels/<image>.txt`` and ``data.yaml``,
-    ``fair1m`` ``labelXml/<image>.xml``; neither holds difficulties. Images are linked, or copied where links
-    are not possible.
+    ``difficult`` (the difficulty). ``yolo`` writes ``labels/<image>.txt`` and ``data.yaml``, ``fair1m``
+    ``labelXml/<image>.xml``; neither holds difficulties. ``voc`` writes roLabelImg's
+    ``Annotations/<image>.xml``, ``label-studio`` ``label_studio.json``, ``cvat`` ``annotations.xml``,
+    ``gpkg`` and ``geojson`` ``labels/<image>.<format>`` in the CRS of the image. What a format cannot hold is
+    lost: roLabelImg's shapes other than rectangles, and the order of corners in vector files.
+    Images are linked, or copied where links are not possible.
 
     Args:
         kind: One of :data:`KINDS`.
@@ -193,6 +256,7 @@ def convert_labels(
         form: Format of the labels.
         version: Of DOTA: its classes, and the label folder that names it; 1.0 when not given.
         classes: File with other classes than the data set's; looked for below ``root`` first.
+        class_column: Column of vector files with the class names; ``class`` when not given.
         on_error: ``fail`` stops at broken images and labels; ``skip`` leaves them out. Whatever the policy,
             boxes without area and those beyond their image are left out, and corners in crossed order are
             put in order; the report counts them.
@@ -203,7 +267,7 @@ def convert_labels(
             ``out`` holds the source or something else, or cannot be written.
     """
     out = Path(out)
-    data = _read(kind, root, splits, version, classes, on_error)
+    data = _read(kind, root, splits, version, classes, class_column, on_error)
     table: AnnotationTable = data.data_list
     if table.windows[:, 2].any():
         raise DataError(
@@ -232,6 +296,7 @@ def _read(
     splits: Sequence[str],
     version: DotaVersion | None,
     classes: Path | None,
+    class_column: str | None,
     on_error: Policy,
 ) -> OrientedDataset:
     if kind not in KINDS:
@@ -245,6 +310,10 @@ def _read(
         raise ConfigError(f"there are no versions of {kind}", where="version", fix="leave it out")
     options: dict[str, Any] = {"version": version} if version is not None else {}
     options |= {"metainfo": {"classes": str(classes)}} if classes is not None else {}
+    if kind in get_args(ToolForm):
+        options |= {"form": kind} | ({"class_column": class_column} if class_column else {})
+    elif class_column:
+        raise ConfigError(f"{kind} has no columns", where="class_column", fix="leave it out")
     kinds = dict(type=f"rsfoundation.{KINDS[kind]}", data_root=str(root), split=list(splits))
     return DATASETS.build({**kinds, "min_side": 0.0, "on_error": on_error, **options})
 

@@ -447,6 +447,7 @@ LAYOUTS: Mapping[str, Callable[[Path], Datasets]] = {
     "cdd": _pairs("A", "B", "OUT", "``<split>/{A,B,OUT}``"),
     "s2looking": _pairs("Image1", "Image2", "label", "``<split>/{Image1,Image2,label}``"),
     "second": _pairs("im1", "im2", "label", "``<split>/{im1,im2,label}``"),
+    "sysu-cd": _pairs("time1", "time2", "label", "``<split>/{time1,time2,label}``"),
     "clcd": _pairs("time1", "time2", "label", "``<split>/{time1,time2,label}``"),
     "dsifn": _pairs("t1", "t2", "mask", "``<split>/{t1,t2,mask}``"),
     "whu-building": _whu_building,

@@ -26,7 +26,9 @@ from rsfoundation.core.files import Manifest, locked, publish, read_manifest, re
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import DatasetReport, Policy
 from rsfoundation.core.task import Window
+from rsfoundation.datasets.change import SECOND_Dataset
 from rsfoundation.geometry.windows import window_grid
+from rsfoundation.io.label_images import as_palette, decode_mask, read_label_image, unknown_label_error
 from rsfoundation.io.label_maps import write_grey_png, write_indexed_png
 from rsfoundation.io.rasters import RasterReader
 from rsfoundation.prepare.check.items import Item, SplitData, read_splits
@@ -161,8 +163,14 @@ TILINGS: Mapping[str, tuple[int, int]] = {  # side and stride of tiles; 0: image
     "s2looking": _WHOLE,
     "whu-cd": (256, 256),
     "cdd": _WHOLE,
+    "clcd": _WHOLE,
+    "sysu-cd": _WHOLE,
+    "dsifn": _WHOLE,
+    "second": _WHOLE,
 }
 _PAIR_FOLDERS = ("A", "B")
+_SECOND_PALETTE = [tuple(colour) for colour in SECOND_Dataset.METAINFO["semantic_palette"]]
+_SECOND_FOLDERS, _COVERS = ("im1", "im2"), ("label1", "label2")
 
 
 @dataclass(frozen=True)
@@ -224,13 +232,13 @@ def prepare_maps(
             return PreparedMaps(
                 out, DatasetReport.from_json(done.content["report"]), done.content["tiles"], reused=True
             )
-        splits = read_splits(_unpacked(source, out), kind=kind)
+        splits = read_splits(unpacked_source(source, out), kind=kind)
         for split in splits:
             split.report.enforce(on_error)
         staging = _staging(out, parameters)
         report, tiles, resumed = DatasetReport(), dict[str, int](), 0
         for split in splits:
-            outcomes = _write_split(split, staging, side, step, workers)
+            outcomes = _write_split(kind, split, staging, side, step, workers)
             report.merge(split.report)
             report.enforce(on_error)
             tiles[split.name] = sum(count for count, _, _ in outcomes)
@@ -247,7 +255,7 @@ def prepare_maps(
             palette=splits[0].palette,
         )
         publish(staging, out, Manifest(MAKER, parameters, content))
-        shutil.rmtree(_unpacked_folder(out), ignore_errors=True)
+        remove_unpacked(out)
     return PreparedMaps(out, report, tiles, resumed)
 
 
@@ -269,8 +277,21 @@ def _unpacked_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.unpacked")
 
 
-def _unpacked(source: Path, out: Path) -> Path:
-    """Return the folder of a source; archives are unpacked next to the result until it is finished."""
+def remove_unpacked(out: Path) -> None:
+    """Remove what :func:`unpacked_source` unpacked for a folder that is finished."""
+    shutil.rmtree(_unpacked_folder(out), ignore_errors=True)
+
+
+def unpacked_source(source: Path, out: Path) -> Path:
+    """Return the folder of a source; archives are unpacked next to the result until it is finished.
+
+    Args:
+        source: A folder, an archive, or a folder of archives.
+        out: The folder that is made of it.
+
+    Raises:
+        DataError: There is no such source, or an archive is broken or unsafe.
+    """
     if not source.exists():
         raise DataError("there is no such folder or archive", where=source, fix="check the path")
     inside = sorted(path for path in source.rglob("*") if is_archive(path)) if source.is_dir() else [source]
@@ -304,12 +325,12 @@ def _staging(out: Path, parameters: Mapping[str, Any]) -> Path:
 
 
 def _write_split(
-    split: SplitData, staging: Path, side: int, step: int, workers: int
+    kind: str, split: SplitData, staging: Path, side: int, step: int, workers: int
 ) -> list[tuple[int, bool, DataError | None]]:
     """Write the tiles of a split; return the outcome of each item, with errors also in the split's report."""
     names = _names(split.items)
     jobs = list(zip(names, split.items, strict=True))
-    write = partial(_write_item, split, staging, side, step)
+    write = partial(_write_item, kind, split, staging, side, step)
     outcomes = run_jobs(write, jobs, workers=workers, title=f"preparing {split.name}")
     for item, (_, _, error) in zip(split.items, outcomes, strict=True):
         if error is not None:
@@ -330,8 +351,27 @@ def _names(items: list[Item]) -> list[str]:
     return names
 
 
+def _land_cover(item: Item, change: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """Return SECOND's land cover 0 to 6 of both dates; change is where it is given, else what is classed.
+
+    Raises:
+        DataError: A map is missing or broken, or the maps disagree on what changed.
+    """
+    palette = as_palette(_SECOND_PALETTE)
+    image, covers = Path(item.images[0]), {}
+    for folder in _COVERS:
+        found = read_label_image(image.parent.parent / folder / image.name)
+        covers[folder], bad = decode_mask(found, palette, reduce_zero_label=False)
+        if bad.any():
+            raise unknown_label_error(found, bad, palette, False)
+    one, two = covers.values()
+    if one.shape != two.shape or ((one > 0) != (two > 0)).any():
+        raise DataError("the land cover maps of the two dates disagree on what changed", where=image)
+    return {**covers, "label": (one > 0).astype(np.uint8) if change is None else change}
+
+
 def _write_item(
-    split: SplitData, staging: Path, side: int, step: int, job: tuple[str, Item]
+    kind: str, split: SplitData, staging: Path, side: int, step: int, job: tuple[str, Item]
 ) -> tuple[int, bool, DataError | None]:
     """Write the tiles of one item; return their count, whether they were there, and the error."""
     name, item = job
@@ -340,8 +380,10 @@ def _write_item(
         return int(marker.read_text()), True, None
     try:
         found = split.label_map(item)
-        labels = None if found is None else found[0]
-        count = sum(1 for _ in _write_tiles(split, staging, name, item, labels, side, step))
+        maps = {} if found is None else {"label": found[0]}
+        if kind == "second":
+            maps |= _land_cover(item, maps.get("label"))
+        count = sum(1 for _ in _write_tiles(split, staging, name, item, maps, side, step, kind == "second"))
     except DataError as error:
         return 0, False, error
     marker.write_text(str(count))
@@ -349,30 +391,40 @@ def _write_item(
 
 
 def _write_tiles(
-    split: SplitData, staging: Path, name: str, item: Item, labels: NDArray[Any] | None, side: int, step: int
+    split: SplitData,
+    staging: Path,
+    name: str,
+    item: Item,
+    maps: Mapping[str, NDArray[Any]],
+    side: int,
+    step: int,
+    semantic: bool,
 ) -> Iterator[None]:
     readers = [RasterReader(path) for path in item.images]
     try:
         height, width = readers[0].height, readers[0].width
-        if labels is not None and labels.shape != (height, width):
-            what = f"the label map is {labels.shape[1]} x {labels.shape[0]} px, its image {width} x {height}"
-            raise DataError(what, where=item.label, fix="replace one of the two")
+        for labels in maps.values():
+            if labels.shape != (height, width):
+                what = (
+                    f"the label map is {labels.shape[1]} x {labels.shape[0]} px, its image {width} x {height}"
+                )
+                raise DataError(what, where=item.label or item.images[0], fix="replace one of the two")
         windows = window_grid(height, width, side, side - step) if side else [Window(0, 0, width, height)]
+        folders = [staging / "img_dir" / split.name]
+        if len(readers) == 2:
+            folders = [
+                staging / split.name / part for part in (_SECOND_FOLDERS if semantic else _PAIR_FOLDERS)
+            ]
         for tile in windows:
             x, y = tile.left, tile.top
             whole = (tile.width, tile.height) == (width, height)
             stem = name if whole else f"{name}_{x}_{y}_{x + tile.width}_{y + tile.height}"
-            for place, reader in enumerate(readers):
-                pixels = reader.read(tile)
-                folder = (
-                    staging / split.name / _PAIR_FOLDERS[place]
-                    if len(readers) == 2
-                    else staging / "img_dir" / split.name
-                )
-                _write_image(folder, stem, pixels)
-            if labels is not None:
+            for folder, reader in zip(folders, readers, strict=True):
+                _write_image(folder, stem, reader.read(tile))
+            for kind, labels in maps.items():
                 part = np.ascontiguousarray(labels[y : y + tile.height, x : x + tile.width])
-                _write_labels(split, staging, stem, part, pair=len(readers) == 2)
+                place = staging / split.name / kind if len(readers) == 2 else staging / "ann_dir" / split.name
+                _write_labels(split, place, stem, part, pair=len(readers) == 2, semantic=semantic)
             yield
     finally:
         for reader in readers:
@@ -393,10 +445,16 @@ def _write_image(folder: Path, stem: str, pixels: NDArray[Any]) -> None:
     )
 
 
-def _write_labels(split: SplitData, staging: Path, stem: str, labels: NDArray[Any], *, pair: bool) -> None:
-    folder = staging / split.name / "label" if pair else staging / "ann_dir" / split.name
+def _write_labels(
+    split: SplitData, folder: Path, stem: str, labels: NDArray[Any], *, pair: bool, semantic: bool
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if pair and len(split.classes) == 2:
-        write_grey_png((labels == 1).astype(np.uint8) * 255, folder / f"{stem}.png")
+    file = folder / f"{stem}.png"
+    if semantic and folder.name in _COVERS:
+        write_indexed_png(labels.astype(np.uint8), _SECOND_PALETTE, file)
+    elif semantic:
+        write_indexed_png((labels > 0).astype(np.uint8), ((0, 0, 0), (255, 255, 255)), file)
+    elif pair and len(split.classes) == 2:
+        write_grey_png((labels == 1).astype(np.uint8) * 255, file)
     else:
-        write_indexed_png(labels.astype(np.uint8), split.palette, folder / f"{stem}.png")
+        write_indexed_png(labels.astype(np.uint8), split.palette, file)

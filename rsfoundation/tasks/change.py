@@ -153,6 +153,14 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsLabelMaps, ChecksData):
         """Draw both dates and what truly changed."""
         return draw_change(images, plane(sample, "gt_sem_seg") == 1)
 
+    def sample_error(self, sample: BaseDataElement) -> float:
+        """Return 1 - IoU of the changed pixels; 0 where neither truth nor prediction has any."""
+        truth, found = plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg")
+        counted = truth != IGNORED
+        one, two = (truth == 1) & counted, (found == 1) & counted
+        union = int((one | two).sum())
+        return 1 - int((one & two).sum()) / union if union else 0.0
+
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:

@@ -210,6 +210,15 @@ class SceneRecognition(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         entries = [(classes.names[label], classes.palette[label]) for label in labels]
         return _captioned(images[0], entries or [("no class", _WRONG)])
 
+    def sample_error(self, sample: BaseDataElement) -> float:
+        """Return 1 - score of the true class; with several classes the share that is judged wrongly."""
+        scores = sample.pred_score.float().cpu()
+        truth = torch.zeros(len(scores), dtype=torch.bool)
+        truth[sample.gt_label.long().cpu()] = True
+        if self.multi_label:
+            return float(((scores >= 0.5) != truth).float().mean())
+        return 1 - float(scores[truth].max()) if truth.any() else 1.0
+
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:

@@ -27,6 +27,7 @@ from rsfoundation.core.task import (
 )
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
 from rsfoundation.engine.model_builder import suppresses_across_classes
+from rsfoundation.evaluation.average_precision import unmatched_share
 from rsfoundation.evaluation.oriented.image_results import devkit_ignored_difficulty
 from rsfoundation.evaluation.oriented.metric import DOTAMetric
 from rsfoundation.evaluation.oriented.report import write_report
@@ -47,6 +48,7 @@ from rsfoundation.io.dota import find_label, read_dota_txt
 from rsfoundation.io.loading import ImageLoading, read_window
 from rsfoundation.io.vectors import Features
 from rsfoundation.models.detectors.test_time_augmentation import use_tta
+from rsfoundation.ops import box_iou_rotated
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import (
     add_legend,
@@ -200,6 +202,17 @@ class OrientedDetection(Task, Evaluates, Draws, PredictsScenes, ChecksData, Subm
         truth = _from_instances(sample.get("gt_instances"), classes)
         picture = _draw(images[0], truth, classes, with_score=False)
         return add_legend(picture, class_entries(classes, truth.labels))
+
+    def sample_error(self, sample: BaseDataElement) -> float:
+        """Return 1 - F1 of the boxes with a score of 0.3 or more, matched at an IoU of 0.5."""
+        truth, found = (
+            _from_instances(sample.get(f"{k}_instances"), Classes((), ())) for k in ("gt", "pred")
+        )
+        if not len(truth.labels) or not len(found.labels):
+            return unmatched_share(np.zeros((len(found.labels), len(truth.labels))))
+        one, two = (torch.from_numpy(result.boxes).float() for result in (found, truth))
+        overlaps = box_iou_rotated(one, two).numpy()
+        return unmatched_share(overlaps * (found.labels[:, None] == truth.labels[None]))
 
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes

@@ -24,6 +24,7 @@ from rsfoundation.core.task import (
     Task,
     Writer,
 )
+from rsfoundation.evaluation.average_precision import unmatched_share
 from rsfoundation.geometry.masks import CroppedMask
 from rsfoundation.inference.instances import (
     InstanceMasks,
@@ -207,6 +208,17 @@ class InstanceSegmentation(Task, Evaluates, Draws, PredictsScenes, ChecksData):
         truth = _collect(_detection(sample).get("gt_instances"), images[0], classes)
         picture = draw_instances(images[0], truth, classes, with_score=False)
         return add_legend(picture, class_entries(classes, truth.labels))
+
+    def sample_error(self, sample: BaseDataElement) -> float:
+        """Return 1 - F1 of the masks with a score of 0.3 or more, matched at an IoU of 0.5."""
+        truth, found = (_objects(_detection(sample).get(f"{kind}_instances")) for kind in ("gt", "pred"))
+        found = sorted((one for one in found if one[1] >= _SHOWN), key=lambda one: -one[1])
+        overlaps = np.zeros((len(found), len(truth)))
+        for row, (mask, _, label) in enumerate(found):
+            for column, (other, _, true_label) in enumerate(truth):
+                both = np.logical_and(mask, other).sum() if label == true_label else 0
+                overlaps[row, column] = both / max(1, np.logical_or(mask, other).sum()) if both else 0
+        return unmatched_share(overlaps)
 
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes

@@ -160,6 +160,10 @@ class SemanticSegmentation(Task, Evaluates, Draws, PredictsLabelMaps, ChecksData
         """Tint the image with its ground truth."""
         return draw_label_map(images[0], plane(sample, "gt_sem_seg"), classes)
 
+    def sample_error(self, sample: BaseDataElement) -> float:
+        """Return the share of labelled pixels with another class."""
+        return 1 - _agreement(plane(sample, "gt_sem_seg"), plane(sample, "pred_sem_seg"))
+
     def draw_comparison(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:

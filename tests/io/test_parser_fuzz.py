@@ -12,6 +12,7 @@ from rsfoundation.core.reports import DatasetReport
 from rsfoundation.datasets.oriented.base import read_class_list
 from rsfoundation.io.coco import read_coco
 from rsfoundation.io.dota import read_dota_txt
+from rsfoundation.io.label_tools import read_cvat, read_label_studio
 from rsfoundation.io.xml_labels import read_fair1m_xml, read_voc_xml
 from rsfoundation.io.yolo import read_yolo_classes, read_yolo_txt
 
@@ -32,6 +33,31 @@ COCO = json.dumps(
         categories=[dict(id=1, name="ship")],
     )
 )
+STUDIO = json.dumps(
+    [
+        dict(
+            data=dict(image="/data/upload/1/a.png"),
+            annotations=[
+                dict(
+                    result=[
+                        dict(
+                            original_width=64, original_height=48,
+                            value=dict(x=1, y=2, width=8, height=4, rotation=30, rectanglelabels=["ship"]),
+                        ),
+                        dict(
+                            original_width=64, original_height=48,
+                            value=dict(points=[[1, 2], [8, 2], [8, 9]], polygonlabels=["ship"]),
+                        ),
+                    ]
+                )
+            ],
+        )
+    ]
+)  # fmt: skip
+CVAT = (
+    '<annotations><image id="0" name="a.png" width="64" height="48"><box label="ship" xtl="1" ytl="2" '
+    'xbr="9" ybr="6" rotation="30"/><polygon label="ship" points="1,2;8,2;8,9"/></image></annotations>'
+)  # fmt: skip
 READERS = {
     "dota": (read_dota_txt, "imagesource:GoogleEarth\ngsd:0.2\n10 10 30 10 30 20 10 20 ship 0\n"),
     "yolo": (
@@ -41,6 +67,8 @@ READERS = {
     "voc": (read_voc_xml, VOC),
     "fair1m": (read_fair1m_xml, FAIR1M),
     "coco": (lambda path, report=None: read_coco(path, report or DatasetReport()), COCO),
+    "label studio": (lambda path, report=None: read_label_studio(path, report or DatasetReport()), STUDIO),
+    "cvat": (lambda path, report=None: read_cvat(path, report or DatasetReport()), CVAT),
     "class list": (lambda path, report=None: read_class_list(path), "ship\nplane\n"),
     "data file": (lambda path, report=None: read_yolo_classes(path), "names: [ship, plane]\n"),
 }
@@ -81,6 +109,8 @@ def test_only_errors_that_name_the_file(name, tmp_path, data):
     if name in ("dota", "yolo", "voc", "fair1m"):
         quads = np.array([item.quad for item in found.objects])
         assert np.isfinite(quads).all()
+    if name in ("label studio", "cvat"):
+        assert all(np.isfinite(item.quad).all() for image in found for item in image.objects)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -89,4 +119,4 @@ def test_sound_files_are_read(name, tmp_path):
     path = tmp_path / "label.txt"
     path.write_text(sound)
     report = DatasetReport()
-    assert read(path, report) and not report
+    assert read(path, report) and not any(report.errors.values())

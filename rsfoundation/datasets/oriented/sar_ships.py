@@ -1,13 +1,11 @@
 """SSDD, HRSID and any other COCO json as oriented boxes: ships in radar images, in the known layouts."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-import cv2
 import numpy as np
 
 from rsfoundation.core.errors import DataError, check_choice
@@ -21,7 +19,7 @@ from rsfoundation.datasets.oriented.annotations import (
     read_folders,
 )
 from rsfoundation.datasets.oriented.base import OrientedDataset
-from rsfoundation.geometry.boxes import rbox_to_quad
+from rsfoundation.geometry.boxes import smallest_rectangle
 from rsfoundation.io.coco import NO_SHAPE, annotation_error, decode_mask, read_coco
 from rsfoundation.io.dota import LabelledBox, list_images, pair_up, read_dota_txt
 from rsfoundation.io.xml_labels import RboxDialect, read_voc_xml
@@ -31,21 +29,24 @@ CROWD_DIFFICULTY = 1  # crowds take the place of DOTA's difficult objects
 _MOSTLY, _ENOUGH = 0.95, 20  # share and number of boxes from which a dialect is doubted
 
 
-def read_coco_boxes(path: Path, images: Path, report: DatasetReport) -> AnnotationTable:
+def read_coco_boxes(
+    path: Path, images: Path, report: DatasetReport, *, corners: bool = False
+) -> AnnotationTable:
     """Read one json file; the box of an object is the smallest rectangle around its polygons or mask.
 
     Args:
         path: The json file.
         images: Folder that ``file_name`` starts from.
         report: Takes annotations that break a rule of :mod:`rsfoundation.io.coco`, and missing images.
+        corners: Single polygons of four points keep their corners.
 
     Raises:
         DataError: The file is missing or no COCO json.
     """
-    return AnnotationTable.build(_coco_images(path, images, report))
+    return AnnotationTable.build(_coco_images(path, images, report, corners))
 
 
-def _coco_images(path: Path, images: Path, report: DatasetReport) -> Iterator[ImageLabels]:
+def _coco_images(path: Path, images: Path, report: DatasetReport, corners: bool) -> Iterator[ImageLabels]:
     content = read_coco(path, report)
     names = {category["id"]: str(category["name"]) for category in content["categories"]}
     sizes = {item["id"]: (int(item["width"]), int(item["height"])) for item in content["images"]}
@@ -58,7 +59,13 @@ def _coco_images(path: Path, images: Path, report: DatasetReport) -> Iterator[Im
             report.error(NO_SHAPE, error, path)
             continue
         difficulty = CROWD_DIFFICULTY if item.get("iscrowd") else 0
-        box = LabelledBox(_smallest_rectangle(points), names[item["category_id"]], difficulty)
+        shape = item["segmentation"]
+        if corners and isinstance(shape, list) and len(shape) == 1 and len(shape[0]) == 8:
+            quad = tuple(map(float, shape[0]))
+            difficulty = max(difficulty, _difficulty(item.get("difficult")))
+        else:
+            quad = smallest_rectangle(points)
+        box = LabelledBox(quad, names[item["category_id"]], difficulty)
         objects[item["image_id"]].append(box)
     for item in content["images"]:
         image = images / item["file_name"]
@@ -69,12 +76,9 @@ def _coco_images(path: Path, images: Path, report: DatasetReport) -> Iterator[Im
             report.error(NO_IMAGE, error, image)
 
 
-def _smallest_rectangle(points: np.ndarray) -> tuple[float, ...]:
-    """Return the corners of the smallest rectangle around points ``(P, 2)``."""
-    middle = points.mean(axis=0)
-    (cx, cy), (width, height), degrees = cv2.minAreaRect(points - middle)
-    box = (cx + middle[0], cy + middle[1], width, height, math.radians(degrees))
-    return tuple(rbox_to_quad([box]).reshape(-1).tolist())
+def _difficulty(value: Any) -> int:
+    """Return the difficulty that `rsf prepare labels` writes beyond the format; 0 for anything else."""
+    return value if isinstance(value, int) and 0 <= value <= 2 else 0
 
 
 def _points(segmentation: Any, height: int, width: int) -> np.ndarray:

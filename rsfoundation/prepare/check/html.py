@@ -11,15 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import replacing
 from rsfoundation.core.reports import DatasetReport
-from rsfoundation.io.loading import ImageLoading
-from rsfoundation.io.rasters import image_size
+from rsfoundation.prepare.browse import draw_item
 from rsfoundation.prepare.check.boxes import ANGLE_EDGES, ASPECT_EDGES, SIZE_EDGES, BoxStatistics
 from rsfoundation.prepare.check.items import Item
 from rsfoundation.prepare.check.run import BETWEEN, DataCheck, SplitCheck
-from rsfoundation.visualization import draw_boxes, overlay_classes, palette
 
 _SIDE = 260  # pixels of a picture
 _PICTURES, _NAMED = 4, 12  # pictures and file names of each kind of problem
@@ -158,38 +155,11 @@ def _shot(item: Item, check: DataCheck) -> str:
 
 def _picture(item: Item, split: SplitCheck, place: int) -> str:
     """Return a small JPEG of an image with its labels, in base 64; empty where it cannot be read."""
-    try:
-        width, height = image_size(item.images[place])
-        overview = item.window is None and split.data.reader is None  # large images are not read whole
-        whole = ImageLoading().picture(item.images[place], 1024 if overview else None)
-    except DataError:
+    small = draw_item(item, split.data, place, _SIDE, enlarge=True)
+    if small is None:
         return ""
-    if item.window is not None:
-        x, y, side = item.window
-        whole = whole[y : y + side, x : x + side]
-        height, width = whole.shape[:2]
-    colours = list(split.data.palette or palette(max(1, len(split.data.classes))))
-    labels = _label_map(item, split) if place == len(item.images) - 1 else None
-    if labels is not None and labels.shape == whole.shape[:2]:
-        whole = overlay_classes(whole, labels, colours, 0.4, clear=(0,) if len(item.images) == 2 else ())
-    scale = _SIDE / max(width, height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(
-        whole, size, interpolation=cv2.INTER_AREA if max(size) < max(whole.shape[:2]) else cv2.INTER_NEAREST
-    )
-    if len(item.quads):
-        drawn = [colours[label % len(colours)] for label in item.labels.tolist()]
-        small = draw_boxes(small, (item.quads.reshape(-1, 4, 2) + 0.5) * scale - 0.5, drawn)
     done, data = cv2.imencode(".jpg", np.ascontiguousarray(small[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 82])
     return base64.b64encode(data.tobytes()).decode() if done else ""
-
-
-def _label_map(item: Item, split: SplitCheck) -> np.ndarray | None:
-    try:
-        found = split.data.label_map(item)
-    except DataError:
-        return None
-    return None if found is None else found[0]
 
 
 def _split(one: SplitCheck) -> str:

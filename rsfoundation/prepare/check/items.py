@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,7 @@ def _read(name: str, settings: Any, cfg: Config) -> SplitData:
         meta = part.metainfo
         split.classes = split.classes or tuple(meta.get("classes") or ())
         split.palette = split.palette or tuple(tuple(colour) for colour in meta.get("palette") or ())
-        steps = getattr(getattr(part, "pipeline", None), "transforms", ())
-        split.reader = split.reader or next((step for step in steps if isinstance(step, LABEL_READERS)), None)
+        split.reader = split.reader or reader_of(part)
         split.oriented |= isinstance(part, OrientedDataset)
         split.items += _items(name, part)
     split.min_side = next((node["min_side"] for node in _nodes(settings) if "min_side" in node), MIN_SIDE)
@@ -184,16 +183,36 @@ def _parts(dataset: Any) -> Iterator[Any]:
 def _items(split: str, dataset: Any) -> Iterator[Item]:
     table = dataset.data_list if isinstance(dataset, OrientedDataset) else None
     for row in range(len(dataset)):
-        info = dataset.get_data_info(row)
-        paths = info["img_path"]
-        images = tuple(map(str, paths)) if isinstance(paths, (list, tuple)) else (str(paths),)
-        label, quads, labels = str(info.get("seg_map_path") or ""), np.zeros((0, 8)), np.zeros(0, np.int64)
+        item = item_of(split, dataset.get_data_info(row))
         if table is not None:
-            part = table.objects_of(row)
-            label, quads, labels = str(table.label_files[row]), table.quads[part], table.labels[part]
-        elif info.get("instances"):
-            boxes = np.array([item["bbox"] for item in info["instances"]], dtype=np.float64).reshape(-1, 4)
-            quads = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
-            labels = np.array([item["bbox_label"] for item in info["instances"]], dtype=np.int64)
-        name = str(info["img_id"]) if table is not None else Path(images[0]).stem
-        yield Item(split, name, images, info, label, quads, labels, info.get("window"))
+            item = replace(item, name=str(table.names[row]), label=str(table.label_files[row]))
+        yield item
+
+
+def item_of(split: str, info: Mapping[str, Any]) -> Item:
+    """Return an entry of a data set of any task as an item.
+
+    Args:
+        split: Name of its split.
+        info: What ``get_data_info`` of the data set returns.
+    """
+    paths = info["img_path"]
+    images = tuple(map(str, paths)) if isinstance(paths, (list, tuple)) else (str(paths),)
+    quads, labels = np.zeros((0, 8)), np.zeros(0, np.int64)
+    objects = info.get("instances") or ()
+    if objects:
+        boxes = np.array([item["bbox"] for item in objects], dtype=np.float64)
+        quads = boxes if boxes.shape[1] == 8 else boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+        labels = np.array([item["bbox_label"] for item in objects], dtype=np.int64)
+    name = str(info["img_id"]) if info.get("window") is not None else Path(images[0]).stem
+    label = str(info.get("seg_map_path") or "")
+    return Item(split, name, images, info, label, quads, labels, info.get("window"))
+
+
+def reader_of(dataset: Any) -> Any:
+    """Return the step of a data set, or of those it wraps, that reads label maps, or ``None``."""
+    for part in _parts(dataset):
+        for step in getattr(getattr(part, "pipeline", None), "transforms", ()):
+            if isinstance(step, LABEL_READERS):
+                return step
+    return None
