@@ -319,12 +319,19 @@ def labels(
 
 def instances(
     kind: Annotated[
-        InstanceSource, typer.Argument(help="whu: WHU Building's masks. nwpu: NWPU VHR-10's text files.")
+        InstanceSource,
+        typer.Argument(
+            help="whu: WHU Building's masks. nwpu: NWPU VHR-10's text files. isaid: instance masks. "
+            "masks: connected components of label maps in any known layout."
+        ),
     ],
     root: Annotated[Path, typer.Argument(help="Its folder, as distributed.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The COCO json to write.")],
     split: Annotated[
-        str | None, typer.Option("--split", "-s", help="train, val or test of WHU Building.")
+        str | None, typer.Option("--split", "-s", help="train, val or test; NWPU has none.")
+    ] = None,
+    tiles: Annotated[
+        Path | None, typer.Option("--tiles", help="iSAID: its tiles, such as data/isaid/img_dir/train.")
     ] = None,
     connectivity: Annotated[
         int, typer.Option("--connectivity", help="4: buildings that touch at a corner are two. 8: one.")
@@ -348,6 +355,7 @@ def instances(
             root,
             out,
             split=split,
+            tiles=tiles,
             connectivity=connectivity,
             min_area=min_area,
             on_error=on_error,

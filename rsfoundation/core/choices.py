@@ -10,6 +10,6 @@ MemoryFormat = Literal["channels_last", "contiguous"]
 WeightSelection = Literal["all", "trained", "adapters"]  # weights of a checkpoint to convert
 TilingPreset = Literal["ss", "ms"]  # single-scale and multi-scale tiling of a data set
 LabelFormat = Literal["dota", "coco", "yolo", "fair1m", "voc", "label-studio", "cvat", "gpkg", "geojson"]
-InstanceSource = Literal["whu", "nwpu"]  # instance data sets that `rsf prepare instances` converts
+InstanceSource = Literal["whu", "nwpu", "isaid", "masks"]  # of `rsf prepare instances`
 GroupBy = Literal["scene", "grid", "region"]  # what stays together in a split
 BrowseStage = Literal["before", "after", "both"]  # of augmentation

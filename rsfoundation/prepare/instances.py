@@ -1,4 +1,6 @@
-"""Instance data sets that do not come as COCO json: WHU Building's masks, NWPU VHR-10's text files."""
+"""Instances of data sets that do not come as COCO json: WHU Building's masks, NWPU VHR-10's text files,
+iSAID's instance masks, and connected components of any label maps.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,28 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice
 from rsfoundation.core.files import write_json
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
+from rsfoundation.core.task import Window
 from rsfoundation.datasets.instance import NWPUInsSegDataset
+from rsfoundation.datasets.segmentation import ISAIDDataset
 from rsfoundation.geometry.masks import CroppedMask
 from rsfoundation.io.dota import IMAGE_SUFFIXES, MALFORMED_LINES, read_lines
-from rsfoundation.io.label_images import read_label_image
+from rsfoundation.io.label_images import as_palette, decode_mask, read_label_image, unknown_label_error
+from rsfoundation.io.label_maps import IGNORED
 from rsfoundation.io.rasters import image_size
+from rsfoundation.prepare.check.items import Item, SplitData, read_splits
 
 _NWPU_LINE = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*,\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*,\s*(\d+)")
 _POSITIVE, _NEGATIVE, _LABELS = "positive image set", "negative image set", "ground truth"
 _CONNECTIVITY = (4, 8)
+_NO_OBJECTS = ("background", "unchanged")
+_TILE_NAME = re.compile(r"(?P<name>.+)_(?P<x1>\d+)_(?P<y1>\d+)_(?P<x2>\d+)_(?P<y2>\d+)")
 
 
 class _Shape(NamedTuple):
@@ -64,6 +74,7 @@ def convert_instances(
     out: Path,
     *,
     split: str | None = None,
+    tiles: Path | None = None,
     connectivity: int = 4,
     min_area: int = 1,
     on_error: Policy = "fail",
@@ -75,13 +86,19 @@ def convert_instances(
     zero is one building, so buildings that share a side of a pixel are one object; those that touch at a
     corner alone are two (with ``connectivity=8`` one). ``nwpu`` reads ``ground truth/*.txt`` with the images
     of ``positive image set``, and those of ``negative image set`` as images without objects. These files
-    hold boxes, not masks: each mask is its whole box.
+    hold boxes, not masks: each mask is its whole box. ``isaid`` reads ``<root>/<split>/images`` with
+    ``Instance_masks`` (one number each object) and ``Semantic_masks`` (its class); with ``tiles``, the images
+    are those that `rsf prepare isaid` wrote of them, and objects are cut at their borders. ``masks`` reads
+    the label maps of any known layout: every connected component of a class is one object, except of
+    classes called background or unchanged.
 
     Args:
         kind: One of :data:`KINDS`.
         root: Folder of the data set as distributed.
-        out: The json file. ``file_name`` of images is relative to ``root``, for WHU to the split's ``image``.
-        split: ``train``, ``val`` or ``test`` of WHU; NWPU has none.
+        out: The json file. ``file_name`` of images is relative to ``root``, for WHU to the split's ``image``,
+            for iSAID to the split's ``images`` or to ``tiles``, for masks to the folder of the images.
+        split: ``train``, ``val`` or ``test``; NWPU has none.
+        tiles: Folder of iSAID's tiles of this split, such as ``data/isaid/img_dir/train``.
         connectivity: 4 or 8 neighbours of a pixel are connected.
         min_area: Components of fewer pixels are left out and counted.
         on_error: ``skip`` leaves out unreadable files and malformed lines, and counts them.
@@ -94,29 +111,36 @@ def convert_instances(
     check_choice("kind", kind, KINDS, "convert_instances")
     if connectivity not in _CONNECTIVITY:
         raise ConfigError(f"connectivity is {connectivity}", where="connectivity", fix="4 or 8")
+    if tiles is not None and kind != "isaid":
+        raise ConfigError(f"{kind} has no tiles", where="tiles", fix="leave it out")
     report = DatasetReport()
-    jobs, classes, convert = KINDS[kind](Path(root), split)
-    if kind == "whu":
+    if kind == "isaid":
+        jobs, classes, convert = _isaid_jobs(Path(root), split, tiles)
+        convert = partial(convert, min_area=min_area)
+    else:
+        jobs, classes, convert = KINDS[kind](Path(root), split)
+    if kind in ("whu", "masks"):
         convert = partial(convert, connectivity=connectivity, min_area=min_area)
     made = run_jobs(partial(_one, convert), jobs, workers=workers, title="converting labels")
     for _, found in made:
         report.merge(found)
     report.enforce(on_error)
-    images = [image for image, _ in made if image is not None]
+    images = [image for found, _ in made for image in found]
     report.images, report.objects = len(images), sum(len(image.shapes) for image in images)
     write_json(Path(out), _content(images, classes))
     return InstanceFile(Path(out), report)
 
 
 def _one(
-    convert: Callable[..., _Image], job: tuple[Path, Path | None, Path]
-) -> tuple[_Image | None, DatasetReport]:
+    convert: Callable[..., _Image | list[_Image]], job: tuple[Any, ...]
+) -> tuple[list[_Image], DatasetReport]:
     report = DatasetReport()
     try:
-        return convert(*job, report), report
+        made = convert(*job, report)
+        return made if isinstance(made, list) else [made], report
     except DataError as error:
-        report.error("unreadable images and masks", error, job[0])
-        return None, report
+        report.error("unreadable images and masks", error, str(job[0]))
+        return [], report
 
 
 def _content(images: Sequence[_Image], classes: Sequence[str]) -> dict[str, Any]:
@@ -168,8 +192,22 @@ def _whu_image(
             where=label,
             fix="use the mask of this image",
         )
+    shapes = _components(values != 0, 1, connectivity, min_area, label, report)
+    return _Image(image.name, width, height, shapes)
+
+
+def _components(
+    inside: NDArray[np.bool_],
+    category: int,
+    connectivity: int,
+    min_area: int,
+    label: Path,
+    report: DatasetReport,
+) -> list[_Shape]:
+    """Return the connected components of the pixels of a class."""
+    height, width = inside.shape
     count, numbers, stats, _ = cv2.connectedComponentsWithStats(
-        (values != 0).astype(np.uint8), connectivity=connectivity
+        inside.astype(np.uint8), connectivity=connectivity
     )
     shapes = []
     for number in range(1, count):
@@ -177,10 +215,137 @@ def _whu_image(
         if area < min_area:
             report.note(f"components under {min_area} px", [label.name])
             continue
-        inside = numbers[top : top + h, left : left + w] == number
-        runs = CroppedMask(left, top, inside).rle(height, width)
-        shapes.append(_Shape(1, [left, top, w, h], area, runs))
-    return _Image(image.name, width, height, shapes)
+        runs = CroppedMask(left, top, numbers[top : top + h, left : left + w] == number).rle(height, width)
+        shapes.append(_Shape(category, [left, top, w, h], area, runs))
+    return shapes
+
+
+def _masks_jobs(root: Path, split: str | None) -> Any:
+    splits = {data.name: data for data in read_splits(root)}
+    names = ", ".join(splits)
+    if split is None and len(splits) == 1:
+        split = names
+    if split not in splits:
+        raise ConfigError(f"split is {split!r}", where="split", fix=f"one of {names}")
+    data = splits[split]
+    data.report.enforce("fail")
+    if data.reader is None:
+        raise DataError(
+            "the layout has no label maps", where=root, fix="see data/README.md for those that do"
+        )
+    classes = tuple(name for name in data.classes if name not in _NO_OBJECTS)
+    return [(item, data, classes) for item in data.items], classes, _masks_image
+
+
+def _masks_image(
+    item: Item,
+    data: SplitData,
+    classes: tuple[str, ...],
+    report: DatasetReport,
+    connectivity: int,
+    min_area: int,
+) -> _Image:
+    found = data.label_map(item)
+    if found is None:
+        raise DataError("the image has no label map", where=item.images[0], fix="add it")
+    labels = found[0]
+    shapes: list[_Shape] = []
+    for category, name in enumerate(classes, start=1):
+        inside = labels == data.classes.index(name)
+        shapes += _components(inside, category, connectivity, min_area, Path(item.label), report)
+    return _Image(Path(item.images[-1]).name, labels.shape[1], labels.shape[0], shapes)
+
+
+def _isaid_jobs(root: Path, split: str | None, tiles: Path | None) -> Any:
+    if split is None:
+        raise ConfigError("iSAID has splits", where="split", fix="train or val")
+    folder = root / split
+    parts: dict[str, list[Path]] = {}
+    for tile in [] if tiles is None else _image_files(Path(tiles)):
+        found = _TILE_NAME.fullmatch(tile.stem)
+        parts.setdefault(found["name"] if found else tile.stem, []).append(tile)
+    jobs = []
+    for image in _image_files(folder / "images"):
+        masks = (
+            folder / "Instance_masks" / f"{image.stem}_instance_id_RGB.png",
+            folder / "Semantic_masks" / f"{image.stem}_instance_color_RGB.png",
+        )
+        if tiles is None or image.stem in parts:
+            jobs.append((image, *masks, None if tiles is None else parts.pop(image.stem)))
+    if parts:
+        what = f"{len(parts)} images of the tiles are not in {folder / 'images'}, first: {next(iter(parts))}"
+        raise DataError(what, where=tiles, fix="name the folder of this split's tiles")
+    return jobs, ISAIDDataset.METAINFO["classes"][1:], _isaid_images
+
+
+def _isaid_images(
+    image: Path,
+    instances: Path,
+    semantic: Path,
+    tiles: list[Path] | None,
+    report: DatasetReport,
+    min_area: int,
+) -> list[_Image]:
+    colours = read_label_image(instances).values
+    if colours.ndim != 3:
+        raise DataError(
+            "the instance mask has no three bands", where=instances, fix="use *_instance_id_RGB.png"
+        )
+    numbers = colours.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+    palette = as_palette(ISAIDDataset.METAINFO["palette"])
+    mask = read_label_image(semantic)
+    classes, bad = decode_mask(mask, palette)
+    if bad.any():
+        raise unknown_label_error(mask, bad, palette)
+    if numbers.shape != classes.shape:
+        raise DataError("the instance mask has another size than the semantic one", where=instances)
+    names = [(image.name, Window(0, 0, numbers.shape[1], numbers.shape[0]))]
+    if tiles is not None:
+        names = [(tile.name, _tile_window(tile, numbers.shape)) for tile in tiles]
+    return [
+        _Image(name, w.width, w.height, _isaid_shapes(numbers, classes, w, min_area, instances, report))
+        for name, w in names
+    ]
+
+
+def _tile_window(tile: Path, shape: tuple[int, ...]) -> Window:
+    found = _TILE_NAME.fullmatch(tile.stem)
+    if found is None:
+        return Window(0, 0, shape[1], shape[0])
+    x1, y1, x2, y2 = (int(found[key]) for key in ("x1", "y1", "x2", "y2"))
+    return Window(x1, y1, x2 - x1, y2 - y1)
+
+
+def _isaid_shapes(
+    numbers: NDArray[np.int32],
+    classes: NDArray[Any],
+    window: Window,
+    min_area: int,
+    file: Path,
+    report: DatasetReport,
+) -> list[_Shape]:
+    """Return the objects of a window: their pixels there, and the class that most of them have."""
+    rows = slice(window.top, window.top + window.height)
+    columns = slice(window.left, window.left + window.width)
+    part, kinds = np.ascontiguousarray(numbers[rows, columns]), classes[rows, columns]
+    found, places = np.unique(part, return_inverse=True)
+    order = places.reshape(part.shape) + 1
+    shapes = []
+    for number, box in zip(found.tolist(), find_objects(order), strict=True):
+        if number == 0:
+            continue
+        inside = part[box] == number
+        area = int(inside.sum())
+        kind = int(np.bincount(kinds[box][inside]).argmax())
+        if kind in (0, IGNORED):
+            report.note("instances whose pixels have no class", [file.name])
+        elif area < min_area:
+            report.note(f"objects under {min_area} px", [file.name])
+        else:
+            top, left = box[0].start, box[1].start
+            runs = CroppedMask(left, top, inside).rle(window.height, window.width)
+            shapes.append(_Shape(kind, [left, top, inside.shape[1], inside.shape[0]], area, runs))
+    return shapes
 
 
 def _nwpu_jobs(root: Path, split: str | None) -> Any:
@@ -241,4 +406,9 @@ def _image_files(folder: Path) -> list[Path]:
     return files
 
 
-KINDS: Mapping[str, Callable[[Path, str | None], Any]] = {"whu": _whu_jobs, "nwpu": _nwpu_jobs}
+KINDS: Mapping[str, Callable[[Path, str | None], Any]] = {
+    "whu": _whu_jobs,
+    "nwpu": _nwpu_jobs,
+    "isaid": partial(_isaid_jobs, tiles=None),
+    "masks": _masks_jobs,
+}

@@ -6,11 +6,14 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from rsfoundation.cli import main
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.datasets.instance import NWPUInsSegDataset, WHUInsSegDataset
+from rsfoundation.datasets.segmentation import ISAIDDataset
 from rsfoundation.prepare.instances import convert_instances
+from rsfoundation.prepare.maps import prepare_maps
 
 SIDE = 32
 
@@ -134,3 +137,64 @@ def test_options_that_do_not_fit(nwpu, tmp_path):
         convert_instances("coco", nwpu, tmp_path / "a.json")
     with pytest.raises(ConfigError, match="has splits"):
         convert_instances("whu", nwpu, tmp_path / "a.json")
+
+
+def make_isaid(root):
+    """Write an image of 96 px with two ships that touch, and a plane that the middle column cuts."""
+    palette = ISAIDDataset.METAINFO["palette"]
+    numbers, classes = np.zeros((96, 96), np.int64), np.zeros((96, 96), np.int64)
+    plane = ISAIDDataset.METAINFO["classes"].index("plane")
+    for number, place, kind in (
+        (255, np.s_[10:20, 10:20], 1),
+        (70000, np.s_[10:20, 20:30], 1),
+        (9, np.s_[40:60, 38:58], plane),
+    ):
+        numbers[place], classes[place] = number, kind
+    packed = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=-1)
+    for folder, picture, end in (
+        ("images", np.full((96, 96, 3), 90), ""),
+        ("Instance_masks", packed, "_instance_id_RGB"),
+        ("Semantic_masks", np.array(palette)[classes], "_instance_color_RGB"),
+    ):
+        (root / "train" / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "train" / folder / f"P0001{end}.png"), picture[..., ::-1].astype(np.uint8))
+    return plane
+
+
+def test_isaid_instances_of_whole_images_and_of_tiles(tmp_path):
+    plane = make_isaid(tmp_path / "isaid")
+    made = convert_instances("isaid", tmp_path / "isaid", tmp_path / "whole.json", split="train")
+    coco = COCO(str(made.path))
+    found = {(a["category_id"], a["area"], tuple(a["bbox"])) for a in coco.dataset["annotations"]}
+    assert found == {(1, 100, (10, 10, 10, 10)), (1, 100, (20, 10, 10, 10)), (plane, 400, (38, 40, 20, 20))}
+    prepare_maps("isaid", tmp_path / "isaid", tmp_path / "tiles", window=48, stride=48)
+    tiles = tmp_path / "tiles/img_dir/train"
+    made = convert_instances("isaid", tmp_path / "isaid", tmp_path / "tiles.json", split="train", tiles=tiles)
+    coco = COCO(str(made.path))
+    assert {image["file_name"] for image in coco.dataset["images"]} == {p.name for p in tiles.iterdir()}
+    planes = [a for a in coco.dataset["annotations"] if a["category_id"] == plane]
+    assert sum(a["area"] for a in planes) == 400 and len(planes) == 4, "cut at the borders of the tiles"
+    names = {image["id"]: image["file_name"] for image in coco.dataset["images"]}
+    cut = next(a for a in planes if names[a["image_id"]] == "P0001_48_0_96_48.png")
+    assert cut["bbox"] == [0, 40, 10, 8] and coco.annToMask(cut)[40:48, :10].all()
+    (tmp_path / "isaid/train/images/P0001.png").rename(tmp_path / "isaid/train/images/P0002.png")
+    with pytest.raises(DataError, match="1 images of the tiles"):
+        convert_instances("isaid", tmp_path / "isaid", tmp_path / "x.json", split="train", tiles=tiles)
+
+
+def test_label_maps_become_one_object_for_each_component(tmp_path):
+    root = tmp_path / "loveda/Train/Rural"
+    labels = np.ones((64, 64), np.uint8)  # background
+    labels[5:15, 5:15], labels[30:40, 30:40], labels[50:52, 50:52] = 2, 2, 3
+    for folder, picture in (("images_png", np.full((64, 64, 3), 80, np.uint8)), ("masks_png", labels)):
+        (root / folder).mkdir(parents=True)
+        cv2.imwrite(str(root / folder / "0.png"), picture)
+    made = convert_instances("masks", tmp_path / "loveda", tmp_path / "out.json", min_area=9)
+    coco = COCO(str(made.path))
+    assert [a["area"] for a in coco.dataset["annotations"]] == [100, 100]
+    assert {coco.cats[a["category_id"]]["name"] for a in coco.dataset["annotations"]} == {"building"}
+    assert made.report.counts == {"components under 9 px": 1}
+    with pytest.raises(ConfigError, match="split is 'val'"):
+        convert_instances("masks", tmp_path / "loveda", tmp_path / "out.json", split="val")
+    with pytest.raises(ConfigError, match="no tiles"):
+        convert_instances("masks", tmp_path / "loveda", tmp_path / "out.json", tiles=tmp_path)
