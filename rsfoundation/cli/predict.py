@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,13 +25,28 @@ if TYPE_CHECKING:
     from rsfoundation.io.loading import ImageLoading
 
 
-# mmengine and mmdet import these wherever they are installed, within `except ImportError`, for optimisers of
-# other packages and text encoders. They take as long as torch itself, and no prediction of ours uses them.
-_UNUSED = ("transformers", "peft", "deepspeed", "accelerate", "bitsandbytes")
-# mmdet's transforms of lane lines import these without a guard.
-_DEFERRED = ("imgaug", "imgaug.augmenters", "imgaug.augmentables", *(
-    f"imgaug.augmentables.{name}" for name in ("lines", "segmaps")
-))  # fmt: skip
+# mmengine, mmdet and numba import these wherever they are installed, within `except ImportError`, for
+# optimisers of other packages, text encoders, sharded training and test coverage. They take as long as torch
+# itself, and no prediction of ours uses them.
+_UNUSED = (
+    *("transformers", "peft", "deepspeed", "accelerate", "bitsandbytes", "coverage"),
+    *("torch.distributed.optim", "mmengine._strategy.fsdp"),
+)
+# These are imported without a guard, for what predictions rarely use: transforms of lane lines and their
+# curves, matching of boxes in training, corrupted images, pictures of matplotlib, sharded training, texts,
+# and torch's compiler, of which torchvision asks one question. Names of them are imported when used.
+_DEFERRED = (
+    *("imgaug", "imgaug.augmenters", "imgaug.augmentables"),
+    *(f"imgaug.augmentables.{name}" for name in ("lines", "segmaps")),
+    *(f"scipy.{name}" for name in ("interpolate", "ndimage", "optimize")),
+    *(f"matplotlib.{name}" for name in ("colors", "patches", "pyplot")),
+    *("imagecorruptions", "mmseg.utils.tokenizer", "mmengine.model.wrappers.fully_sharded_distributed"),
+    *("torch._dynamo", "torch._dynamo.utils"),
+)
+_FRAMEWORKS = (
+    *("mmengine.runner", "mmdet.datasets", "mmdet.models", "mmseg.models", "mmrotate.models"),
+    *("mmrotate.evaluation", "mmrotate.visualization", "rsfoundation.inference.predict"),
+)
 _TEXT_MODELS = "language_model"  # the key of mmdet's models that need transformers
 
 
@@ -45,6 +62,9 @@ class _DeferredName:
         self._module, self._name = module, name
 
     def _resolve(self) -> Any:
+        for name in _parents(self._module):
+            if isinstance(sys.modules.get(name), _DeferredModule):  # used while imports are deferred
+                del sys.modules[name]
         return getattr(import_module(self._module), self._name)
 
     def __getattr__(self, name: str) -> Any:
@@ -65,6 +85,12 @@ class _DeferredModule(ModuleType):
         return _DeferredName(self.__name__, name)
 
 
+def _parents(name: str) -> list[str]:
+    """Return the name of a module and of the packages it is in."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
 @contextmanager
 def without_unused_imports() -> Iterator[None]:
     """Keep packages that prediction does not need from being imported meanwhile; afterwards they can be.
@@ -72,8 +98,7 @@ def without_unused_imports() -> Iterator[None]:
     Modules that are imported already stay as they are.
     """
     absent: dict[str, ModuleType | None] = {name: None for name in _UNUSED if name not in sys.modules}
-    if "imgaug" not in sys.modules:
-        absent |= {name: _DeferredModule(name) for name in _DEFERRED}
+    absent |= {name: _DeferredModule(name) for name in _DEFERRED if name not in sys.modules}
     sys.modules.update(absent)  # type: ignore[arg-type]  # None makes an import raise ImportError
     try:
         yield
@@ -83,6 +108,19 @@ def without_unused_imports() -> Iterator[None]:
                 sys.modules.pop(name, None)
 
 
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Let the garbage collector rest while modules are imported: thousands of objects, and no garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
 def _import_frameworks(models: Sequence[str], config: str | None) -> None:
     """Import mmengine and mmdet, in less time where the configs have no model of text."""
     places = [Path(model) if Path(model).is_dir() else Path(model).parent for model in models]
@@ -90,9 +128,15 @@ def _import_frameworks(models: Sequence[str], config: str | None) -> None:
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in configs if file.is_file()]
     if any(_TEXT_MODELS in text for text in texts):
         return
-    with without_unused_imports():
-        for name in ("mmengine.runner", "mmdet.datasets", "mmdet.models"):
-            import_module(name)
+    try:
+        with without_unused_imports():
+            for name in _FRAMEWORKS:
+                import_module(name)
+            registry = import_module("rsfoundation.registry")
+            for parts in (registry.MODELS, registry.TASKS):
+                parts.import_from_location()
+    except ImportError as error:  # another version of a package needs more of these: they are imported later
+        logging.getLogger(__name__).debug("imports are not deferred: %s", error)
 
 
 def predict(
@@ -244,7 +288,8 @@ def predict(
 
     rsf predict scene.tif --model sam_vit_base-sa1b --prompt-boxes 120,80,260,190 --prompt-points 300,410
     """
-    _import_frameworks(model, config)
+    with without_garbage_collection():
+        _import_frameworks(model, config)
     from mmengine.config import Config
 
     from rsfoundation.engine.resolve_config import loading_of

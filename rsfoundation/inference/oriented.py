@@ -14,8 +14,6 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from rsfoundation.core.task import Classes, MergeOptions, Window
 from rsfoundation.geometry.boxes import normalise, quad_to_rbox, rbox_to_hbox, rbox_to_quad, shift
@@ -472,6 +470,11 @@ def _same_objects(
     around = shapely.area(shapely.minimum_rotated_rectangle(union))
     alike = (common > 0) & (common >= _SAME_OBJECT * np.maximum(*parts))
     alike &= shapely.area(union) >= _RECTANGULAR * around
+    if not alike.any():
+        return []
+    from scipy.sparse import coo_array  # slow to import, and few scenes need them
+    from scipy.sparse.csgraph import connected_components
+
     count, component = connected_components(
         coo_array((np.ones(alike.sum()), (one[alike], other[alike])), shape=(len(places), len(places)))
     )

@@ -366,7 +366,7 @@ def _make_run(
         "step": scene.step,
         "loading": [asdict(image.loading) for image in scene.images],
         "model": file_identity(model.checkpoint),
-        "config": model.cfg.dump() if hasattr(model.cfg, "dump") else str(model.cfg),
+        "config": str(model.cfg.to_dict() if hasattr(model.cfg, "to_dict") else model.cfg),
         "tta": model.tta,
         "grid": (grid.size, grid.overlap),
         "batch_size": options.batch_size,

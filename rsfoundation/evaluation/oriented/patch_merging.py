@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.evaluation.oriented.image_results import ImageResult
@@ -95,6 +94,8 @@ def _join_truth(patches: list[tuple[PatchName, ImageResult]]) -> Truth:
     fitted = quad_to_rbox(truth) if truth.shape[1] == 8 else truth
     side = np.sqrt(fitted[:, 2] * fitted[:, 3])
     far = 10 * _SAME_LABEL * labels  # classes are kept apart along an axis of their own
+    from scipy.spatial import KDTree  # slow to import, and most patches need none
+
     pairs = KDTree(np.column_stack([fitted[:, :2], side, far])).query_pairs(
         _SAME_LABEL, output_type="ndarray"
     )
