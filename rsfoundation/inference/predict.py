@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +33,7 @@ from rsfoundation.inference.products import (
 from rsfoundation.inference.ranks import Ranks
 from rsfoundation.inference.scene_run import RunSettings, SceneRun, make_run
 from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, list_scenes, open_scene
-from rsfoundation.inference.stream import WindowJob, WindowStream
+from rsfoundation.inference.stream import WindowJob, WindowResult, WindowStream
 from rsfoundation.io.loading import ImageLoading
 
 __all__ = [
@@ -376,8 +378,14 @@ def _make_run(
     return make_run(scene, model, grid, folder, identity, settings, area)
 
 
+_MERGE_QUEUE = 2  # predicted windows that wait for the merge
+
+
 class _Prediction:
-    """The stream of windows of all scenes, and what becomes of them."""
+    """The stream of windows of all scenes, and what becomes of them.
+
+    Predictions are merged in order in a thread of their own, while the model sees the next windows.
+    """
 
     def __init__(
         self,
@@ -387,6 +395,7 @@ class _Prediction:
         products: ProductOptions | None = None,
     ) -> None:
         self.models, self.jobs, self.options, self.products = models, jobs, options, products
+        self._merging: deque[Future[None]] = deque()
 
     def run(self, ranks: Ranks, progress: SceneProgress | None) -> None:
         """Predict this rank's share, then write the results where they are complete."""
@@ -397,22 +406,36 @@ class _Prediction:
             self.options.workers,
             is_wanted=lambda job: job.error is None,
         )
-        for done in stream.run(self._jobs(ranks, finish=alone)):
-            job, window = done.job.owner, done.job.window
-            if progress is not None:
-                progress.advance(job.scene, window)
-            job.windows += 1
-            job.empty += int(done.is_empty)
-            if job.error is None and done.error is not None:
-                job.error = done.error
-            if job.error is None:
-                for index, run in enumerate(job.runs):
-                    self._add(job, run, window, done.samples[index] if done.samples else None, done.valid)
+        with ThreadPoolExecutor(1, thread_name_prefix="merge") as pool:
+            for done in stream.run(self._jobs(ranks, finish=alone)):
+                job = done.job.owner
+                if progress is not None:
+                    progress.advance(job.scene, done.job.window)
+                job.windows += 1
+                job.empty += int(done.is_empty)
+                if job.error is None and done.error is not None:
+                    job.error = done.error
+                if job.error is None:
+                    self._merging.append(pool.submit(self._merge, done))
+                    self._wait_for_merges(_MERGE_QUEUE)
         if not alone:
             ranks.share_errors(self.jobs)
             if ranks.is_first:
                 for job in self.jobs:
                     self._finish(job)
+
+    def _wait_for_merges(self, most: int) -> None:
+        """Wait until no more than ``most`` windows are left to merge."""
+        while len(self._merging) > most:
+            self._merging.popleft().result()
+
+    def _merge(self, done: WindowResult) -> None:
+        """Hand a predicted window to the runs of its scene, unless that has failed in between."""
+        job = done.job.owner
+        for index, run in enumerate(job.runs):
+            if job.error is None:
+                sample = done.samples[index] if done.samples else None
+                self._add(job, run, done.job.window, sample, done.valid)
 
     def _add(self, job: _SceneJob, run: SceneRun, window: Any, sample: Any, valid: np.ndarray | None) -> None:
         try:
@@ -441,6 +464,7 @@ class _Prediction:
 
     def _end(self, job: _SceneJob, finish: bool) -> None:
         """Complete a share; alone, write the results of the scene."""
+        self._wait_for_merges(0)
         if job.error is None:
             try:
                 for run in job.runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -50,6 +51,7 @@ class MemoryRows:
         self._next += len(labels)
 
 
+@lru_cache(maxsize=8)  # windows have few sizes
 def taper(height: int, width: int) -> np.ndarray:
     """Return the weight of each pixel of a window: 1 in the middle half, falling towards the borders.
 
@@ -60,9 +62,11 @@ def taper(height: int, width: int) -> np.ndarray:
         width: Window width in pixels.
 
     Returns:
-        ``(height, width)`` float32 in ``(0, 1]``.
+        ``(height, width)`` float32 in ``(0, 1]``; every caller gets the same array, which cannot be written.
     """
-    return np.outer(_ramp(height), _ramp(width)).astype(np.float32)
+    weights = np.outer(_ramp(height), _ramp(width)).astype(np.float32)
+    weights.setflags(write=False)
+    return weights
 
 
 def _ramp(length: int) -> np.ndarray:
@@ -147,7 +151,8 @@ class WindowMerge:
         self._widen(window.left + window.width)
         weights = taper(window.height, window.width)
         target = self._block[:, : window.height, : window.width]
-        target[: self.classes] += probabilities * weights
+        for sums, scores in zip(target[: self.classes], probabilities, strict=True):
+            sums += scores * weights  # class by class: what is multiplied stays in the processor's cache
         if self.with_probabilities:
             target[self.classes] += weights
         columns = slice(window.left, window.left + window.width)
