@@ -32,7 +32,7 @@ from rsfoundation.inference.products import (
 )
 from rsfoundation.inference.ranks import Ranks
 from rsfoundation.inference.scene_run import RunSettings, SceneRun, make_run
-from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, list_scenes, open_scene
+from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, list_scenes, open_scene, scene_identity
 from rsfoundation.inference.stream import WindowJob, WindowResult, WindowStream
 from rsfoundation.io.loading import ImageLoading
 
@@ -364,7 +364,7 @@ def _make_run(
     settings = RunSettings(options.score_threshold, agnostic, with_probabilities, options.workers)
     area = read_area(options.aoi, scene.georeference, scene.paths[0]) if options.aoi else None
     identity: dict[str, Any] = {
-        "scene": [file_identity(path) for path in scene.paths],
+        "scene": [scene_identity(path) for path in scene.paths],
         "step": scene.step,
         "loading": [asdict(image.loading) for image in scene.images],
         "model": file_identity(model.checkpoint),

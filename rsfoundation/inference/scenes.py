@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from PIL import Image
 
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.task import Window
+from rsfoundation.inference.journal import file_identity
 from rsfoundation.io.georeference import GeoReference, grid_offset
 from rsfoundation.io.loading import ImageLoading, LoadedImage, PixelRange
 
@@ -389,6 +392,23 @@ def _words(line: str) -> list[str]:
     return [word.strip() for word in re.split(r"[\t,]", line) if word.strip()]
 
 
+_ADDRESSES: dict[Path, tuple[str, str]] = {}  # VRT -> what it stands for, and a digest of its content
+
+
+def scene_identity(path: Path) -> tuple[str | int, ...]:
+    """Return what tells whether a file of a scene is the same one as in an earlier call.
+
+    Of an address that is the address, with a digest of the raster's header and of some of its pixels.
+
+    Args:
+        path: As :func:`list_scenes` returns it.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    return _ADDRESSES.get(path) or file_identity(path)
+
+
 def _remote_file(address: str) -> Path:
     """Return a small VRT of an address which GDAL opens."""
     import atexit
@@ -410,10 +430,16 @@ def _remote_file(address: str) -> Path:
     try:
         with rasterio.open(address) as raster:
             copy(raster, target, driver="VRT")
+            digest = hashlib.sha256(target.read_bytes())
+            for column, row in ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0)):
+                left, top = int(column * (raster.width - 1)), int(row * (raster.height - 1))
+                digest.update(raster.read(window=((top, top + 1), (left, left + 1))).tobytes())
     except rasterio.errors.RasterioError as error:
         raise DataError(
             f"the raster cannot be opened: {error}", where=address, fix=f"try it alone: gdalinfo {address}"
         ) from error
+    os.utime(target, (0, 0))  # files of results carry the time of their scene: the same one in every call
+    _ADDRESSES[target] = (address, digest.hexdigest())
     return target
 
 

@@ -208,9 +208,9 @@ def test_control_points_without_a_transform_give_pixels_and_no_crs(models, tmp_p
 @pytest.fixture
 def server(tmp_path):
     """A web server of the folder, in its own process: rasterio keeps Python's lock while it opens."""
-    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(tmp_path)]
+    command = [sys.executable, str(HELPERS / "range_server.py"), str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    port = process.stdout.readline().split("port ")[1].split()[0]
+    port = int(process.stdout.readline())
     yield f"http://127.0.0.1:{port}"
     process.kill()
     process.wait()
@@ -227,6 +227,51 @@ def test_scenes_come_from_addresses(models, tmp_path, server, prefix, monkeypatc
     with pytest.raises(DataError, match="cannot be opened") as caught:
         predict(models["detection"], [f"{prefix}{server}/nothing.tif"], tmp_path / "out")
     assert "gdalinfo" in caught.value.fix
+
+
+def test_unfinished_work_on_an_address_continues(models, tmp_path, server, monkeypatch):
+    """As for files: finished rows are kept, unless the raster behind the address is another one."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("CPL_VSIL_CURL_NON_CACHED", f"/vsicurl/{server}")  # another process keeps nothing
+    bands = np.zeros((3, 1100, 64), np.uint8)
+    bands[0, 520:1000, 20:40] = 90
+    bands[1:] = 200
+    save(tmp_path / "scene.tif", bands)
+    model, address = models["segmentation"], f"{server}/scene.tif"
+    options = PredictOptions(window=64, overlap=0, picture=False, formats=("gpkg",))
+    predict(model, [address], tmp_path / "undisturbed", options)
+    original, calls = model.predict_packed, []
+
+    class Stop(Exception):
+        pass
+
+    def until_row_ten(packed):
+        calls.append(1)
+        if len(calls) > 10:
+            raise Stop
+        return original(packed)
+
+    def run(out):
+        calls.clear()
+        model.predict_packed = lambda packed: (calls.append(1), original(packed))[1]
+        predict(model, [address], out, options)
+        return len(calls)
+
+    try:
+        for out in (tmp_path / "same", tmp_path / "other"):
+            calls.clear()
+            model.predict_packed = until_row_ten
+            with pytest.raises(Stop):
+                predict(model, [address], out, options)
+        assert run(tmp_path / "same") == 10  # of 18 windows, those of the first 512 rows are done
+        save(tmp_path / "scene.tif", bands[:, :, ::-1] + 1)
+        assert run(tmp_path / "other") == 18
+    finally:
+        del model.predict_packed
+    expected, found = (
+        (tmp_path / name / "scene.gpkg").read_bytes() for name in ("undisturbed", "same")
+    )
+    assert found == expected
 
 
 def test_boxes_across_the_antimeridian_are_split_in_geojson_alone(models, tmp_path):
