@@ -1,9 +1,13 @@
 """Whole scenes: memory, throughput and disk of ``rsf predict`` on a generated GeoTIFF; stitching of boxes.
 
 A stand-in segmentor of seven classes (a colour look-up) keeps the model cheap, so that what is measured is
-everything around it. Throughput is compared with the bare model on the same windows, read before.
+everything around it. Throughput is compared with the bare model on the same windows, read before. `--real`
+takes a published segmentor with random weights instead, `--joint` heads on one backbone.
 
     python benchmarks/scenes.py --side 30000 --json scenes.json
+    python benchmarks/scenes.py --side 30000 --processes 1 2 3
+    python benchmarks/scenes.py --real 4096
+    python benchmarks/scenes.py --joint 2048
     python benchmarks/scenes.py --boxes 1000000
     python benchmarks/scenes.py --pair 10000
 """
@@ -11,9 +15,11 @@ everything around it. Throughput is compared with the bare model on the same win
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import threading
@@ -147,6 +153,138 @@ def run_pair(side: int, folder: Path) -> dict[str, float]:
     }
 
 
+def run_processes(height: int, width: int, counts: list[int], folder: Path) -> dict[str, float]:
+    """Predict a generated scene with several numbers of processes; their files must have equal bytes."""
+    from exact_models import write_run
+
+    file, run = folder / "scene.tif", write_run(folder / "run", "segmentation", CLASSES)
+    make_scene(file, height, width)
+    root = Path(__file__).parents[1]
+    paths = [str(root), str(root / "tests" / "helpers")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    measured: dict[str, float] = {}
+    digests = set()
+    for count in counts:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        command += [
+            str(root / "tools" / "predict.py"),
+            str(file),
+            "-m",
+            str(run),
+            "-f",
+            "tif",
+            "--no-picture",
+        ]
+        command += ["--window=1024", "--overlap=204", "--launcher=pytorch", "--device=cpu"]
+        started = time.perf_counter()
+        subprocess.run(
+            [*command, "-o", str(folder / f"out{count}")], check=True, env=environment, stdout=sys.stderr
+        )
+        measured[f"seconds_with_{count}_processes"] = time.perf_counter() - started
+        with (folder / f"out{count}" / "scene.tif").open("rb") as made:
+            digest = hashlib.sha256()
+            while block := made.read(1 << 24):
+                digest.update(block)
+        digests.add(digest.hexdigest())
+    return {**measured, "different_results": len(digests)}
+
+
+def random_run(config: str, folder: Path, backbone: dict[str, torch.Tensor] | None = None) -> Path:
+    """Write a checkpoint of a published config with random weights, on a given backbone."""
+    from mmengine.registry import MODELS, init_default_scope
+
+    from rsfoundation.engine.config import load_config
+
+    cfg = load_config(config)
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    network = MODELS.build(cfg.model)
+    if backbone is not None:
+        network.backbone.load_state_dict(backbone)
+    file = folder / config.rsplit("/")[-1] / "random.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(dict(state_dict=network.state_dict(), meta={}), file)
+    return file
+
+
+_AOI = "500000,5199800,500100,5200000"  # a few windows
+_REAL = "lsknet/lsknet_t_unetformer_45e_potsdam"
+_HEADS = tuple(f"quickstart/{task}_toy_lsknet_t" for task in ("segmentation", "detection", "change"))
+
+
+def run_real(side: int, folder: Path) -> dict[str, float]:
+    """Predict a generated scene with a published segmentor; the better of two runs, like the bare model's."""
+    from rsfoundation.inference.model import WindowModel
+    from rsfoundation.inference.predict import PredictOptions, open_scene, predict, scene_grid
+
+    file = folder / "scene.tif"
+    make_scene(file, side, side)
+    model = WindowModel(random_run(_REAL, folder), _REAL)
+    options = PredictOptions(formats=("tif",), picture=False)
+    scene = open_scene([file], model.loading)
+    grid = scene_grid(model, scene, options)
+    windows = [window for row in range(len(grid.tops)) for window in grid.row(row)]
+    crops = [scene.crops(window) for window in windows]
+    model.predict([crops[0]])
+    bare, whole = [], []
+    for attempt in range(2):
+        started = time.perf_counter()
+        for crop in crops:
+            sample = model.predict([crop])[0]
+            sample.seg_logits.data.sum().item()  # a GPU has done its work
+        bare.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        predict(model, [file], folder / f"out{attempt}", options)
+        whole.append(time.perf_counter() - started)
+    return {
+        "real_windows": len(windows),
+        "real_bare_model_seconds_per_window": min(bare) / len(windows),
+        "real_seconds_per_window": min(whole) / len(windows),
+        "real_throughput_of_bare_model": min(bare) / min(whole),
+    }
+
+
+def run_joint(side: int, folder: Path) -> dict[str, float]:
+    """Predict a pair of dates with three heads on one backbone: apart, then together."""
+    from rsfoundation.inference.model import WindowModel, share_backbone
+    from rsfoundation.inference.predict import PredictOptions, predict_scenes
+
+    dates = [folder / "first.tif", folder / "second.tif"]
+    for date in dates:
+        make_scene(date, side, side)
+    backbone: dict[str, torch.Tensor] | None = None
+    models = []
+    for config in _HEADS:
+        model = WindowModel(random_run(config, folder, backbone), config)
+        backbone = backbone or model.network.backbone.state_dict()
+        models.append(model)
+    options = PredictOptions(window=512, overlap=64, formats=("gpkg",), picture=False)
+
+    def timed(name: str, chosen: list[WindowModel], files: list[Path]) -> float:
+        predict_scenes(
+            chosen, files, folder / f"warm_{name}", PredictOptions(**{**vars(options), "aoi": _AOI})
+        )
+        started = time.perf_counter()
+        (done,) = predict_scenes(chosen, files, folder / name, options)
+        if done.error is not None:
+            raise done.error
+        return time.perf_counter() - started
+
+    apart = [
+        timed(f"apart{place}", [model], dates[-model.scenes.images_per_scene :])
+        for place, model in enumerate(models)
+    ]
+    shared = share_backbone(models)
+    together = timed("together", models, dates)
+    return {
+        "heads_apart_seconds": sum(apart),
+        "heads_together_seconds": together,
+        "joint_pass_saving": 1 - together / sum(apart),
+        "images_through_backbone": shared.runs,
+        "images_asked_of_backbone": shared.asked,
+    }
+
+
 def run_cog(side: int, folder: Path) -> dict[str, float]:
     """Write a class map of ``side`` x ``side`` from finished rows in memory to a COG."""
     from rsfoundation.io.cog import CogOptions, write_cog
@@ -221,6 +359,9 @@ def main() -> None:
     )
     parser.add_argument("--side", type=int, help="side of the generated scene")
     parser.add_argument("--height", type=int, help="its height, where that differs")
+    parser.add_argument("--processes", type=int, nargs="+", help="predict the scene with so many processes")
+    parser.add_argument("--real", type=int, help="side of a scene for a published segmentor")
+    parser.add_argument("--joint", type=int, help="side of a pair of dates for three heads on one backbone")
     parser.add_argument("--pair", type=int, help="side of a generated pair of dates")
     parser.add_argument("--cog", type=int, help="side of a class map that is written as a COG")
     parser.add_argument("--boxes", type=int, help="how many oriented boxes are stitched")
@@ -229,8 +370,15 @@ def main() -> None:
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # as the package has it; here GDAL writes scenes first
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        if options.side:
+        if options.side and options.processes:
+            sides = (options.height or options.side, options.side)
+            results |= run_processes(*sides, options.processes, Path(folder))
+        elif options.side:
             results |= run_scene(options.height or options.side, options.side, Path(folder))
+    for side, measure in ((options.real, run_real), (options.joint, run_joint)):
+        with tempfile.TemporaryDirectory() as folder:
+            if side:
+                results |= measure(side, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         if options.pair:
             results |= run_pair(options.pair, Path(folder))

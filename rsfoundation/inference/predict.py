@@ -32,7 +32,14 @@ from rsfoundation.inference.products import (
 )
 from rsfoundation.inference.ranks import Ranks
 from rsfoundation.inference.scene_run import RunSettings, SceneRun, make_run
-from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, list_scenes, open_scene, scene_identity
+from rsfoundation.inference.scenes import (
+    Scene,
+    SceneInput,
+    SceneList,
+    list_scenes,
+    open_scene,
+    scene_identity,
+)
 from rsfoundation.inference.stream import WindowJob, WindowResult, WindowStream
 from rsfoundation.io.loading import ImageLoading
 

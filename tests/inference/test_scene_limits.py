@@ -268,9 +268,7 @@ def test_unfinished_work_on_an_address_continues(models, tmp_path, server, monke
         assert run(tmp_path / "other") == 18
     finally:
         del model.predict_packed
-    expected, found = (
-        (tmp_path / name / "scene.gpkg").read_bytes() for name in ("undisturbed", "same")
-    )
+    expected, found = ((tmp_path / name / "scene.gpkg").read_bytes() for name in ("undisturbed", "same"))
     assert found == expected
 
 

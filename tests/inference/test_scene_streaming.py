@@ -281,6 +281,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_bytes(root, models, scene
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("kind", "formats"), [("segmentation", ("tif", "probabilities", "gpkg")), ("instance", ("gpkg",))]
 )
