@@ -186,7 +186,7 @@ def run_processes(height: int, width: int, counts: list[int], folder: Path) -> d
             while block := made.read(1 << 24):
                 digest.update(block)
         digests.add(digest.hexdigest())
-    return {**measured, "different_results": len(digests)}
+    return {**measured, "distinct_results": len(digests)}
 
 
 def random_run(config: str, folder: Path, backbone: dict[str, torch.Tensor] | None = None) -> Path:

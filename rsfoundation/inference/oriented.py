@@ -283,9 +283,10 @@ class WindowMerger:
     A detection belongs to the window whose core holds its centre: cores divide the scene in the middle of
     what neighbouring windows share. A box that touches a border of its window with scene beyond it is *cut*.
 
-    Of a class, a cut box or one that belongs to another window goes when at least half of it is in a whole
-    box that belongs to its own window. Cut boxes that are left are pieces of objects larger than the overlap:
-    those that cover the same part of what two windows share, and together fill a rectangle, become one box.
+    Of a class, a cut box goes when at least half of it is in a whole one, and a whole box that belongs to
+    another window when at least half of it is in a whole box that belongs to its own. Cut boxes that are left
+    are pieces of objects larger than the overlap: those that cover the same part of what two windows share,
+    and together fill a rectangle, become one box.
     What is left passes rotated NMS per class (or over all classes), in which boxes of equal scores keep their
     order.
 
@@ -346,7 +347,9 @@ class WindowMerger:
         cut, foreign = np.concatenate(self._cut), np.concatenate(self._foreign)
         windows = np.concatenate(self._windows)
         group = np.zeros_like(labels) if self.options.class_agnostic else labels
-        stays = ~_pieces(boxes, group, cut | foreign)
+        # A whole box may belong to no window: where its centre is next to a border of cores, each of two
+        # windows may see it on the other's side. It still covers the pieces that others see.
+        stays = ~_pieces(boxes, group, cut, ~cut) & ~_pieces(boxes, group, foreign & ~cut, ~foreign & ~cut)
         boxes, scores, labels, cut, windows = (
             values[stays] for values in (boxes, scores, labels, cut, windows)
         )
@@ -378,7 +381,7 @@ class WindowMerger:
         every = np.concatenate([boxes[rest], joined])
         kinds = np.concatenate([labels[rest], labels[first]])
         secondary = np.concatenate([cut[rest], np.zeros(len(joined), dtype=bool)])
-        stays = ~_pieces(every, kinds, secondary)
+        stays = ~_pieces(every, kinds, secondary, ~secondary)
         return every[stays], np.concatenate([scores[rest], scores[first]])[stays], kinds[stays]
 
     def _suppress(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -409,13 +412,19 @@ class WindowMerger:
         return (x < left) | (x >= right) | (y < top) | (y >= bottom)
 
 
-def _pieces(boxes: np.ndarray, labels: np.ndarray, secondary: np.ndarray) -> np.ndarray:
-    """Return which secondary boxes are seen better elsewhere: half of them is in another, whole box.
+def _pieces(boxes: np.ndarray, labels: np.ndarray, secondary: np.ndarray, primary: np.ndarray) -> np.ndarray:
+    """Return which secondary boxes are seen better elsewhere: half of them is in a primary one.
 
     Only boxes whose upright rectangles meet are compared.
+
+    Args:
+        boxes: ``(N, 5)``.
+        labels: ``(N,)``; boxes of different labels are not compared.
+        secondary: ``(N,)`` booleans.
+        primary: ``(N,)`` booleans.
     """
     piece = np.zeros(len(boxes), dtype=bool)
-    parts, whole = np.flatnonzero(secondary), np.flatnonzero(~secondary)
+    parts, whole = np.flatnonzero(secondary), np.flatnonzero(primary)
     if not len(parts) or not len(whole):
         return piece
     around = [shapely.box(*rbox_to_hbox(boxes[places]).T) for places in (parts, whole)]

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from rsfoundation.core.task import Classes, MergeOptions, Window
+from rsfoundation.geometry.boxes import rbox_to_quad
+from rsfoundation.inference.grid import SceneGrid
 from rsfoundation.tasks.detection import OrientedDetection
 
 CLASSES = Classes(("ship", "plane"), ((255, 0, 0), (0, 255, 0)))
@@ -87,6 +90,49 @@ def test_class_agnostic_suppression_compares_classes():
         merger = OrientedDetection().accumulator(100, 160, CLASSES, 0.1, options)
         merger.add(LEFT, sample(*rows, *twins))
         assert len(merger.result().scores) == count
+
+
+def test_a_piece_goes_where_the_whole_object_is_on_a_border_of_cores():
+    """Two windows see the object whole, with its centre on the other's side; a third one sees its end."""
+    grid = SceneGrid.cover(160, 160, 100, 40)  # windows at 0 and 60, cores meet at 80
+    merger = OrientedDetection().accumulator(160, 160, CLASSES, 0.1, MergeOptions(False, grid))
+    below = 97 - 60 + 8  # of windows at row 60, the object is in rows 97 to 113
+    merger.add(Window(0, 0, 100, 100), sample((79.5, 97.5, 8, 3, 0, 0.9, 0)))  # rows 96 to 99: cut
+    merger.add(Window(0, 60, 100, 100), sample((79.6, below, 8, 16, 0, 0.9, 0)))
+    merger.add(Window(60, 60, 100, 100), sample((19.4, below, 8, 16, 0, 0.8, 0)))
+    result = merger.result()
+    np.testing.assert_allclose(result.scores, [0.9], atol=1e-6)
+    assert result.boxes[0, 2:4].max() == pytest.approx(16)
+
+
+def exhaustive_nms(boxes, scores, labels, threshold):
+    """Greedy suppression over all pairs of polygons, as the definition says."""
+    shapes = shapely.polygons(rbox_to_quad(boxes))
+    areas, kept = shapely.area(shapes), []
+    for place in np.argsort(-scores, kind="stable"):
+        others = np.array(kept, dtype=int)
+        others = others[labels[others] == labels[place]] if len(others) else others
+        common = shapely.area(shapely.intersection(shapes[place], shapes[others]))
+        if not (common / (areas[place] + areas[others] - common) >= threshold).any():
+            kept.append(place)
+    return kept
+
+
+@pytest.mark.slow
+def test_of_5000_boxes_those_of_the_exhaustive_suppression_stay():
+    rng = np.random.default_rng(5)
+    low, high = (0, 0, 8, 5, -1.57), (400, 400, 60, 20, 1.57)
+    boxes = rng.uniform(low, high, (5000, 5)).astype(np.float32).astype(np.float64)
+    scores, labels = rng.permutation(5000) / 5000 * 0.8 + 0.15, rng.integers(0, 2, 5000)
+    merger = OrientedDetection(merge_iou=0.3).accumulator(1000, 1000, CLASSES, 0.1)
+    found = DetDataSample()
+    found.pred_instances = InstanceData(
+        bboxes=torch.from_numpy(boxes), scores=torch.from_numpy(scores), labels=torch.from_numpy(labels)
+    )
+    merger.add(Window(0, 0, 1000, 1000), found)
+    expected = exhaustive_nms(boxes, scores, labels, 0.3)
+    assert 1000 < len(expected) < 4000
+    assert merger.result().scores.tolist() == scores[expected].tolist()
 
 
 @pytest.mark.parametrize(
