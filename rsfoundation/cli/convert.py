@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from rsfoundation.cli.console import console, say
+from rsfoundation.cli.console import console, say, table
 from rsfoundation.core.choices import Precision, WeightSelection
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb with one sub-command per conversion."""
-    group = typer.Typer(no_args_is_help=True, help="Convert checkpoints.")
+    group = typer.Typer(no_args_is_help=True, help="Convert checkpoints and configs.")
     group.command("merge-lora")(merge_lora)
     group.command("detector-0x")(detector_0x)
     group.command("zero-to-fp32")(zero_to_fp32)
     group.command("backbone")(backbone)
+    group.command("config")(config)
     app.add_typer(group, name="convert")
 
 
@@ -44,6 +45,38 @@ def detector_0x(
     for note in done.notes:
         say(f"note: {note}")
     say(f"written: {done.output}")
+
+
+def config(
+    source: Annotated[Path, typer.Argument(help="Config of mmrotate, mmdet, mmseg (0.x or 1.x) or Open-CD.")],
+    output: Annotated[Path, typer.Argument(help="The new config, a .py file in a folder of configs.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", "-d", help="A file of configs/_base_/datasets by name: dota_ss."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 1 if a key was not converted.")
+    ] = False,
+) -> None:
+    """Rewrite a config for this package: network, weights and schedule; the data set is one of ours.
+
+    Each key that was not understood is listed with its line.
+
+    Example: rsf convert config oriented_rcnn_r50_fpn_1x_dota_le90.py configs/mine/orcnn.py --dataset dota_ss
+    """
+    from rsfoundation.engine.config_migration import convert_config
+
+    done = convert_config(source, output, dataset)
+    say(f"{done.dialect} to the task {done.task}: {len(done.renamed)} names changed")
+    if done.unknown:
+        table(
+            "not converted", ("key", "where", "why"), [(one.key, one.where, one.why) for one in done.unknown]
+        )
+    if dataset is None:
+        say("no data set: add a file of configs/_base_/datasets to _base_, or give --dataset")
+    say(f"written: {output}")
+    if strict and done.unknown:
+        raise typer.Exit(1)
 
 
 def merge_lora(

@@ -24,6 +24,7 @@ from mmengine.registry import DATASETS
 
 from rsfoundation.core.errors import ConfigError, RSFError, nearest
 from rsfoundation.core.task import Classes, Task
+from rsfoundation.engine.config_migration import is_old_config
 from rsfoundation.registry import TASKS
 from rsfoundation.visualization import palette
 
@@ -94,6 +95,12 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"the config cannot be read: {type(error).__name__}: {error}", where=_place(path, error)
         ) from error
+    if is_old_config(cfg):
+        raise ConfigError(
+            "the config is one of mmrotate, mmdet or mmseg 0.x, which MMEngine cannot run",
+            where=path,
+            fix=f"rsf convert config {path} new_config.py --dataset NAME",
+        )
     if cfg.get("default_scope") == SCOPE:
         adopt_opencd_config(cfg)
     merge_overrides(cfg, overrides)

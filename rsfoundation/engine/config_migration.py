@@ -1,0 +1,550 @@
+"""Configs of other toolboxes in the MM family, rewritten for this package.
+
+Understood: mmrotate, mmdet, mmseg (0.x and 1.x) and Open-CD. The network, its weights and the schedule are
+kept; a data set of ``configs/_base_/datasets`` takes the place of theirs. Every key that was not understood
+is reported with its file and line.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import pprint
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.files import replacing
+from rsfoundation.registry import MODELS
+
+_OLD_KEYS = ("data", "optimizer", "runner", "lr_config", "img_norm_cfg", "total_epochs")  # of 0.x alone
+_SCOPES = {"mmrotate": "OrientedDetection", "mmdet": "InstanceSegmentation", "mmseg": "SemanticSegmentation"}
+_OPENCD = ("DIEncoderDecoder", "SiamEncoderDecoder", "SiamEncoderMultiDecoder")
+# 0.x types that have no type of that name in 1.x
+_TYPES = {
+    "OrientedRCNN": "mmdet.FasterRCNN",
+    "RotatedRetinaNet": "mmdet.RetinaNet",
+    "RotatedFCOS": "mmdet.FCOS",
+    "RotatedFasterRCNN": "mmdet.FasterRCNN",
+    "RoITransformer": "mmdet.CascadeRCNN",
+    "R3Det": "RefineSingleStageDetector",
+    "S2ANet": "RefineSingleStageDetector",
+    "OrientedStandardRoIHead": "mmdet.StandardRoIHead",
+    "RotatedStandardRoIHead": "mmdet.StandardRoIHead",
+    "RoITransRoIHead": "mmdet.CascadeRoIHead",
+    "RotatedShared2FCBBoxHead": "mmdet.Shared2FCBBoxHead",
+    "RotatedAnchorGenerator": "FakeRotatedAnchorGenerator",
+    "DeltaXYWHAOBBoxCoder": "DeltaXYWHTRBBoxCoder",
+    "DeltaXYWHAHBBoxCoder": "DeltaXYWHTHBBoxCoder",
+    "RRandomSampler": "mmdet.RandomSampler",
+    "RBboxOverlaps2D": "RBboxOverlaps2D",
+    "lsknet": "rsfoundation.LSKNet",
+    "LSKNet": "rsfoundation.LSKNet",
+    "StripNet": "rsfoundation.StripNet",
+    "LWGANet": "rsfoundation.LWGANet",
+    "StripHead": "rsfoundation.StripHead",
+}
+# upstream types of 0.x that belong to mmdet in a config of mmrotate
+_MMDET = frozenset(
+    [
+        "FPN",
+        "AnchorGenerator",
+        "MaxIoUAssigner",
+        "RandomSampler",
+        "CrossEntropyLoss",
+        "SmoothL1Loss",
+        "FocalLoss",
+        "L1Loss",
+        "StandardRoIHead",
+        "Shared2FCBBoxHead",
+        "FasterRCNN",
+        "RetinaNet",
+        "FCOS",
+        "ResNet",
+        "GIoULoss",
+        "PseudoSampler",
+    ]
+)
+_RENAMED = {
+    "iou_thr": "iou_threshold",
+    "angle_range": "angle_version",
+    "out_size": "output_size",
+    "sample_num": "sampling_ratio",
+}
+_STAGES = {"fam_head": "bbox_head_init", "odm_head": "bbox_head_refine", "refine_heads": "bbox_head_refine"}
+_IGNORED = frozenset(
+    [
+        "log_config",
+        "log_level",
+        "dist_params",
+        "workflow",
+        "opencv_num_threads",
+        "mp_start_method",
+        "checkpoint_config",
+        "custom_imports",
+        "find_unused_parameters",
+        "cudnn_benchmark",
+        "device",
+        "gpu_ids",
+        "angle_version",
+        "img_norm_cfg",
+        "work_dir",
+        "seed",
+        "auto_resume",
+        "launcher",
+        "train_pipeline",
+        "test_pipeline",
+        "val_pipeline",
+        "dataset_type",
+        "data_root",
+        "classes",
+        "crop_size",
+        "norm_cfg",
+        "backend_args",
+        "file_client_args",
+        "default_scope",
+        "env_cfg",
+        "vis_backends",
+        "visualizer",
+        "log_processor",
+        "default_hooks",
+        "tta_model",
+        "tta_pipeline",
+        "resume",
+        "resume_from",
+        "auto_scale_lr",
+        "model_wrapper_cfg",
+        "custom_hooks",
+    ]
+)
+
+
+_ARCHS = {
+    (kind, dims): arch
+    for kind in ("LSKNet", "StripNet")
+    for arch, dims in (("t", (32, 64, 160, 256)), ("s", (64, 128, 320, 512)))
+}
+_SHIPPED = {
+    "RoITransformer": "lsknet_s_roi_transformer_1x_dota_ms",
+    "R3Det": "lsknet_s_r3det_1x_dota_ms",
+    "S2ANet": "lsknet_s_s2anet_1x_dota_ms",
+}
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A key that was not converted.
+
+    Attributes:
+        key: Dotted.
+        where: ``file:line``; the file alone where it comes from a base that could not be searched.
+        why: What is known of it.
+    """
+
+    key: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ConvertedConfig:
+    """A config rewritten for this package.
+
+    Attributes:
+        text: The new config.
+        dialect: ``mmrotate 0.x``, ``mmseg 1.x``, ``Open-CD`` and so on.
+        task: Registered name of its task.
+        renamed: Old and new name of every type and key that was changed.
+        unknown: Keys that were left out.
+    """
+
+    text: str
+    dialect: str
+    task: str
+    renamed: tuple[tuple[str, str], ...]
+    unknown: tuple[Unknown, ...]
+
+
+def is_old_config(cfg: Mapping[str, Any]) -> bool:
+    """Return whether a config is of a 0.x toolbox, which MMEngine cannot run."""
+    return "model" in cfg and any(key in cfg for key in _OLD_KEYS)
+
+
+def convert_config(source: str | Path, output: str | Path, dataset: str | None = None) -> ConvertedConfig:
+    """Rewrite a config of mmrotate, mmdet, mmseg or Open-CD, and write it.
+
+    Args:
+        source: The config; its bases must be where it names them.
+        output: The new config, a ``.py`` file.
+        dataset: A file of ``configs/_base_/datasets`` by name, such as ``dota_ss``; without, the new config
+            has no data set and says so.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no model.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise ConfigError(f"no such config: {path}", where=path, fix="give the path of a .py config")
+    try:
+        cfg = Config.fromfile(str(path), import_custom_modules=False)
+    except Exception as error:  # configs are programs
+        raise ConfigError(
+            f"the config cannot be read: {type(error).__name__}: {error}",
+            where=path,
+            fix="keep the files of its _base_ where it names them",
+        ) from error
+    if "model" not in cfg:
+        raise ConfigError("the config has no model", where=path, fix="give the config of a whole training")
+    for module in ("mmdet.models", "mmseg.models", "mmrotate.models"):  # their types register themselves
+        import_module(module)
+    MODELS.import_from_location()
+    converted = _Converter(cfg, path).run(dataset)
+    with replacing(Path(output)) as temporary:
+        temporary.write_text(converted.text, encoding="utf-8")
+    return converted
+
+
+class _Converter:
+    def __init__(self, cfg: Config, path: Path) -> None:
+        self.cfg, self.path = cfg.to_dict(), path
+        self.old = is_old_config(self.cfg)
+        self.scope = self._scope()
+        self.renamed: dict[str, str] = {}
+        self.unknown: list[Unknown] = []
+        self.lines = _lines_of_keys(path)
+
+    def _scope(self) -> str:
+        model, types = str(self.cfg["model"].get("type", "")), repr(self.cfg["model"])
+        if model.rsplit(".", 1)[-1] in _OPENCD:
+            return "opencd"
+        named = str(self.cfg.get("default_scope", "")) or str(self.cfg["model"].get("_scope_", ""))
+        if named in _SCOPES or named == "opencd":
+            return named
+        if "decode_head" in self.cfg["model"]:
+            return "mmseg"
+        oriented = ("Rotated", "Oriented", "angle_version", "RoITrans", "S2ANet", "R3Det", "le90")
+        return "mmrotate" if any(word in types for word in oriented) else "mmdet"
+
+    def run(self, dataset: str | None) -> ConvertedConfig:
+        model = self._part(copy.deepcopy(self.cfg["model"]), "model")
+        model.pop("_scope_", None)
+        pretrained = model.pop("pretrained", None)
+        if pretrained:
+            init = dict(type="Pretrained", checkpoint=pretrained)
+            model.setdefault("backbone", {}).setdefault("init_cfg", init)
+            self.renamed["model.pretrained"] = "model.backbone.init_cfg"
+        if self.old:
+            self._preprocessor(model)
+            if self.scope == "mmrotate":
+                self._oriented(model)
+        self._backbone(model)
+        if "decode_head" in model and not model.get("test_cfg"):
+            model["test_cfg"] = dict(mode="whole")
+        if self.scope in _SCOPES:
+            scope, task = self.scope, _SCOPES[self.scope]
+            if scope == "mmdet" and "mask_head" not in repr(model):
+                self._report("model", "upright boxes alone: no task of this package")
+        else:
+            scope, task = "mmseg", "ChangeDetection"
+        body: dict[str, Any] = {
+            "default_scope": scope,
+            "task": dict(type=f"rsfoundation.{task}"),
+            "model": model,
+        }
+        self._check_build(model, scope)
+        body |= self._schedule()
+        for key in self.cfg:
+            if key not in _IGNORED and key not in body and key not in self._consumed():
+                self._report(key, "no key of this package or of MMEngine")
+        return ConvertedConfig(
+            self._text(body, dataset),
+            "Open-CD" if self.scope == "opencd" else f"{self.scope} {'0.x' if self.old else '1.x'}",
+            task,
+            tuple(self.renamed.items()),
+            tuple(self.unknown),
+        )
+
+    def _consumed(self) -> tuple[str, ...]:
+        return (
+            "model",
+            *_OLD_KEYS,
+            "optimizer_config",
+            "evaluation",
+            "load_from",
+            "fp16",
+            *_DATA,
+            *_SCHEDULE,
+        )
+
+    def _part(self, part: Any, where: str) -> Any:
+        """Rename types and keys below a dotted key."""
+        if isinstance(part, (list, tuple)):
+            return [self._part(one, f"{where}[{index}]") for index, one in enumerate(part)]
+        if not isinstance(part, dict):
+            return part
+        out: dict[str, Any] = {}
+        names = {**_RENAMED, **_STAGES}
+        for key, value in part.items():
+            new = names[key] if self.old and key in names else str(key)
+            if new != key:
+                self.renamed[f"{where}.{key}"] = new
+            out[new] = self._part(value, f"{where}.{key}")
+        kind = out.get("type")
+        if isinstance(kind, str):
+            out["type"] = self._type(kind, where)
+        if self.old and set(out) == {"iou_threshold"}:  # an nms without a type
+            out["type"] = "nms_rotated" if where.endswith("nms") and "rpn" not in where else "nms"
+        return out
+
+    def _type(self, kind: str, where: str) -> str:
+        if not self.old and self.scope != "opencd":
+            return kind
+        name = kind.removeprefix("opencd.").removeprefix("mmseg.") if self.scope == "opencd" else kind
+        new = _TYPES.get(name, name) if self.scope in ("mmrotate", "opencd") else name
+        if new == name and self.scope == "mmrotate" and name in _MMDET:
+            new = f"mmdet.{name}"
+        if new == name and not _registered(name, "mmseg" if self.scope == "opencd" else self.scope):
+            if _registered(f"rsfoundation.{name}", "mmengine"):
+                new = f"rsfoundation.{name}"
+            else:
+                self._report(f"{where}.type", f"no type '{name}' is known")
+        if new != kind:
+            self.renamed[f"{where}.type: {kind}"] = new
+        return new
+
+    def _preprocessor(self, model: dict[str, Any]) -> None:
+        norm = self.cfg.get("img_norm_cfg") or _find(self.cfg.get("data", {}), "Normalize") or {}
+        if not norm:
+            return self._report("img_norm_cfg", "mean and std of the images were not found")
+        kind = (
+            "mmseg.SegDataPreProcessor" if self.scope in ("mmseg", "opencd") else "mmdet.DetDataPreprocessor"
+        )
+        made: dict[str, Any] = dict(
+            type=kind, mean=norm["mean"], std=norm["std"], bgr_to_rgb=bool(norm.get("to_rgb", True))
+        )
+        if kind.startswith("mmdet"):
+            made |= (
+                dict(pad_size_divisor=32, boxtype2tensor=False)
+                if self.scope == "mmrotate"
+                else dict(pad_size_divisor=32, pad_mask=True)
+            )
+        else:
+            made |= dict(pad_val=0, seg_pad_val=255)
+        model["data_preprocessor"] = made
+        self.renamed["img_norm_cfg"] = "model.data_preprocessor"
+
+    def _oriented(self, model: dict[str, Any]) -> None:
+        """Add what mmrotate 1.x asks for and 0.x had by itself."""
+        shipped = _SHIPPED.get(str(self.cfg["model"].get("type")))
+        if shipped:
+            self._report("model.type", f"its parts are arranged otherwise in 1.x: start from {shipped}")
+        rpn = model.get("rpn_head")
+        if rpn:
+            rpn.pop("version", None)
+            rpn.setdefault("anchor_generator", {})["use_box_type"] = True
+            assigner = (model.get("train_cfg") or {}).get("rpn", {}).get("assigner")
+            if assigner is not None:  # anchors are upright, objects are not
+                assigner.setdefault("iou_calculator", dict(type="RBbox2HBboxOverlaps2D"))
+        head = (model.get("roi_head") or {}).get("bbox_head")
+        for one in head if isinstance(head, list) else [head] if head else []:
+            one.setdefault("predict_box_type", "rbox")
+            for key in ("reg_predictor_cfg", "cls_predictor_cfg"):
+                one.setdefault(key, dict(type="mmdet.Linear"))
+        dense = model.get("bbox_head")
+        if isinstance(dense, dict) and "anchor_generator" in dense:
+            # anchors of 0.x keep the angle 0
+            dense["anchor_generator"] |= dict(type="FakeRotatedAnchorGenerator", angle_version=None)
+            dense.pop("assign_by_circumhbbox", None)
+
+    def _backbone(self, model: dict[str, Any]) -> None:
+        """Name the size of one of our backbones where a config writes its widths."""
+        backbone = model.get("backbone") or {}
+        kind = str(backbone.get("type", "")).removeprefix("rsfoundation.")
+        arch = _ARCHS.get((kind, tuple(backbone.get("embed_dims") or ())))
+        if arch:
+            for key in ("embed_dims", "depths", "mlp_ratios", "norm_cfg", "num_stages"):
+                backbone.pop(key, None)
+            backbone["arch"] = arch
+            self.renamed["model.backbone.embed_dims, depths"] = f"arch='{arch}'"
+
+    def _check_build(self, model: dict[str, Any], scope: str) -> None:
+        """Report a network that cannot be built."""
+        from mmengine.registry import DefaultScope
+
+        with DefaultScope.overwrite_default_scope(scope):
+            try:
+                MODELS.build(ConfigDict(copy.deepcopy(model)))
+            except Exception as error:  # a type of any toolbox may raise anything
+                lines = str(error).strip().splitlines() or [""]
+                self._report("model", f"it does not build: {type(error).__name__}: {lines[-1][:200]}")
+
+    def _schedule(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        if self.cfg.get("load_from"):
+            out["load_from"] = self.cfg["load_from"]
+        if not self.old:
+            return out | {key: self.cfg[key] for key in _SCHEDULE if key in self.cfg}
+        optimizer = self.cfg.get("optimizer")
+        if optimizer:
+            optimizer = dict(optimizer)
+            wrapper: dict[str, Any] = dict(type="OptimWrapper")
+            if "paramwise_cfg" in optimizer:
+                wrapper["paramwise_cfg"] = optimizer.pop("paramwise_cfg")
+            wrapper["optimizer"] = optimizer
+            clip = (self.cfg.get("optimizer_config") or {}).get("grad_clip")
+            if clip:
+                wrapper["clip_grad"] = clip
+            if self.cfg.get("fp16"):
+                wrapper |= dict(type="AmpOptimWrapper", loss_scale="dynamic")
+            out["optim_wrapper"] = wrapper
+            self.renamed["optimizer, optimizer_config"] = "optim_wrapper"
+        runner = self.cfg.get("runner") or {}
+        epochs, iterations = runner.get("max_epochs", self.cfg.get("total_epochs")), runner.get("max_iters")
+        interval = (self.cfg.get("evaluation") or {}).get("interval", 1)
+        if epochs:
+            out["train_cfg"] = dict(by_epoch=True, max_epochs=epochs, val_interval=interval)
+        elif iterations:
+            out["train_cfg"] = dict(by_epoch=False, max_iters=iterations, val_interval=interval)
+        rates = self.cfg.get("lr_config")
+        if rates:
+            out["param_scheduler"] = self._rates(dict(rates), epochs, iterations)
+            self.renamed["lr_config"] = "param_scheduler"
+        return out
+
+    def _rates(
+        self, rates: dict[str, Any], epochs: int | None, iterations: int | None
+    ) -> list[dict[str, Any]]:
+        out: list[dict[str, Any]] = []
+        warm = rates.get("warmup_iters", 0)
+        if rates.get("warmup"):
+            out.append(
+                dict(
+                    type="LinearLR",
+                    start_factor=rates.get("warmup_ratio", 0.1),
+                    by_epoch=False,
+                    begin=0,
+                    end=warm,
+                )
+            )
+        by_epoch, policy = rates.get("by_epoch", True), str(rates.get("policy", "")).lower()
+        if policy == "step":
+            steps = rates["step"] if isinstance(rates["step"], (list, tuple)) else [rates["step"]]
+            gamma = rates.get("gamma", 0.1)
+            out.append(dict(type="MultiStepLR", milestones=list(steps), gamma=gamma, by_epoch=by_epoch))
+        elif policy in ("poly", "cosineannealing"):
+            end = epochs if by_epoch else iterations
+            kind = "PolyLR" if policy == "poly" else "CosineAnnealingLR"
+            one = dict(
+                type=kind,
+                eta_min=rates.get("min_lr", 0.0),
+                begin=0 if by_epoch else warm,
+                end=end,
+                by_epoch=by_epoch,
+            )
+            if policy == "poly":
+                one["power"] = rates.get("power", 1.0)
+            else:
+                one["T_max"] = end if by_epoch else (end or 0) - warm
+            out.append(one)
+        else:
+            self._report("lr_config.policy", f"'{policy}' is not converted")
+        return out
+
+    def _report(self, key: str, why: str) -> None:
+        last = key.replace("]", "").replace("[", ".").split(".")
+        line = next(
+            (self.lines[word] for word in reversed(last) if word != "type" and word in self.lines), None
+        )
+        self.unknown.append(Unknown(key, f"{self.path}:{line}" if line else str(self.path), why))
+
+    def _text(self, body: dict[str, Any], dataset: str | None) -> str:
+        lines = [f"# Converted from {self.path.name} by `rsf convert config`."]
+        lines += [f"# Not converted: {one.key} ({one.why})." for one in self.unknown]
+        if dataset:
+            lines.append(f"_base_ = ['../_base_/datasets/{dataset}.py', '../_base_/runtime/default.py']")
+        else:
+            lines.append("# The data set is missing: add a file of configs/_base_/datasets to _base_.")
+            lines.append("_base_ = ['../_base_/runtime/default.py']")
+        out = "\n".join(lines) + "\n\n"
+        for key, value in body.items():
+            # a base's model or schedule must not shine through
+            out += f"{key} = {pprint.pformat(value, sort_dicts=False, width=110)}\n"
+        return out
+
+
+_DATA = frozenset(
+    [
+        "train_dataloader",
+        "val_dataloader",
+        "test_dataloader",
+        "val_evaluator",
+        "test_evaluator",
+        "data_preprocessor",
+    ]
+)
+_SCHEDULE = ("train_cfg", "val_cfg", "test_cfg", "optim_wrapper", "param_scheduler")
+
+
+def _registered(name: str, scope: str) -> bool:
+    """Return whether a type, layer or loss of this name exists in the registries of a scope."""
+    import mmcv.ops
+    from mmengine import registry as roots
+
+    if hasattr(mmcv.ops, name):  # layers of regions are no registered types
+        return True
+
+    scoped = name if "." in name or scope == "mmengine" else f"{scope}.{name}"
+    for kind in ("MODELS", "TASK_UTILS", "OPTIMIZERS", "WEIGHT_INITIALIZERS"):
+        for one in (name, scoped):
+            try:
+                if getattr(roots, kind).get(one) is not None:
+                    return True
+            except (KeyError, ImportError):
+                continue
+    return name in (
+        "Pretrained",
+        "Normal",
+        "Xavier",
+        "Kaiming",
+        "Constant",
+        "TruncNormal",
+        "nms",
+        "nms_rotated",
+        "soft_nms",
+    )
+
+
+def _find(part: Any, kind: str) -> dict[str, Any] | None:
+    """Return the first dictionary of a type below a value."""
+    if isinstance(part, dict):
+        if str(part.get("type", "")).endswith(kind):
+            return part
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        return next((found for one in part if (found := _find(one, kind))), None)
+    return None
+
+
+def _lines_of_keys(path: Path) -> dict[str, int]:
+    """Return the first line of every key that a config file writes."""
+    found: dict[str, int] = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[tuple[str, int]] = []
+        if isinstance(node, ast.Assign):
+            names = [(target.id, node.lineno) for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.keyword) and node.arg:
+            names = [(node.arg, node.lineno)]
+        elif isinstance(node, ast.Dict):
+            names = [
+                (key.value, key.lineno)
+                for key in node.keys
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            ]
+        for name, line in names:
+            found[name] = min(line, found.get(name, line))
+    return found
