@@ -107,6 +107,11 @@ def make(kind, root):
         "s2looking": {"train/Image1/1.png": image, "train/Image2/1.png": other, "train/label/1.png": binary},
         "cdd": {"train/A/1.jpg": image, "train/B/1.jpg": other, "train/OUT/1.jpg": binary},
         "whu-cd": {"A/1.png": image, "B/1.png": other, "label/1.png": binary},
+        **{
+            name: {"train/time1/1.png": image, "train/time2/1.png": other, "train/label/1.png": binary}
+            for name in ("clcd", "sysu-cd")
+        },
+        "dsifn": {"train/t1/1.jpg": image, "train/t2/1.jpg": other, "train/mask/1.png": binary // 255},
     }[kind]  # fmt: skip
     for name, picture in files.items():
         save(root / name, picture)
@@ -116,7 +121,7 @@ def make(kind, root):
     return index
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TILINGS if kind not in ("potsdam", "levir-cd")])
+@pytest.mark.parametrize("kind", [kind for kind in TILINGS if kind not in ("potsdam", "levir-cd", "second")])
 def test_every_layout(kind, tmp_path):
     index = make(kind, tmp_path / "source")
     main_arguments = ["prepare", kind, str(tmp_path / "source"), "-o", str(tmp_path / "out"), "--window", "0"]
@@ -128,7 +133,7 @@ def test_every_layout(kind, tmp_path):
     )
     assert len(labels) == (2 if kind in ("loveda", "uavid") else 1)
     values = read_label_image(labels[0]).values
-    pairs = kind in ("s2looking", "cdd", "whu-cd")
+    pairs = kind in ("s2looking", "cdd", "whu-cd", "clcd", "sysu-cd", "dsifn")
     expected = np.where(index > 1, 255, 0) if pairs else (index > 1) if kind == "whu-building" else index
     assert np.array_equal(values, expected.astype(np.uint8))
     assert check_data(tmp_path / "out").errors == 0
