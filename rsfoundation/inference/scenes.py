@@ -392,7 +392,7 @@ def _words(line: str) -> list[str]:
     return [word.strip() for word in re.split(r"[\t,]", line) if word.strip()]
 
 
-_ADDRESSES: dict[Path, tuple[str, str]] = {}  # VRT -> what it stands for, and a digest of its content
+_ADDRESSES: dict[Path, tuple[str, str]] = {}  # VRT -> its address, and a digest of its content
 
 
 def scene_identity(path: Path) -> tuple[str | int, ...]:
