@@ -26,6 +26,7 @@ from rsfoundation.visualization import draw_boxes, overlay_classes, palette, sid
 
 _TILE, _COLUMNS, _GAP = 320, 4, 6  # pixels, and pictures in a row, of a contact sheet
 _SIDE = 1024  # pixels; larger images are drawn smaller
+_CHANGED = (255, 40, 40)
 _OVERVIEW = 2048  # pixels; images without a label map are not read larger
 
 
@@ -55,6 +56,8 @@ def draw_item(
         whole = whole[y : y + extent, x : x + extent]
         height, width = whole.shape[:2]
     colours = list(data.palette or palette(max(1, len(data.classes))))
+    if len(item.images) == 2 and len(colours) == 2:
+        colours[1] = _CHANGED  # white, as data sets have it, is hard to see over roofs
     labels = _label_map(item, data) if place == len(item.images) - 1 else None
     if labels is not None and labels.shape == whole.shape[:2]:
         whole = overlay_classes(whole, labels, colours, 0.4, clear=(0,) if len(item.images) == 2 else ())

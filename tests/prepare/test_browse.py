@@ -45,7 +45,10 @@ def test_a_folder_of_boxes_is_drawn_over_its_images(tmp_path):
 def test_a_folder_of_pairs_shows_both_dates(tmp_path):
     root = make_pairs(tmp_path / "pairs", train=2, val=1)
     (file,) = draw_samples(root, tmp_path / "out", split="val", count=5)
-    assert cv2.imread(str(file)).shape[1] > 2 * SIDE
+    picture = cv2.imread(str(file))[..., ::-1].astype(int)
+    assert picture.shape[1] > 2 * SIDE
+    red = (picture[..., 0] > picture[..., 1] + 60) & (picture[..., 0] > 240)
+    assert red[:, SIDE:].sum() > 200, "the white square is tinted red where it changed"
 
 
 def test_a_folder_whose_images_are_broken_is_an_error(tmp_path):
