@@ -62,6 +62,7 @@ HOOKS = Registry(
     locations=[
         "rsfoundation.engine.checkpointing.resume",
         "rsfoundation.engine.checkpointing.resumed_settings",
+        "rsfoundation.engine.distillation",
         "rsfoundation.engine.model_builder",
         "rsfoundation.engine.run_hooks",
         "rsfoundation.engine.peft",

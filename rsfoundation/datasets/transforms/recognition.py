@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from rsfoundation.registry import TRANSFORMS
 _TRIES = 10
 _OPENCV_CHANNELS = 4  # that its warps take at once
 _FULL = 10.0  # magnitude at which an operation is at its strongest
-_META_KEYS = ("img_path", "img_shape", "ori_shape", "window", "sample_idx")
+_META_KEYS = ("img_path", "img_shape", "ori_shape", "window", "sample_idx", "image_key")
 
 
 @TRANSFORMS.register_module()
@@ -301,6 +302,22 @@ class LoadBandFiles(BaseTransform):
         if self.pixel_range is not None:
             image = np.rint(self.pixel_range.apply(image)).astype(np.uint8)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
+
+
+@TRANSFORMS.register_module()
+class ImageKey(BaseTransform):
+    """Give an image the hash of its pixels as ``image_key``: features of a cache are found by it.
+
+    It comes after every step that changes pixels; equal pixels, size included, have equal keys.
+    """
+
+    def transform(self, results: dict) -> dict[str, Any]:
+        """Add ``image_key``, 32 hex digits."""
+        pixels = np.ascontiguousarray(results["img"])
+        digest = hashlib.blake2b(f"{pixels.dtype} {pixels.shape}".encode(), digest_size=16)
+        digest.update(pixels.data)
+        results["image_key"] = digest.hexdigest()
         return results
 
 

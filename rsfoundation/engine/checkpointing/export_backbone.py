@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from rsfoundation import __version__
 from rsfoundation.core.errors import CheckpointError, ConfigError
@@ -22,6 +23,8 @@ from rsfoundation.engine.model_builder import check_state_dict
 from rsfoundation.engine.resolve_config import drop_sync_bn
 from rsfoundation.io.checkpoints import write_text
 from rsfoundation.models.classifiers import recognition_backbone
+from rsfoundation.models.distill.feature_distiller import fold_targets
+from rsfoundation.models.distill.teachers import encoder_config
 from rsfoundation.models.encoders.base import PlainEncoder
 from rsfoundation.models.pretrained.catalogue import WEIGHTS
 from rsfoundation.registry import MODELS
@@ -91,6 +94,7 @@ def export_backbone(
     check_state_dict(network, {"state_dict": state}, checkpoint)
     own = network.state_dict()
     state = {key: value for key, value in state.items() if key in own}
+    state, units = _in_units_of_teacher(network, state, saved)
     if isinstance(getattr(network, "encoder", None), PlainEncoder):  # what has published names is the encoder
         state = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
         described = dict(described["encoder"])
@@ -98,6 +102,7 @@ def export_backbone(
     digest = _sha256(output)
     card = output.with_suffix(".md")
     parts = _card(cfg, described, state, checkpoint, content.get("meta", {}))
+    parts["Network"] += units
     write_text(card, _as_markdown(output, digest, licence, description, parts))
     return ExportedBackbone(output, card, len(state), digest)
 
@@ -109,9 +114,25 @@ def _backbone_config(cfg: Config) -> dict[str, Any]:
     if "backbone" not in model:
         raise ConfigError("the config's model has no backbone", where=f"{cfg.filename}: model")
     backbone = dict(model.backbone)
+    if str(model.type).rsplit(".", 1)[-1] == "FeatureDistiller":
+        return encoder_config(backbone)
     if str(model.type).rsplit(".", 1)[-1] in _RECOGNITION:
         backbone = recognition_backbone(backbone)
     return backbone
+
+
+def _in_units_of_teacher(
+    network: nn.Module, state: dict[str, torch.Tensor], saved: Mapping[str, Any]
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Fold the statistics of distilled targets into a student; also return what the card says of it."""
+    if "target_mean" not in saved:
+        return state, []
+    if "adapter.weight" in saved:
+        return state, ["the map is the student's own: the adapter to the teacher's channels was dropped"]
+    folded = fold_targets(network, state, saved["target_mean"], saved["target_deviation"])
+    if folded is None:
+        return state, ["the map is the teacher's with each channel standardised by the training images"]
+    return folded, ["the map is in the units of the teacher: its statistics are folded into the last norm"]
 
 
 def _sha256(path: Path) -> str:
