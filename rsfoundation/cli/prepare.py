@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsfoundation.cli.console import say, table
-from rsfoundation.core.choices import GroupBy, InstanceSource, LabelFormat, TilingPreset
+from rsfoundation.cli.options import Overrides
+from rsfoundation.core.choices import FeatureFormat, GroupBy, InstanceSource, LabelFormat, TilingPreset
 from rsfoundation.core.errors import ConfigError, RSFError
 from rsfoundation.core.reports import SKIPPING, Policy
 from rsfoundation.datasets.oriented.classes import DotaVersion
@@ -82,7 +83,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Prepare data sets: draw toy scenes, tile large images into patches, convert labels.",
     )
-    for command in (toy, dota, fair1m, change, index, labels, instances, split):
+    for command in (toy, dota, fair1m, change, index, labels, instances, split, features):
         group.command(command.__name__)(command)
     for kind, layout in MAP_KINDS.items():
         group.command(kind)(_maps_command(kind, layout))
@@ -390,6 +391,50 @@ def split(
     made = split_images(folder, out, by=by, shares=parts, block=block, seed=seed)
     rows = [(name, made.images[name], made.groups[name], path) for name, path in made.files.items()]
     table("splits", ("split", "images", "groups", "list"), rows)
+
+
+def features(
+    config: Annotated[str, typer.Argument(help="A config of a FeatureDistiller, such as those in distill.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the cache; an older one is continued.")],
+    form: Annotated[
+        FeatureFormat, typer.Option("--format", help="int8 has a scale per channel, and a quarter of fp32.")
+    ] = "int8",
+    max_gib: Annotated[float, typer.Option("--max-gib", help="Refuse to make a larger cache.")] = 100.0,
+    part: Annotated[
+        str, typer.Option("--part", help="i/n: the i-th of n processes that share the work, from 0.")
+    ] = "0/1",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    batch: Annotated[int, typer.Option("--batch", help="Images at once.", min=1)] = 4,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that load images.", min=0)] = 2,
+    cfg_options: Overrides = None,
+) -> None:
+    """Compute the maps of a distillation's teacher once, for trainings that read them from disk.
+
+    Example: rsf prepare features distill/toy_sam_rsmamba_cached -o data/features/toy
+    """
+    from rsfoundation.prepare.features import prepare_features
+
+    place, _, count = part.partition("/")
+    if not (place.isdigit() and count.isdigit() and int(place) < int(count)):
+        raise ConfigError(f"the part is {part!r}", where="--part", fix="--part 0/4 to --part 3/4")
+    made = prepare_features(
+        config,
+        out,
+        form=form,
+        max_gib=max_gib,
+        part=(int(place), int(count)),
+        device=device,
+        batch=batch,
+        workers=workers,
+        overrides=tuple(cfg_options or ()),
+    )
+    counts = {"computed": made.computed, "kept": made.kept, "damaged": made.damaged, "stale": made.stale}
+    table("features", ("", "count"), list(counts.items()))
+    say(
+        f"folder: {made.out}, {made.bytes_per_map} bytes each"
+        if made.bytes_per_map
+        else f"folder: {made.out}"
+    )
 
 
 MAP_KINDS = {

@@ -13,3 +13,4 @@ LabelFormat = Literal["dota", "coco", "yolo", "fair1m", "voc", "label-studio", "
 InstanceSource = Literal["whu", "nwpu", "isaid", "masks"]  # of `rsf prepare instances`
 GroupBy = Literal["scene", "grid", "region"]  # what stays together in a split
 BrowseStage = Literal["before", "after", "both"]  # of augmentation
+FeatureFormat = Literal["int8", "fp16", "fp32"]  # of cached maps of a teacher

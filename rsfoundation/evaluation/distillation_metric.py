@@ -13,8 +13,6 @@ from mmengine.evaluator import BaseMetric
 from torch.nn import functional as F
 
 from rsfoundation.core.errors import DataError
-from rsfoundation.core.files import write_json
-from rsfoundation.evaluation.pictures import report_folders
 from rsfoundation.registry import METRICS
 
 _CHANNELS = 8  # channels of all images that are in memory at once
@@ -90,7 +88,8 @@ class DistillationMetric(BaseMetric):
             odd = next((one for one in results if one["shape"] != results[0]["shape"]), None)
             if odd is not None:
                 raise DataError(
-                    f"the maps of the held-out images differ in size: {results[0]['shape']} and {odd['shape']}",
+                    "the maps of the held-out images differ in size: "
+                    f"{results[0]['shape']} and {odd['shape']}",
                     where=odd["image"],
                     fix="crop them to one size in val_pipeline",
                 )
@@ -141,18 +140,3 @@ def error_of_constant_map(files: Sequence[Path]) -> tuple[float, int]:
         part = torch.from_numpy(np.stack([one[start : start + _CHANNELS] for one in maps]))
         total += float((part - part.median(0).values).abs().double().sum())
     return total / (len(maps) * maps[0].size), len(maps)
-
-
-def write_distillation_reports(metrics: Sequence[Any], folder: Path) -> list[Path]:
-    """Write ``evaluation/distillation.json`` with R² of every channel.
-
-    Args:
-        metrics: The evaluator's metric objects after a test; others are left out.
-        folder: The run folder.
-    """
-    files = []
-    for evaluation, target in report_folders(metrics, DistillationMetric, folder):
-        target.mkdir(parents=True, exist_ok=True)
-        write_json(target / "distillation.json", evaluation)
-        files.append(target / "distillation.json")
-    return files

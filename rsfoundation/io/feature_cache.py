@@ -12,14 +12,15 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from rsfoundation.core.choices import FeatureFormat
 from rsfoundation.core.errors import DataError, check_choice
 from rsfoundation.core.files import locked, write_json
 
-FORMATS = ("int8", "fp16", "fp32")
+FORMATS = get_args(FeatureFormat)
 _DESCRIPTION = "description.json"
 _SHARD_BYTES = 1 << 30
 _FIX = "rsf prepare features with the same config and folder: it computes what is missing"
@@ -98,7 +99,8 @@ class FeatureCache:
                 fix="rsf prepare features CONFIG -o FOLDER",
             ) from error
         self.entries: dict[str, _Entry] = {}
-        for file in sorted(root.glob("*.jsonl")):
+        # the newest last: it has the maps that replace damaged ones
+        for file in sorted(root.glob("*.jsonl"), key=lambda one: one.stat().st_mtime_ns):
             self.entries.update(_lines(file))
 
     def __len__(self) -> int:
@@ -184,6 +186,9 @@ class FeatureWriter:
         description: What it is made with; an existing cache must agree.
         part: Name of this writer: several may fill one cache at once.
 
+    Attributes:
+        damaged: Maps that were damaged when it was opened.
+
     Raises:
         DataError: The folder has a cache of another teacher, preprocessing, format or data pipeline.
     """
@@ -198,7 +203,9 @@ class FeatureWriter:
                 write_json(root / _DESCRIPTION, description)
         self.cache = FeatureCache(root)
         self.form = str(description["format"])
-        for key in list(self.cache.damaged()):
+        broken = list(self.cache.damaged())
+        self.damaged = len(broken)
+        for key in broken:
             del self.cache.entries[key]  # it is computed again; a later line replaces it
         self._index = root / f"{part}.jsonl"
         if self._index.exists() and not self._index.read_bytes().endswith(b"\n"):

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from mmengine.structures import BaseDataElement
 
+from rsfoundation.core.files import write_json
 from rsfoundation.core.task import ChecksData, Classes, Draws, Evaluates, Task
-from rsfoundation.evaluation.distillation_metric import write_distillation_reports
-from rsfoundation.registry import TASKS
+from rsfoundation.evaluation.pictures import report_folders
+from rsfoundation.registry import METRICS, TASKS
 
 _SPREAD = 2.5  # standard deviations from black to white
 
@@ -29,8 +30,12 @@ class Distillation(Task, Evaluates, Draws, ChecksData):
     primary_metric: ClassVar[str] = "relative_error"
 
     def write_reports(self, metrics: Sequence[Any], folder: Path) -> list[Path]:
-        """Write R² of every channel; see :class:`rsfoundation.core.task.Evaluates`."""
-        return write_distillation_reports(metrics, folder)
+        """Write ``evaluation/distillation.json`` with R² of every channel; see :class:`Evaluates`."""
+        files = []
+        for evaluation, target in report_folders(metrics, METRICS.get("DistillationMetric"), folder):
+            write_json(target / "distillation.json", evaluation)
+            files.append(target / "distillation.json")
+        return files
 
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes

@@ -23,8 +23,7 @@ from rsfoundation.engine.model_builder import check_state_dict
 from rsfoundation.engine.resolve_config import drop_sync_bn
 from rsfoundation.io.checkpoints import write_text
 from rsfoundation.models.classifiers import recognition_backbone
-from rsfoundation.models.distill.feature_distiller import fold_targets
-from rsfoundation.models.distill.teachers import encoder_config
+from rsfoundation.models.distill.teachers import encoder_config, fold_targets
 from rsfoundation.models.encoders.base import PlainEncoder
 from rsfoundation.models.pretrained.catalogue import WEIGHTS
 from rsfoundation.registry import MODELS

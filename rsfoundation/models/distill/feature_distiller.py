@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.models.distill.alignment import FeaturePair, same_grid, weighted_mean
-from rsfoundation.models.distill.prompt_alignment import PromptAlignment
 from rsfoundation.models.distill.teachers import (
     CachedFeatures,
     build_teacher,
@@ -22,8 +21,6 @@ from rsfoundation.models.distill.teachers import (
     preprocessing_of,
     weights_hash,
 )
-from rsfoundation.models.encoders.rsmamba import RSMamba
-from rsfoundation.models.encoders.sam_vit import SAMViT
 from rsfoundation.models.masked_image import bands_of_backbone
 from rsfoundation.registry import MODELS
 
@@ -89,7 +86,7 @@ class FeatureDistiller(BaseModel):
         if adapter == "linear":
             layer = nn.Conv2d(own, wide, 1)
             nn.init.dirac_(layer.weight)
-            layer.bias.data.zero_()
+            nn.init.constant_(layer.get_parameter("bias"), 0)
             self.adapter = layer
         self.losses: Any = nn.ModuleList(MODELS.build(with_our_scope(one)) for one in losses)
         self.resolutions = sorted((int(step), int(side)) for step, side in resolutions)
@@ -281,7 +278,7 @@ class FeatureDistiller(BaseModel):
         images = self._resized(images)
         pair = self.pair_of(images, samples, self.teach(images, samples))
         found = list(samples or (BaseDataElement() for _ in images))
-        prompts = next((loss for loss in self.losses if isinstance(loss, PromptAlignment)), None)
+        prompts = next((loss for loss in self.losses if hasattr(loss, "box_iou")), None)
         overlaps = None if prompts is None else prompts.box_iou(pair)
         for index, sample in enumerate(found):
             sample.teacher_map = pair.teacher[index] * pair.deviation[0] + pair.mean[0]
@@ -360,28 +357,3 @@ def boxes_of(samples: Sequence[BaseDataElement] | None, scale: float) -> list[to
         boxes = sample.gt_instances.bboxes
         found.append(getattr(boxes, "tensor", boxes).float() * scale)
     return found or None
-
-
-def fold_targets(
-    network: nn.Module, state: Mapping[str, torch.Tensor], mean: torch.Tensor, deviation: torch.Tensor
-) -> dict[str, torch.Tensor] | None:
-    """Return the weights of a student whose map is in the units of its teacher; None where none can be.
-
-    The last layer of SAM's encoder and of RSMamba is a norm with weight and bias, which takes the statistics
-    exactly.
-
-    Args:
-        network: The student.
-        state: Its weights.
-        mean: Of each channel of the targets, ``(1, C, 1, 1)``.
-        deviation: Likewise.
-    """
-    if isinstance(network, SAMViT) and network.neck_name == "neck":
-        last = "neck.layer_norm2"
-    elif isinstance(network, RSMamba) and isinstance(network.ln1, nn.LayerNorm):
-        last = "ln1"
-    else:
-        return None
-    scale, shift = deviation.flatten(), mean.flatten()
-    weight, bias = state[f"{last}.weight"], state[f"{last}.bias"]
-    return {**state, f"{last}.weight": weight * scale, f"{last}.bias": bias * scale + shift}

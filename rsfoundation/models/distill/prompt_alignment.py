@@ -19,8 +19,9 @@ _GRID = 3  # automatic boxes of an evaluation, a side
 
 @MODELS.register_module()
 class PromptAlignment(AlignmentLoss):
-    """Binary cross entropy and Dice between the mask logits of teacher and student for the same prompts.
+    """Prompts in the loop: a frozen mask decoder of SAM must draw the same masks from both maps.
 
+    The loss is binary cross entropy and Dice between the mask logits of teacher and student.
     Prompts are boxes, of the labels where the samples have some, else drawn at random, and one point in the
     middle of each for half of the prompts. The decoder is frozen and not part of the checkpoint.
 

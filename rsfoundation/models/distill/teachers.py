@@ -17,6 +17,7 @@ from rsfoundation.core.errors import ConfigError
 from rsfoundation.io.feature_cache import FeatureCache
 from rsfoundation.models.classifiers import recognition_backbone
 from rsfoundation.models.encoders.base import PlainEncoder
+from rsfoundation.models.encoders.rsmamba import RSMamba
 from rsfoundation.models.encoders.sam_vit import SAMViT
 from rsfoundation.registry import MODELS
 
@@ -204,3 +205,28 @@ def preprocessing_of(preprocessor: nn.Module) -> dict[str, Any]:
         value = getattr(preprocessor, name, None)
         found[name] = None if value is None else [round(float(one), 6) for one in value.flatten()]
     return found
+
+
+def fold_targets(
+    network: nn.Module, state: Mapping[str, torch.Tensor], mean: torch.Tensor, deviation: torch.Tensor
+) -> dict[str, torch.Tensor] | None:
+    """Return the weights of a student whose map is in the units of its teacher; None where none can be.
+
+    The last layer of SAM's encoder and of RSMamba is a norm with weight and bias, which takes the statistics
+    exactly.
+
+    Args:
+        network: The student.
+        state: Its weights.
+        mean: Of each channel of the targets, ``(1, C, 1, 1)``.
+        deviation: Likewise.
+    """
+    if isinstance(network, SAMViT) and network.neck_name == "neck":
+        last = "neck.layer_norm2"
+    elif isinstance(network, RSMamba) and isinstance(network.ln1, nn.LayerNorm):
+        last = "ln1"
+    else:
+        return None
+    scale, shift = deviation.flatten(), mean.flatten()
+    weight, bias = state[f"{last}.weight"], state[f"{last}.bias"]
+    return {**state, f"{last}.weight": weight * scale, f"{last}.bias": bias * scale + shift}

@@ -6,8 +6,8 @@ from mmengine.structures import BaseDataElement
 
 from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.models.distill.alignment import LevelAlignment, MapAlignment, boundary_energy, same_grid
-from rsfoundation.models.distill.feature_distiller import FeatureDistiller, fold_targets, relative_error
-from rsfoundation.models.distill.teachers import encode
+from rsfoundation.models.distill.feature_distiller import FeatureDistiller, relative_error
+from rsfoundation.models.distill.teachers import encode, fold_targets
 
 TEACHER = dict(
     type="SAMViT",
