@@ -17,7 +17,6 @@ from rsfoundation.core.errors import ConfigError
 from rsfoundation.io.feature_cache import FeatureCache
 from rsfoundation.models.classifiers import recognition_backbone
 from rsfoundation.models.encoders.base import PlainEncoder
-from rsfoundation.models.encoders.rsmamba import RSMamba
 from rsfoundation.models.encoders.sam_vit import SAMViT
 from rsfoundation.registry import MODELS
 
@@ -223,7 +222,7 @@ def fold_targets(
     """
     if isinstance(network, SAMViT) and network.neck_name == "neck":
         last = "neck.layer_norm2"
-    elif isinstance(network, RSMamba) and isinstance(network.ln1, nn.LayerNorm):
+    elif isinstance(network, PlainEncoder) and isinstance(getattr(network, "ln1", None), nn.LayerNorm):
         last = "ln1"
     else:
         return None
