@@ -94,19 +94,31 @@ class RSMask2FormerHead(Mask2FormerHead):
         self.mask_decoder.requires_grad_(False)
         self.sam_mask_embed.requires_grad_(False)
 
+    def loss(self, x: PromptFeatures, batch_data_samples: Sequence[DetDataSample]) -> dict[str, torch.Tensor]:
+        """Return the losses of every decoder layer.
+
+        Args:
+            x: Levels and image embedding.
+            batch_data_samples: The objects of each image.
+        """
+        return super().loss(x.joined(), batch_data_samples)
+
     def forward(
-        self, x: PromptFeatures, batch_data_samples: Sequence[DetDataSample] | None = None
+        self,
+        x: PromptFeatures | tuple[torch.Tensor, ...],
+        batch_data_samples: Sequence[DetDataSample] | None = None,
     ) -> tuple[list[torch.Tensor], list[tuple[torch.Tensor | None, torch.Tensor]]]:
         """Return class logits, and fine and coarse mask logits, before and after every decoder layer.
 
         Args:
-            x: Levels and image embedding.
+            x: Levels and image embedding, or the tuple that :meth:`PromptFeatures.joined` makes of them.
             batch_data_samples: Not used.
 
         Returns:
             Class logits ``(N, Q, classes + 1)`` of each layer; pairs of fine masks ``(N, Q, 4 h, 4 w)`` (None
             in evaluation but for the last layer) and coarse ones ``(N, Q, H', W')``.
         """
+        x = x if isinstance(x, PromptFeatures) else PromptFeatures.split(x)
         mask_features, memories = self.pixel_decoder(list(x))
         levels = [self._memory(index, memory) for index, memory in enumerate(memories)]
         queries = self.query_feat.weight.expand(len(x[0]), -1, -1)
@@ -239,7 +251,7 @@ class RSMask2FormerHead(Mask2FormerHead):
             x: Levels and image embedding.
             batch_data_samples: With image info.
         """
-        classes, masks = self(x, batch_data_samples)
+        classes, masks = self(x.joined(), batch_data_samples)
         size = tuple(batch_data_samples[0].metainfo["batch_input_shape"])
         return classes[-1], F.interpolate(masks[-1][0], size, mode="bilinear", align_corners=False)
 

@@ -22,7 +22,8 @@ _ROUNDING = 1e-6  # a scale factor times the size it was computed from may fall 
 class PromptFeatures(tuple[torch.Tensor, ...]):
     """Levels of a pyramid, with the image embedding that SAM's mask decoder takes.
 
-    It passes through the losses and predictions of mmdet's detectors as any tuple of levels does.
+    It passes through the losses and predictions of mmdet's detectors as any tuple of levels does. DeepSpeed's
+    ZeRO-3 calls submodules with copies, which have the levels alone.
 
     Attributes:
         embedding: ``(N, C, h, w)``.
@@ -33,18 +34,31 @@ class PromptFeatures(tuple[torch.Tensor, ...]):
     positions: torch.Tensor
 
     def __new__(
-        cls, levels: Iterable[torch.Tensor], embedding: torch.Tensor, positions: torch.Tensor
+        cls,
+        levels: Iterable[torch.Tensor],
+        embedding: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
     ) -> PromptFeatures:
         """Make a tuple of the levels.
 
         Args:
             levels: ``(N, C_i, h_i, w_i)`` each, finest first.
-            embedding: ``(N, C, h, w)``.
-            positions: ``(1, C, h, w)``.
+            embedding: ``(N, C, h, w)``; None in a copy that has the levels alone.
+            positions: ``(1, C, h, w)``; None likewise.
         """
         made = super().__new__(cls, levels)
-        made.embedding, made.positions = embedding, positions
+        if embedding is not None and positions is not None:
+            made.embedding, made.positions = embedding, positions
         return made
+
+    def joined(self) -> tuple[torch.Tensor, ...]:
+        """Return levels, embedding and positions as a plain tuple, which every strategy passes on whole."""
+        return (*self, self.embedding, self.positions)
+
+    @classmethod
+    def split(cls, joined: Sequence[torch.Tensor]) -> PromptFeatures:
+        """Return the features of a tuple from :meth:`joined`."""
+        return cls(joined[:-2], joined[-2], joined[-1])
 
 
 def content_size(meta: Mapping[str, Any]) -> tuple[int, int]:

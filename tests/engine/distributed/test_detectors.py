@@ -10,9 +10,11 @@ from rsfoundation.engine.checkpointing.zero_conversion import convert_zero
 from rsfoundation.prepare.toy.make import make_toy_scenes
 
 STRATEGIES = ("ddp", "fsdp", "deepspeed-zero1", "deepspeed-zero2", "deepspeed-zero3")
-DETECTORS = {  # config, toy task
-    "oriented_rcnn_lsknet_t": ("quickstart/detection_toy_lsknet_t", "detection"),
-    "sam_seg_rsmamba": ("quickstart/instance_toy_rs4d", "instance"),
+DETECTORS = {  # config, toy task, overrides
+    "oriented_rcnn_lsknet_t": ("quickstart/detection_toy_lsknet_t", "detection", []),
+    "sam_seg_rsmamba": ("quickstart/instance_toy_rs4d", "instance", []),
+    # all that is frozen in published prompt heads: the encoder, and the estimate of the IoU
+    "rsprompter_frozen": ("quickstart/instance_toy_rsprompter", "instance", ["model.backbone_freeze=True"]),
 }
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -21,13 +23,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 def trained(request, tmp_path_factory):
     """A folder with ``alone`` and every strategy trained."""
     folder = tmp_path_factory.mktemp(request.param)
-    config, task = DETECTORS[request.param]
+    config, task, overrides = DETECTORS[request.param]
     make_toy_scenes(folder / "toy", size=128, counts={"train": 1}, large=0, tasks=[task])
     data = str(folder / "toy" / task)
-    alone = {"alone": dict(config=config, alike=dict(data_root=data, batch_size=2))}
+    alone = {"alone": dict(config=config, options=overrides, alike=dict(data_root=data, batch_size=2))}
     finish(start(folder, alone, ranks=1), folder)
     alike = dict(data_root=data, batch_size=1)
-    spread = {name: dict(config=config, alike=alike, strategy=name) for name in STRATEGIES}
+    spread = {name: dict(config=config, options=overrides, alike=alike, strategy=name) for name in STRATEGIES}
     finish(start(folder, spread), folder)
     return folder
 

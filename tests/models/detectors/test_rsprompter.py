@@ -117,6 +117,24 @@ def test_the_image_embedding_is_the_encoders_last_map():
     assert model.extract_feat(image).embedding is not None
 
 
+def copied(value):
+    """Copy what a module is called with, as DeepSpeed's ZeRO-3 does."""
+    if isinstance(value, (tuple, list)):
+        return value.__class__([copied(item) for item in value])
+    return value
+
+
+@pytest.mark.parametrize("name", ["anchor", "query"])
+def test_submodules_may_be_called_with_copies(name):
+    model = build(MODELS[name]())
+    for part in model.modules():
+        part.register_forward_pre_hook(lambda _, arguments: copied(arguments))
+    loss, _ = losses(model.train(), batch())
+    assert torch.isfinite(loss)
+    with torch.no_grad():
+        assert len(model.eval().test_step(batch())) == 2
+
+
 def test_an_embedding_of_another_width_is_refused():
     model = build(anchor(shared_image_embedding=dict(extra_config=dict(num_pos_feats=8))))
     with pytest.raises(ConfigError, match="32 channels; the mask decoder takes 16"):
