@@ -35,11 +35,12 @@ RS4D = {
     ("bbox", "whu"): (800, 9.2224e-5, 8),
     ("bbox", "ssdd"): (800, 1e-4, 4),
     ("bbox", "nwpu"): (1600, 1e-4, 4),
+    ("bbox", "coco"): (800, 1e-4, 4),  # of the base encoder
     ("prompt", "whu"): (800, 1e-4, 4),
     ("prompt", "ssdd"): (800, 1e-4, 4),
     ("prompt", "nwpu"): (800, 1e-4, 1),
 }
-CLASSES = {"whu": 1, "nwpu": 10, "ssdd": 1}
+CLASSES = {"whu": 1, "nwpu": 10, "ssdd": 1, "coco": 80}
 NAMES = sorted(
     f"{folder}/{file.stem}" for folder in ("rsprompter", "rs4d") for file in (ROOT / folder).glob("*.py")
 )
@@ -55,7 +56,7 @@ def comment_of(name):
 
 
 def data_of(name):
-    return re.search(r"_(whu|nwpu|ssdd)(_512)?$", name)[1]
+    return re.search(r"_(whu|nwpu|ssdd|coco)(_512)?$", name)[1]
 
 
 @pytest.mark.parametrize(("head", "data"), ROWS)
@@ -76,7 +77,7 @@ def test_rows_of_rsprompter(head, data):
 @pytest.mark.parametrize(("head", "data"), RS4D)
 def test_rows_of_rs4d(head, data):
     epochs, rate, batch = RS4D[head, data]
-    for arch in "blh":
+    for arch in "b" if data == "coco" else "blh":
         cfg = read(f"rs4d/rsmamba_{arch}_rs4d_{head}_{epochs}e_{data}")
         assert (cfg.train_cfg.max_epochs, cfg.optim_wrapper.optimizer.lr) == (epochs, rate)
         assert cfg.train_dataloader.batch_size == batch

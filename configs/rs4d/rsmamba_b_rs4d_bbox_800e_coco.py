@@ -1,0 +1,31 @@
+# RS4D-bbox (Yang et al., TGRS 2026) on RSMamba-base, COCO 2017.
+# Reported: the table of the paper could not be found in public.
+# Protocol: COCO's metrics with 100 detections an image, single scale of 1024 px; 4 images per GPU, AdamW 1e-4, 800
+# epochs, float32. The encoder starts from weights distilled from SAM, which are not public: name yours in
+# backbone.init_cfg.
+_base_ = [
+    '../_base_/backbones/rsmamba_b_all.py',
+    '../_base_/heads/sam_seg_mask_rcnn.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/pipelines/instance_1024.py',
+    '../_base_/runtime/default.py',
+    '../_base_/schedules/instance_cosine.py',
+]
+
+model = dict(
+    backbone={{_base_.backbone}},
+    neck=dict(
+        feature_aggregator=dict(in_channels='rsmamba_base', select_layers=range(1, 23, 2))),
+    backbone_freeze=False,
+    data_preprocessor={{_base_.square_batches}},
+    roi_head=dict(bbox_head=dict(num_classes=80), mask_head=dict(num_classes=80)))
+
+train_dataloader = dict(batch_size=4, dataset=dict(pipeline={{_base_.train_pipeline}}))
+val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=1e-4))
+train_cfg = dict(max_epochs=800)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=800, T_max=800, eta_min_ratio=0.001),
+]
