@@ -1,4 +1,4 @@
-"""Small prompt detectors from the base configs, on an encoder of 32 channels and images of 64 px."""
+"""Small prompt detectors from the base configs, most on an encoder of 32 channels and images of 64 px."""
 
 import numpy as np
 import torch
@@ -130,6 +130,28 @@ def query(name="rsprompter_query", **changes):
         small["panoptic_head"]["mask_decoder"] = DECODER
     _merge(cfg, small)
     _merge(cfg, changes)
+    return cfg
+
+
+def sam_det(**test_cfg):
+    """Return a small SAM-det: Faster R-CNN on ResNet-18, and SAM at 32 px."""
+    cfg = read("sam_det")
+    cfg.detector.backbone.init_cfg = None
+    cfg.detector.backbone.depth = 18
+    cfg.detector.neck = dict(type="FPN", in_channels=[64, 128, 256, 512], out_channels=WIDTH, num_outs=5)
+    cfg.detector.rpn_head.update(in_channels=WIDTH, feat_channels=WIDTH)
+    cfg.detector.roi_head.bbox_roi_extractor.out_channels = WIDTH
+    cfg.detector.roi_head.bbox_head.update(in_channels=WIDTH, fc_out_channels=16, num_classes=CLASSES)
+    cfg.detector.test_cfg.rcnn.update(score_thr=0.0, max_per_img=40)
+    cfg.segmentor = ConfigDict(
+        type="rsfoundation.RSSamModel",
+        extra_config=dict(
+            vision_config=dict(VISION, image_size=32),
+            prompt_encoder_config=dict(hidden_size=WIDTH, image_size=32),
+            mask_decoder_config=DECODER["extra_config"],
+        ),
+    )
+    cfg.test_cfg = ConfigDict(test_cfg)
     return cfg
 
 
