@@ -1,9 +1,9 @@
-# RSPrompter-anchor (arXiv 2306.16269) in small for the toy scenes: LSKNet-T with a pyramid whose level of stride 8 is
+# RSPrompter-anchor (arXiv 2306.16269) in small for the toy scenes: LWGANet-L0 with a pyramid whose level of stride 8 is
 # the image embedding, and regions that prompt a small mask decoder of SAM. All from random weights, with masks trained
 # inside the boxes of their regions (within_boxes), which the published models do not need: they start from SAM.
 # Protocol: 160 training and 40 held-out scenes of 256 px at one scale, COCO's mask AP. Not measured yet.
 _base_ = [
-    '../_base_/backbones/lsknet_t_scratch.py',
+    '../_base_/backbones/lwganet_l0_scratch.py',
     '../_base_/heads/rsprompter_anchor.py',
     '../_base_/datasets/toy_instance.py',
     '../_base_/schedules/toy_detectors.py',
@@ -45,9 +45,15 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=_proposals,
-        rcnn=dict(sampler=dict(num=64))),
+        rcnn=dict(sampler=dict(num=48))),
     test_cfg=dict(rpn=_proposals))
 
 train_dataloader = dict(batch_size=2)
+# eight epochs: 640 iterations
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=30, end=640, T_max=610, eta_min_ratio=0.02),
+]
+train_cfg = dict(max_epochs=8, val_interval=8)
 default_hooks = dict(logger=dict(interval=10))
 predict = dict(window=256, overlap=64)
