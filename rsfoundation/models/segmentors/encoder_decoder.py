@@ -11,6 +11,7 @@ from mmseg.models.segmentors import EncoderDecoder as MMSegEncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.geometry.windows import window_starts
 from rsfoundation.registry import MODELS
 
@@ -77,6 +78,12 @@ class EncoderDecoder(MMSegEncoderDecoder):
     def _strips(self, inputs: Tensor, metas: list[dict]) -> Iterator[tuple[slice, Tensor]]:
         """Yield rows of the image, top down, with their logits ``(N, C, rows, W)``: valid until the next."""
         (height, width), crop = inputs.shape[2:], self.test_cfg.crop_size
+        if any(step > side for step, side in zip(self.test_cfg.stride, crop, strict=True)):
+            raise ConfigError(
+                f"windows of {tuple(crop)} every {tuple(self.test_cfg.stride)} pixels leave gaps",
+                where="model.test_cfg.stride",
+                fix="choose strides that are not larger than crop_size",
+            )
         window = min(crop[0], height), min(crop[1], width)
         tops = window_starts(height, crop[0], self.test_cfg.stride[0])
         lefts = window_starts(width, crop[1], self.test_cfg.stride[1])

@@ -9,6 +9,7 @@ from mmseg.models.segmentors import EncoderDecoder as MMSegEncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.segmentors.encoder_decoder import EncoderDecoder
 from rsfoundation.registry import MODELS
 
@@ -110,3 +111,19 @@ def test_logits_are_kept_where_they_are_asked_for():
     with torch.no_grad():
         (sample, _) = ours.test_step(batch(100, 120))
     assert sample.seg_logits.data.shape == (4, 100, 120)
+
+
+def test_finished_rows_take_no_memory_of_their_own():
+    _, ours = pair(keep_logits=False)
+    inputs = torch.rand(1, 3, 200, 333)
+    with torch.no_grad():
+        strips = [part for _, part in ours._strips(inputs, [dict(ori_shape=(200, 333))])]
+    assert len(strips) > 1 and len({part.untyped_storage().data_ptr() for part in strips}) == 1
+
+
+def test_windows_that_leave_gaps_are_refused():
+    _, ours = pair()
+    ours.test_cfg.stride = (40, 97)
+    with torch.no_grad(), pytest.raises(ConfigError, match="leave gaps") as caught:
+        ours.slide_inference(torch.rand(1, 3, 200, 333), [dict(ori_shape=(200, 333))])
+    assert caught.value.where == "model.test_cfg.stride" and caught.value.fix
