@@ -164,6 +164,15 @@ class TokenAttention(nn.Module):
         return linear(self.proj, mixed.view(tokens.shape)).permute(0, 3, 1, 2)
 
 
+def _put_back(maxima: torch.Tensor, where: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a map of the shape of ``like``, zero except for the 2x2 maxima at their positions."""
+    if not torch.compiler.is_compiling():
+        return F.max_unpool2d(maxima, where, [2, 2], [2, 2])
+    # In a graph of changing size, torch may count elements for it, which ONNX has no operator for.
+    plane = like.new_zeros((*like.shape[:2], like.shape[2] * like.shape[3]))
+    return plane.scatter(2, where.flatten(2), maxima.flatten(2)).view(like.shape)
+
+
 class PooledGate(LSKGate):
     """The large selective kernel gate on 2x2 maxima, written back to the positions of the maxima.
 
@@ -183,7 +192,7 @@ class PooledGate(LSKGate):
         """Return a map of the same shape, zero except at the maxima; sides must be even."""
         maxima, where = F.max_pool2d(x, 2, 2, return_indices=True)
         maxima = self.proj_2(super().forward(self.act(self.proj_1(maxima))))
-        return F.max_unpool2d(maxima, where, [2, 2], [2, 2])
+        return _put_back(maxima, where, x)
 
 
 class PooledAttention(nn.Module):
@@ -202,7 +211,7 @@ class PooledAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a map of the same shape, zero except at the maxima; sides must be even."""
         maxima, where = F.max_pool2d(x, 2, 2, return_indices=True)
-        return F.max_unpool2d(self.norm(self.attn(maxima)), where, [2, 2], [2, 2])
+        return _put_back(self.norm(self.attn(maxima)), where, x)
 
 
 _STEM_STRIDE = 4

@@ -40,6 +40,8 @@ def build(name):
 def test_torch_export_computes_the_same(name):
     model, inputs, expected = build(name)
     program = torch.export.export(model, (inputs,))
+    operators = {str(node.target) for node in program.graph.nodes}
+    assert not any("unpool" in name for name in operators), "ONNX has no such operator"
     with torch.no_grad():
         for found, wanted in zip(program.module()(inputs), expected, strict=True):
             assert_close(found, wanted)
