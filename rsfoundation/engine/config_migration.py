@@ -172,7 +172,8 @@ class ConvertedConfig:
 
 def is_old_config(cfg: Mapping[str, Any]) -> bool:
     """Return whether a config is of a 0.x toolbox, which MMEngine cannot run."""
-    return "model" in cfg and any(key in cfg for key in _OLD_KEYS)
+    runs_here = any(key in cfg for key in ("train_dataloader", "test_dataloader", "optim_wrapper", "task"))
+    return "model" in cfg and not runs_here and any(key in cfg for key in _OLD_KEYS)
 
 
 def convert_config(source: str | Path, output: str | Path, dataset: str | None = None) -> ConvertedConfig:

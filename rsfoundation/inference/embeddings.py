@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement
 
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.files import replacing
@@ -122,7 +123,8 @@ class EmbeddingModel:
                 where=self.checkpoint,
                 fix="choose bands by --bands; a model of pairs embeds no single images",
             )
-        data = preprocessor(dict(inputs=inputs, data_samples=None), False)
+        samples = [BaseDataElement() for _ in inputs]  # mmseg's preprocessor writes to them
+        data = preprocessor(dict(inputs=inputs, data_samples=samples), False)
         with torch.inference_mode():
             output = self.network.backbone(data["inputs"])  # type: ignore[operator]
         return feature_of(output).float().cpu().numpy()

@@ -88,17 +88,20 @@ def test_every_image_of_a_folder_is_a_line(trained, scenes, tmp_path):
     )
 
 
-def test_pretrained_backbones_without_a_task_of_their_own_embed(scenes, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["pretraining_toy_lsknet_t", "segmentation_toy_lsknet_t", "detection_toy_lsknet_t"]
+)
+def test_backbones_of_other_tasks_embed(name, scenes, tmp_path):
     """A pretraining config has no test data; its training pipeline says how images are loaded."""
     from mmengine.registry import MODELS, init_default_scope
 
     from rsfoundation.engine.config import load_config
     from rsfoundation.engine.resolve_config import drop_sync_bn
 
-    cfg = load_config(ROOT / "configs" / "quickstart" / "pretraining_toy_lsknet_t.py")
+    cfg = load_config(ROOT / "configs" / "quickstart" / f"{name}.py")
     cfg.dump(tmp_path / "config.py")
     drop_sync_bn(cfg)
-    init_default_scope("mmengine")
+    init_default_scope(cfg.default_scope)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict(), meta={}), tmp_path / "epoch_1.pth")
     model = EmbeddingModel(tmp_path / "epoch_1.pth", device="cpu")
     done, _ = embed_scenes(
