@@ -45,7 +45,7 @@ model = dict(
             loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
         mask_roi_extractor=dict(**_extractor, roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0)),
         mask_head=dict(
-            type='FCNMaskHead',
+            type='rsfoundation.FCNMaskHead',
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,
