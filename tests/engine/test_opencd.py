@@ -79,8 +79,8 @@ tta_model = dict(type='mmseg.SegTTAModel')
 
 @pytest.fixture
 def config(tmp_path):
-    for name in ("one", "two"):
-        write_pair(tmp_path / "data", name, size=(64, 64))
+    for name, size in (("one", (64, 64)), ("two", (64, 96))):  # Open-CD's pictures have one size for all
+        write_pair(tmp_path / "data", name, size=size)
     path = tmp_path / "changer_ex_r18.py"
     path.write_text(CONFIG.replace("{root!r}", repr(str(tmp_path / "data"))))
     return path
@@ -105,6 +105,22 @@ def test_plain_mmengine_finds_our_parts_in_its_scope(config):
     assert isinstance(model.decode_head, Changer)
     assert dataset[0]["inputs"].shape == (6, 32, 32)
     assert ROOT_MODELS.get("opencd.Changer") is ROOT_MODELS.get("rsfoundation.Changer") is Changer
+
+
+def test_early_fusion_by_mmsegs_model_needs_no_scope_in_its_name(config):
+    """Open-CD's own early-fusion configs name ``EncoderDecoder`` without a scope and do not run there."""
+    changed = config.read_text().replace("type='DIEncoderDecoder'", "type='EncoderDecoder'")
+    changed = changed.replace("type='IA_ResNetV1c'", "type='mmseg.ResNetV1c', in_channels=6")
+    start = changed.index("        interaction_cfg=")
+    stop = changed.index("    decode_head=")
+    changed = changed[:start].rstrip().rstrip(",") + "),\n" + changed[stop:]
+    changed = changed.replace(
+        "type='Changer', in_channels=[64, 128, 256, 512]",
+        "type='mmseg.SegformerHead', in_channels=[64, 128, 256, 512]",
+    )
+    config.write_text(changed)
+    trained = train(config, RunOptions(work_dir=config.parent / "run", device="cpu"))
+    assert "changed/F1" in trained.metrics
 
 
 def test_parts_that_only_open_cd_has_are_named(config):
