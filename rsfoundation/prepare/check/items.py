@@ -204,9 +204,11 @@ def item_of(split: str, info: Mapping[str, Any]) -> Item:
         boxes = np.array([item["bbox"] for item in objects], dtype=np.float64)
         quads = boxes if boxes.shape[1] == 8 else boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
         labels = np.array([item["bbox_label"] for item in objects], dtype=np.int64)
-    name = str(info["img_id"]) if info.get("window") is not None else Path(images[0]).stem
+    name, window = Path(images[0]).stem, info.get("window")
+    if window is not None:  # patches of label maps have no name of their own
+        name = str(info.get("img_id") or f"{name}__{'_'.join(map(str, window))}")
     label = str(info.get("seg_map_path") or "")
-    return Item(split, name, images, info, label, quads, labels, info.get("window"))
+    return Item(split, name, images, info, label, quads, labels, window)
 
 
 def reader_of(dataset: Any) -> Any:
