@@ -193,8 +193,7 @@ def _configs() -> str:
 def _options() -> str:
     parts = [
         "# Options from Python\n\nKeyword arguments of `rsfoundation.train`, `test` and `predict`; the "
-        "command line has the "
-        "same, with dashes.\n"
+        "command line has the same, with dashes.\n"
     ]
     for kind, functions in ((RunOptions, "`train`, `test`"), (PredictOptions, "`predict`")):
         parts.append(f"## {functions}\n\n::: {kind.__module__}.{kind.__qualname__}\n{_INSIDE}")

@@ -1,30 +1,11 @@
 # NWPU VHR-10 with masks, RSPrompter's split: 520 images (3178 objects) to train, 130 (743) to validate and to test.
 # A config places the steps, from ../pipelines/instance_1024.py or _512.py.
-data_root = 'data/nwpu_vhr10/'
+_base_ = './coco_format.py'
 
+data_root = 'data/nwpu_vhr10/'
 _dataset = dict(type='rsfoundation.NWPUInsSegDataset', data_root=data_root)
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        **_dataset,
-        ann_file='annotations/NWPU_instances_train.json',
-        data_prefix=dict(img='imgs/'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32)))
+    dataset=dict(**_dataset, ann_file='annotations/NWPU_instances_train.json', data_prefix=dict(img='imgs/')))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **_dataset,
-        ann_file='annotations/NWPU_instances_val.json',
-        data_prefix=dict(img='imgs/'),
-        test_mode=True))
+    dataset=dict(**_dataset, ann_file='annotations/NWPU_instances_val.json', data_prefix=dict(img='imgs/')))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='rsfoundation.CocoMetric', metric=['bbox', 'segm'])  # on the data set's annotations
-test_evaluator = val_evaluator

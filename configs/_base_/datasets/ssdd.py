@@ -1,30 +1,11 @@
 # SSDD, ships in SAR images: 928 images (2102 objects) to train, 232 (484) to validate and to test.
 # A config places the steps, from ../pipelines/instance_1024.py or _512.py.
-data_root = 'data/ssdd/'
+_base_ = './coco_format.py'
 
+data_root = 'data/ssdd/'
 _dataset = dict(type='rsfoundation.SSDDInsSegDataset', data_root=data_root)
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        **_dataset,
-        ann_file='annotations/SSDD_instances_train.json',
-        data_prefix=dict(img='imgs/'),
-        filter_cfg=dict(filter_empty_gt=True, min_size=32)))
+    dataset=dict(**_dataset, ann_file='annotations/SSDD_instances_train.json', data_prefix=dict(img='imgs/')))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **_dataset,
-        ann_file='annotations/SSDD_instances_val.json',
-        data_prefix=dict(img='imgs/'),
-        test_mode=True))
+    dataset=dict(**_dataset, ann_file='annotations/SSDD_instances_val.json', data_prefix=dict(img='imgs/')))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='rsfoundation.CocoMetric', metric=['bbox', 'segm'])  # on the data set's annotations
-test_evaluator = val_evaluator

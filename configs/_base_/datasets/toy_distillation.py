@@ -1,7 +1,7 @@
 # The images of the toy detection scenes without labels: crops of 128 px of the training scenes, the middle of the
 # held-out ones (`rsf prepare toy data/toy --task detection --train 400`).
 data_root = 'data/toy/detection/'
-_metainfo = dict(classes=('unlabelled',))
+_dataset = dict(type='rsfoundation.UnlabelledImages', window=256, metainfo=dict(classes=('unlabelled',)))
 
 train_pipeline = [
     dict(type='rsfoundation.LoadImageFromFile'),
@@ -20,22 +20,12 @@ train_dataloader = dict(
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='rsfoundation.UnlabelledImages',
-        data_root=data_root + 'train/images/',
-        window=256,
-        metainfo=_metainfo,
-        pipeline=train_pipeline))
+    dataset=dict(**_dataset, data_root=data_root + 'train/images/', pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
     persistent_workers=True,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='rsfoundation.UnlabelledImages',
-        data_root=data_root + 'val/images/',
-        window=256,
-        metainfo=_metainfo,
-        pipeline=test_pipeline))
+    dataset=dict(**_dataset, data_root=data_root + 'val/images/', pipeline=test_pipeline))
 test_dataloader = val_dataloader
