@@ -7,6 +7,7 @@ takes a published segmentor with random weights instead, `--joint` heads on one 
     python benchmarks/scenes.py --side 30000 --json scenes.json
     python benchmarks/scenes.py --side 30000 --processes 1 2 3
     python benchmarks/scenes.py --real 4096
+    python benchmarks/scenes.py --real 3072 --processes 1 2 3
     python benchmarks/scenes.py --joint 2048
     python benchmarks/scenes.py --boxes 1000000
     python benchmarks/scenes.py --pair 10000
@@ -153,11 +154,15 @@ def run_pair(side: int, folder: Path) -> dict[str, float]:
     }
 
 
-def run_processes(height: int, width: int, counts: list[int], folder: Path) -> dict[str, float]:
+def run_processes(
+    height: int, width: int, counts: list[int], folder: Path, published: bool
+) -> dict[str, float]:
     """Predict a generated scene with several numbers of processes; their files must have equal bytes."""
     from exact_models import write_run
 
-    file, run = folder / "scene.tif", write_run(folder / "run", "segmentation", CLASSES)
+    file = folder / "scene.tif"
+    run = random_run(_REAL, folder) if published else write_run(folder / "run", "segmentation", CLASSES)
+    windows = ["--config", _REAL] if published else ["--window=1024", "--overlap=204"]
     make_scene(file, height, width)
     root = Path(__file__).parents[1]
     paths = [str(root), str(root / "tests" / "helpers")]
@@ -174,8 +179,9 @@ def run_processes(height: int, width: int, counts: list[int], folder: Path) -> d
             "-f",
             "tif",
             "--no-picture",
+            *windows,
         ]
-        command += ["--window=1024", "--overlap=204", "--launcher=pytorch", "--device=cpu"]
+        command += ["--launcher=pytorch", "--device=cpu"]
         started = time.perf_counter()
         subprocess.run(
             [*command, "-o", str(folder / f"out{count}")], check=True, env=environment, stdout=sys.stderr
@@ -370,12 +376,12 @@ def main() -> None:
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # as the package has it; here GDAL writes scenes first
     results: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        if options.side and options.processes:
-            sides = (options.height or options.side, options.side)
-            results |= run_processes(*sides, options.processes, Path(folder))
+        if options.processes and (side := options.side or options.real):
+            sides = (options.height or side, side)
+            results |= run_processes(*sides, options.processes, Path(folder), published=not options.side)
         elif options.side:
             results |= run_scene(options.height or options.side, options.side, Path(folder))
-    for side, measure in ((options.real, run_real), (options.joint, run_joint)):
+    for side, measure in ((not options.processes and options.real, run_real), (options.joint, run_joint)):
         with tempfile.TemporaryDirectory() as folder:
             if side:
                 results |= measure(side, Path(folder))
