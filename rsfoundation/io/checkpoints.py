@@ -99,6 +99,13 @@ class _History(HistoryBuffer):
         return HistoryBuffer, (*self.data, self.max_length)
 
 
+def _bytes(text: Any, encoding: Any = "latin1") -> bytes:
+    """Answer for ``_codecs.encode``, with which pickles write bytes; torch allows it itself from 2.5 on."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"GLOBAL _codecs.encode to {encoding!r} was not allowed")
+    return text.encode("latin1")
+
+
 def _statistic(owner: Any, name: str) -> str:
     """Answer for ``getattr``: mmengine pickles its statistics by name, which is all that is given back."""
     if owner is _History and name in _STATISTICS:
@@ -121,11 +128,13 @@ def _renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 ALLOWED: tuple[Any, ...] = (
     slice,
+    set,  # with bytes, what torch 2.4 does not read by itself
     argparse.Namespace,
     _named(_DType, "numpy.dtype"),
     _named(_Array, "numpy.ndarray"),
     _named(_History, "mmengine.logging.history_buffer.HistoryBuffer"),
     _named(_statistic, "builtins.getattr"),
+    _named(_bytes, "_codecs.encode"),
     # numpy 2 renamed its core; files of either are read by either
     *(_renamed(_empty_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     *(_renamed(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
@@ -466,7 +475,8 @@ def _read_weights(file: Path, map_location: Any) -> Any:
     elif tarfile.is_tarfile(file):
         raise CheckpointError("the checkpoint is a tar archive, which is not read", where=file, fix=_RESAVE)
     try:
-        torch.serialization.add_safe_globals(list(ALLOWED))  # idempotent
+        known = torch.serialization.get_safe_globals()  # torch 2.4 would list one again at each call
+        torch.serialization.add_safe_globals([one for one in ALLOWED if one not in known])
         return torch.load(file, map_location=map_location, weights_only=True, mmap=archive)
     except Exception as error:  # the bytes are a stranger's: any type may come
         raise _unreadable(file, error) from error

@@ -95,7 +95,14 @@ def _(u: Tensor, delta: Tensor, A: Tensor, *rest: Any) -> tuple[Tensor, Tensor, 
     return result.out, result.state, result.marks
 
 
-@torch.library.custom_op("rsfoundation::selective_scan_backward", mutates_args=())
+# written out: torch 2.4 infers no schema from ``list[Tensor]``
+_BACKWARD_SCHEMA = (
+    "(Tensor grad_out, Tensor grad_last, Tensor marks, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, "
+    "Tensor? D, Tensor? z, Tensor? bias, bool softplus, bool reverse) -> Tensor[]"
+)
+
+
+@torch.library.custom_op("rsfoundation::selective_scan_backward", mutates_args=(), schema=_BACKWARD_SCHEMA)
 def _scan_backward(
     grad_out: Tensor,
     grad_last: Tensor,

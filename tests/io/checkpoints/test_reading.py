@@ -14,7 +14,7 @@ from hostile_files import Raw, archive
 from mmengine.logging import HistoryBuffer
 
 from rsfoundation.core.errors import CheckpointError
-from rsfoundation.io.checkpoints import read_checkpoint, write_safetensors
+from rsfoundation.io.checkpoints import ALLOWED, read_checkpoint, write_safetensors
 
 
 def saved(folder, content, **how):
@@ -69,6 +69,20 @@ def test_files_are_mapped_not_read(tmp_path):
     assert not maps.is_file() or str(file) in maps.read_text()
     weight += 1  # a private copy: the file stays as it is
     assert read_checkpoint(file)["state_dict"]["w"].sum() == 0
+
+
+def test_torch_allows_the_same_types_after_each_reading(tmp_path):
+    for _ in range(3):
+        saved(tmp_path, {"state_dict": {"w": torch.ones(3)}})
+    names = [f"{one.__module__}.{one.__qualname__}" for one in torch.serialization.get_safe_globals()]
+    assert len(names) == len(set(names))
+
+
+def test_bytes_come_back_where_torch_does_not_read_them_itself():
+    (encode,) = (one for one in ALLOWED if one.__module__ == "_codecs")
+    assert encode("\xff\x00", "latin1") == b"\xff\x00"
+    with pytest.raises(pickle.UnpicklingError, match="zip"):
+        encode("\xff", "zip")
 
 
 def test_legacy_files_of_weights_are_read(tmp_path):
