@@ -1,5 +1,5 @@
-# RS4D-bbox (Yang et al., TGRS 2026) on RSMamba-base, NWPU VHR-10, aggregator and pyramid with a second path ("pa11",
-# without its mosaics).
+# RS4D-bbox (Yang et al., TGRS 2026) on RSMamba-base, NWPU VHR-10, aggregator and pyramid with a second path, and
+# mosaics ("pa11"; how often and how far it turns and scales them is not published: half of the samples, mmdet's ranges).
 # Reported: tables of the paper could not be found in public; aim at the rows of SAM-seg and RSPrompter on this data
 # set (../rsprompter).
 # Protocol: COCO's metrics with 100 detections an image, single scale of 1024 px; 6 images per GPU, AdamW 1e-4, 1600
@@ -23,7 +23,7 @@ model = dict(
     data_preprocessor={{_base_.square_batches}},
     roi_head=dict(bbox_head=dict(num_classes=10), mask_head=dict(num_classes=10)))
 
-train_dataloader = dict(batch_size=6, dataset=dict(pipeline={{_base_.train_pipeline}}))
+train_dataloader = dict(batch_size=6, dataset=dict(pipeline={{_base_.mosaic_pipeline}}))
 val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))
 test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -22,6 +22,7 @@ from rsfoundation.core.errors import DataError, check_choice, nearest
 from rsfoundation.core.parallel import run_jobs, with_progress
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, ReadingPolicy
 from rsfoundation.datasets.transforms.images import pipeline_loading
+from rsfoundation.datasets.transforms.mixing import prepare_mixed
 from rsfoundation.io.coco import Content, annotation_error, read_coco, run_lengths
 from rsfoundation.io.loading import ImageLoading
 from rsfoundation.io.rasters import image_size
@@ -82,6 +83,14 @@ class CocoInstanceDataset(CocoDataset):
         self._add_totals(data_list)
         report.log(str(self.ann_file))
         return data_list
+
+    def prepare_data(self, idx: int) -> Any:
+        """Return a sample after the pipeline; a mosaic gets three further samples to compose with.
+
+        Args:
+            idx: Of the sample.
+        """
+        return prepare_mixed(self, super().prepare_data, idx)
 
     def filter_data(self) -> list[dict]:
         """Leave out images as ``filter_cfg`` says.

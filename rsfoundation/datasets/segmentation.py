@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from mmengine.dataset import Compose
 from mmseg.datasets import BaseSegDataset
 
 from rsfoundation.core.errors import ConfigError, DataError, check_choice, nearest
 from rsfoundation.core.reports import DatasetReport, ReadingPolicy
 from rsfoundation.datasets.label_check import CheckSettings, check_samples
-from rsfoundation.datasets.transforms.segmentation import Mosaic
+from rsfoundation.datasets.transforms.mixing import prepare_mixed
 from rsfoundation.geometry.windows import window_starts
 from rsfoundation.io.rasters import image_size
 from rsfoundation.registry import DATASETS
@@ -181,15 +180,7 @@ class MaskDataset(BaseSegDataset):
         Args:
             idx: Of the sample.
         """
-        steps = self.pipeline.transforms
-        place = next((index for index, step in enumerate(steps) if isinstance(step, Mosaic)), None)
-        if place is None:
-            return super().prepare_data(idx)
-        loading, rest = Compose(steps[:place]), Compose(steps[place:])
-        loaded = [loading(self.get_data_info(one)) for one in (idx, *steps[place].draw(len(self)))]
-        if any(one is None for one in loaded):
-            return None
-        return rest({**loaded[0], "mix_results": loaded[1:]})
+        return prepare_mixed(self, super().prepare_data, idx)
 
     def _without_excluded(self, samples: list[Sample]) -> list[Sample]:
         names = [Path(sample["img_path"]).stem for sample in samples]

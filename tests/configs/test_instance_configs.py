@@ -84,6 +84,15 @@ def test_rows_of_rs4d(head, data):
         assert head == "bbox" or not cfg.model.roi_head.mask_head.with_sincos
 
 
+def test_the_variant_with_mosaics_has_them_and_no_other_has():
+    def composed(name):
+        steps = read(name).train_dataloader.dataset.pipeline
+        return [step.type for step in steps].count("rsfoundation.InstanceMosaic")
+
+    with_mosaics = [name for name in NAMES if composed(name)]
+    assert with_mosaics == ["rs4d/rsmamba_b_rs4d_bbox_pa_pafpn_1600e_nwpu"]
+
+
 def test_the_baseline_names_the_rerun():
     assert "67.1 box AP and 65.8 mask AP" in comment_of("rsprompter/resnet50_mask_rcnn_300e_nwpu")
 

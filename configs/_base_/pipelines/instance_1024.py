@@ -13,6 +13,18 @@ train_pipeline = [
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True),
     dict(type='PackDetInputs'),
 ]
+# mosaics of four images under an affine map before the other steps, as the variant "pa11" of RS4D; ranges as mmdet's
+# Mosaic and RandomAffine, half of the samples
+mosaic_pipeline = [
+    dict(type='rsfoundation.LoadImageFromFile', to_float32=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='rsfoundation.InstanceMosaic', scale=_size, prob=0.5),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomResize', scale=_size, ratio_range=(0.1, 2.0), resize_type='Resize', keep_ratio=True),
+    dict(type='RandomCrop', crop_size=_size, crop_type='absolute', recompute_bbox=True, allow_negative_crop=True),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True),
+    dict(type='PackDetInputs'),
+]
 test_pipeline = [
     dict(type='rsfoundation.LoadImageFromFile', to_float32=True),
     dict(type='Resize', scale=_size, keep_ratio=True),

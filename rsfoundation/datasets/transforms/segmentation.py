@@ -16,6 +16,7 @@ from mmseg.datasets.transforms import PackSegInputs as MMSegPackSegInputs
 from rsfoundation.core.errors import DataError, check_choice
 from rsfoundation.core.task import Window
 from rsfoundation.datasets.transforms.images import local_file
+from rsfoundation.datasets.transforms.mixing import MixingTransform
 from rsfoundation.io.label_images import (
     NEAR,
     LabelImage,
@@ -270,7 +271,7 @@ def _scale_of(image: np.ndarray) -> tuple[float, float]:
 
 
 @TRANSFORMS.register_module()
-class Mosaic(BaseTransform):
+class Mosaic(MixingTransform):
     """Replace an image by a mosaic of crops of four: itself and three others of the data set.
 
     The centre of the mosaic is drawn within the middle half of the image, and each of the four parts is a
@@ -286,15 +287,8 @@ class Mosaic(BaseTransform):
     """
 
     def __init__(self, prob: float = 0.25, pad_value: float = 0) -> None:
-        self.prob, self.pad_value = prob, pad_value
-
-    def draw(self, count: int) -> list[int]:
-        """Return which samples to mix with: three, or none.
-
-        Args:
-            count: Samples of the data set.
-        """
-        return np.random.randint(0, count, 3).tolist() if np.random.rand() < self.prob else []
+        super().__init__(prob, others=3)
+        self.pad_value = pad_value
 
     def transform(self, results: Results) -> Results:
         """Compose one results dict with those of ``mix_results``, where there are some."""
