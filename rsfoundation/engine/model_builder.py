@@ -15,7 +15,7 @@ from torch import nn
 
 from rsfoundation.core.errors import CheckpointError
 from rsfoundation.engine.config import unknown_type_error
-from rsfoundation.engine.peft import adapt_state, frozen_names, merge_adapters
+from rsfoundation.engine.peft import adapt_state, merge_adapters, reloadable_names
 from rsfoundation.registry import HOOKS
 
 _FIX = "give the config it was trained with (`rsf predict`: --config)"
@@ -91,7 +91,7 @@ def check_state_dict(network: nn.Module, content: dict[str, Any], where: str | P
         CheckpointError: Keys are missing, or shapes differ.
     """
     saved, own = _shapes(content.get("state_dict", content)), _shapes(network.state_dict())
-    frozen = frozen_names(network) if content.get("meta", {}).get("lora_base") else []
+    frozen = reloadable_names(network) if content.get("meta", {}).get("lora_base") else []
     needed = own.keys() - {name.removeprefix("module.") for name in frozen} - saved.keys()
     missing = [name for name in needed if not name.endswith("num_batches_tracked")]
     if missing:

@@ -178,11 +178,29 @@ def frozen_names(network: nn.Module) -> list[str]:
     return [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
 
 
+def reloadable_names(network: nn.Module) -> list[str]:
+    """Return the names of the frozen parameters that a checkpoint named by an ``init_cfg`` fills again.
+
+    Checkpoints of adapters alone leave these out, and no others: frozen parameters of random weights, such
+    as SAM's estimate of the IoU in a decoder that starts from scratch, exist nowhere else.
+    """
+    filled = tuple(
+        f"{name}." if name else "" for name, module in network.named_modules() if _is_pretrained(module)
+    )
+    return [name for name in frozen_names(network) if name.startswith(filled)]
+
+
+def _is_pretrained(module: nn.Module) -> bool:
+    wanted = getattr(module, "init_cfg", None) or []
+    parts = [wanted] if isinstance(wanted, dict) else wanted
+    return any(part.get("type") == "Pretrained" for part in parts)
+
+
 def fingerprint(network: nn.Module) -> str:
-    """Return a SHA-256 over the frozen parameters: what adapters alone belong to."""
+    """Return a SHA-256 over the frozen parameters that adapters alone are saved without."""
     digest = hashlib.sha256()
     parameters = dict(network.named_parameters())
-    for name in frozen_names(network):
+    for name in reloadable_names(network):
         digest.update(name.encode())
         digest.update(
             parameters[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
@@ -221,7 +239,7 @@ def adapt_state(network: nn.Module, checkpoint: dict[str, Any]) -> None:
     state = checkpoint.get("state_dict", checkpoint)
     adapt_names(network, state)
     wanted = checkpoint.get("meta", {}).get("lora_base")
-    if wanted is None or state.keys() >= set(frozen_names(network)):
+    if wanted is None or state.keys() >= set(reloadable_names(network)):
         return
     if fingerprint(network) != wanted:
         network.init_weights()  # type: ignore[operator]
@@ -250,12 +268,19 @@ def merge_adapters(network: nn.Module) -> int:
     """Add every adapter to the weights of its layer and take it out, in place.
 
     Returns:
-        How many there were. The network's names are then those it has without adapters.
+        How many there were. The network's names are then those it has without adapters, also where a part
+        of it was one of peft's models (``peft_config`` of SAM's encoders).
     """
     layers = adapters(network)
     for name, layer in layers.items():
         layer.merge(safe_merge=True)
         _put(network, name, layer.base_layer)
+    if layers:
+        from peft import PeftModel
+
+        wrapped = [name for name, module in network.named_modules() if isinstance(module, PeftModel)]
+        for name in wrapped:
+            _put(network, name, network.get_submodule(name).get_base_model())
     vars(network).pop("init_weights", None)
     return len(layers)
 
@@ -265,8 +290,8 @@ class LoRAHook(Hook):
     """Added to every run whose config has a ``lora`` block.
 
     Args:
-        adapters_only: Leave frozen parameters out of checkpoints. They must come from the backbone's
-            ``init_cfg``; their SHA-256 is kept and compared when the adapters are loaded.
+        adapters_only: Leave frozen parameters that an ``init_cfg`` fills out of checkpoints, all of the
+            backbone among them. Their SHA-256 is kept and compared when the adapters are loaded.
     """
 
     priority = "LOW"  # after EMAHook
@@ -323,7 +348,7 @@ class LoRAHook(Hook):
         """Note what the adapters belong to; leave out what is frozen if the user wants that."""
         network = _network(runner)
         if self.adapters_only:
-            for name in frozen_names(network) if "state_dict" in checkpoint else ():
+            for name in reloadable_names(network) if "state_dict" in checkpoint else ():
                 checkpoint["state_dict"].pop(name, None)
             self._base = self._base or fingerprint(network)
         if self._base is not None:
@@ -369,11 +394,16 @@ def _check_base(runner: Runner, network: nn.Module) -> None:
             fix="leave out adapters_only or EMAHook",
         )
     scope = (runner.cfg.lora or {}).get("scope", "backbone")
-    wanted = getattr(network.get_submodule(scope), "init_cfg", None) or []
-    parts = [wanted] if isinstance(wanted, dict) else wanted
-    if not any(part.get("type") == "Pretrained" for part in parts):
+    if not _is_pretrained(network.get_submodule(scope)):
         raise ConfigError(
             f"adapters alone are of no use: the {scope} starts from weights that no file holds",
             where="lora.adapters_only",
             fix=f"give the {scope} init_cfg=dict(type='Pretrained', checkpoint=...)",
+        )
+    lost = set(frozen_names(network)) - set(reloadable_names(network))
+    if lost and getattr(getattr(runner, "strategy", None), "exclude_frozen_parameters", False):
+        raise ConfigError(
+            f"DeepSpeed leaves every frozen weight out of checkpoints, and no file holds {min(lost)}",
+            where="lora.adapters_only",
+            fix="give that part an init_cfg with a checkpoint, train it, or leave out adapters_only",
         )

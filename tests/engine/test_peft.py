@@ -7,7 +7,7 @@ from torch import nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.evaluate import test as run_test
-from rsfoundation.engine.peft import adapters, frozen_names, merge_adapters, with_lora
+from rsfoundation.engine.peft import adapters, frozen_names, merge_adapters, reloadable_names, with_lora
 from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
 from rsfoundation.io.checkpoints import read_checkpoint
@@ -203,3 +203,32 @@ def test_adapters_alone_come_back_on_their_weights(tiny_config):
 
     with pytest.raises(CheckpointError, match="other weights"):
         run_test(config, None, options, pictures=0)
+
+
+def test_frozen_weights_that_no_file_holds_stay_with_adapters(tiny_config):
+    folder = tiny_config.parent
+    torch.save(MODELS.build(BACKBONES["rsmamba"]).state_dict(), folder / "base.pth")
+    part = {**BACKBONES["rsmamba"], "init_cfg": dict(type="Pretrained", checkpoint=str(folder / "base.pth"))}
+    model = dict(type="rsfoundation.FrozenHead", backbone=part)
+    network = with_lora(model, rank=2)
+    assert set(frozen_names(network)) - set(reloadable_names(network)) == {"head.weight", "head.bias"}
+    config = folder / "frozen.py"
+    config.write_text(
+        tiny_config.read_text()
+        + f"\nmodel = {model!r}\nlora = dict(rank=2, adapters_only=True)\ntrain_cfg['max_epochs'] = 1\n"
+    )
+    options = RunOptions(folder / "run", device="cpu", seed=1)
+    result = train(config, options)
+    state = read_checkpoint(result.last_checkpoint)["state_dict"]
+    assert "head.weight" in state and not state.keys() & set(reloadable_names(network))
+    other_seed = RunOptions(folder / "run", device="cpu", seed=2)
+    assert run_test(config, None, other_seed, pictures=0).metrics == result.metrics
+
+
+@MODELS.register_module()
+class FrozenHead(Pyramid):
+    """Its head keeps the weights it starts with."""
+
+    def __init__(self, backbone, data_preprocessor=None):
+        super().__init__(backbone, data_preprocessor)
+        self.head.requires_grad_(False)
