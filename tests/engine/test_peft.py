@@ -1,5 +1,7 @@
 """LoRA in any backbone: only adapters learn, every adapter counts, merging gives the same network."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.model import BaseModel
@@ -7,7 +9,14 @@ from torch import nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.evaluate import test as run_test
-from rsfoundation.engine.peft import adapters, frozen_names, merge_adapters, reloadable_names, with_lora
+from rsfoundation.engine.peft import (
+    LoRAHook,
+    adapters,
+    frozen_names,
+    merge_adapters,
+    reloadable_names,
+    with_lora,
+)
 from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
 from rsfoundation.io.checkpoints import read_checkpoint
@@ -232,3 +241,17 @@ class FrozenHead(Pyramid):
     def __init__(self, backbone, data_preprocessor=None):
         super().__init__(backbone, data_preprocessor)
         self.head.requires_grad_(False)
+
+
+def test_deepspeed_does_not_lose_frozen_weights_that_no_file_holds(tmp_path):
+    torch.save(MODELS.build(BACKBONES["rsmamba"]).state_dict(), tmp_path / "base.pth")
+    part = {
+        **BACKBONES["rsmamba"],
+        "init_cfg": dict(type="Pretrained", checkpoint=str(tmp_path / "base.pth")),
+    }
+    strategy = SimpleNamespace(exclude_frozen_parameters=True)
+    runner = SimpleNamespace(hooks=[], cfg=SimpleNamespace(lora=dict(rank=2)), strategy=strategy)
+    hook = LoRAHook(adapters_only=True)
+    hook.before_sharding(runner, with_lora(dict(type="rsfoundation.Pyramid", backbone=part), rank=2))
+    with pytest.raises(ConfigError, match=r"no file holds head\.bias"):
+        hook.before_sharding(runner, with_lora(dict(type="rsfoundation.FrozenHead", backbone=part), rank=2))
