@@ -375,10 +375,14 @@ def coco_scene() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from pycocotools import mask as coco_mask
 
     rng, side = np.random.default_rng(5), 512
-    rows, columns = np.mgrid[:side, :side]
 
     def ellipse(x: float, y: float, w: float, h: float) -> dict[str, Any]:
-        inside = ((columns - x - w / 2) * 2 / w) ** 2 + ((rows - y - h / 2) * 2 / h) ** 2 <= 1
+        left, top = max(0, int(x)), max(0, int(y))  # pixels around it are enough
+        rows, columns = np.mgrid[top : max(top, int(y + h) + 2), left : max(left, int(x + w) + 2)]
+        inside = np.zeros((side, side), bool)
+        part = inside[top : top + rows.shape[0], left : left + rows.shape[1]]
+        rows, columns = (axis[: part.shape[0], : part.shape[1]] for axis in (rows, columns))
+        part[:] = ((columns - x - w / 2) * 2 / w) ** 2 + ((rows - y - h / 2) * 2 / h) ** 2 <= 1
         encoded = coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))
         return dict(encoded, counts=encoded["counts"].decode())
 

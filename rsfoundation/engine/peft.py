@@ -278,9 +278,9 @@ def merge_adapters(network: nn.Module) -> int:
     if layers:
         from peft import PeftModel
 
-        wrapped = [name for name, module in network.named_modules() if isinstance(module, PeftModel)]
-        for name in wrapped:
-            _put(network, name, network.get_submodule(name).get_base_model())
+        wrapped = [(name, part) for name, part in network.named_modules() if isinstance(part, PeftModel)]
+        for name, part in wrapped:
+            _put(network, name, part.get_base_model())
     vars(network).pop("init_weights", None)
     return len(layers)
 

@@ -191,20 +191,15 @@ def _load(
     iou_type: IouType,
 ) -> Any:
     """Return hotcoco's index of the detections that count; the area of a mask is its number of pixels."""
-    rows = [
-        row
-        for row, (image, category) in enumerate(
-            zip(detections.image_ids, detections.category_ids, strict=True)
-        )
-        if image in images and category in categories
-    ]
+    image_places = np.array([images.get(number, 0) for number in detections.image_ids], int)
+    category_places = np.array([categories.get(number, 0) for number in detections.category_ids], int)
+    rows = np.flatnonzero((image_places > 0) & (category_places > 0))
     table = np.empty((len(rows), 7))
-    table[:, 0] = [images[detections.image_ids[row]] for row in rows]
+    table[:, 0], table[:, 6] = image_places[rows], category_places[rows]
     table[:, 1:5], table[:, 5] = detections.boxes[rows], detections.scores[rows]
-    table[:, 6] = [categories[detections.category_ids[row]] for row in rows]
-    if iou_type == "bbox" or not rows:
+    if iou_type == "bbox" or not len(rows):
         return known.load_res(table)
-    masks = [_text(detections.masks[row]) for row in rows]
+    masks = [detections.masks[row] for row in rows.tolist()]
     found = known.load_res(table, segmentation=masks)
     found.update_anns(ids=np.arange(1, len(rows) + 1), area=_areas(masks))
     return found
