@@ -22,7 +22,7 @@ from rsfoundation.engine.config import load_config
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.resolve_config import use_image_loading
 from rsfoundation.io.feature_cache import FeatureWriter, packed_bytes
-from rsfoundation.models.distill.teachers import build_teacher, encode, preprocessing_of, weights_hash
+from rsfoundation.models.distill.teachers import FrozenTeacher, encode, preprocessing_of
 from rsfoundation.registry import MODELS
 
 _RANDOM = ("random", "photo")  # parts of the names of steps that change from epoch to epoch
@@ -93,10 +93,11 @@ def prepare_features(
     use_image_loading(cfg)
     sets = [_dataset(cfg, name) for name in ("train_dataloader", "val_dataloader") if cfg.get(name)]
     kind = use_device(device)
-    teacher: Any = build_teacher(described, int(cfg.model.get("teacher_seed", 0))).to(kind)
+    frozen = FrozenTeacher(described, int(cfg.model.get("teacher_seed", 0)))
+    teacher = frozen.load().to(kind)
     preprocessor = MODELS.build(dict(cfg.model.data_preprocessor)).to(kind)
     description = dict(
-        teacher=weights_hash(teacher),
+        teacher=frozen.hash,
         preprocessing=preprocessing_of(preprocessor),
         channels=int(teacher.out_channels[-1]),
         format=form,

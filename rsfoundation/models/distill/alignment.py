@@ -54,6 +54,9 @@ class AlignmentLoss(nn.Module):
     teacher_blocks: tuple[int, ...] = ()
     student_blocks: tuple[int, ...] = ()
 
+    def load(self) -> None:
+        """Load weights that the loss needs and that are not trained."""
+
     def forward(self, pair: FeaturePair) -> torch.Tensor:
         """Return the loss, a scalar."""
         raise NotImplementedError

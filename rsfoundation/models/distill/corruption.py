@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -28,6 +30,8 @@ class Corruption(nn.Module):
         mask: Share of the blocks that are hidden.
         block: Side of a block in pixels.
         ramp: Steps until both have their values.
+        fade: ``(first, last)`` step between which both fall to 0, so that a run ends on clean images; None
+            keeps them to the end.
         adaptive: Whether they are adapted.
         patience: Steps without an improvement of the clean error before they are raised.
         gap: Difference of the relative errors of both views that is allowed.
@@ -35,7 +39,7 @@ class Corruption(nn.Module):
         interval: Steps between two measurements of the clean view, which cost a forward pass each.
 
     Raises:
-        ConfigError: The mask hides everything.
+        ConfigError: The mask hides everything, or ``fade`` ends before it begins.
     """
 
     level: torch.Tensor
@@ -51,6 +55,7 @@ class Corruption(nn.Module):
         mask: float = 0.2,
         block: int = 32,
         ramp: int = 0,
+        fade: Sequence[int] | None = None,
         adaptive: bool = True,
         patience: int = 500,
         gap: float = 0.15,
@@ -62,7 +67,11 @@ class Corruption(nn.Module):
             raise ConfigError(
                 f"noise is {noise} and mask is {mask}", where="model.corruption", fix="noise=0.2, mask=0.2"
             )
-        self.noise, self.mask, self.block, self.ramp = noise, mask, block, ramp
+        if fade is not None and not (len(fade) == 2 and 0 <= fade[0] < fade[1]):
+            raise ConfigError(
+                f"fade is {fade}", where="model.corruption.fade", fix="fade=(first, last) with first < last"
+            )
+        self.noise, self.mask, self.block, self.ramp, self.fade = noise, mask, block, ramp, fade
         self.adaptive, self.patience, self.gap = adaptive, patience, gap
         self.masked_weight, self.interval = masked_weight, interval
         self.colour = nn.Parameter(torch.zeros(1, bands, 1, 1))
@@ -77,19 +86,27 @@ class Corruption(nn.Module):
             images: ``(N, bands, H, W)``, normalised.
             step: Training steps so far.
         """
-        strength = float(self.level) * (min(1.0, (step + 1) / self.ramp) if self.ramp else 1.0)
+        strength = self.strength(step)
         count, _, height, width = images.shape
         hidden = images.new_zeros(count, 1, height, width)
         view = images
-        if self.noise:
+        if self.noise * strength:
             view = view + self.noise * strength * torch.randn_like(images)
-        if self.mask:
+        if self.mask * strength:
             grid = (-(-height // self.block), -(-width // self.block))
             share = min(0.75, self.mask * strength)
             chosen = random_mask(count, grid, share)[:, None].to(images)
             hidden = F.interpolate(chosen, scale_factor=self.block)[:, :, :height, :width]
         # the colour takes part without masking too: every parameter has a gradient
         return view * (1 - hidden) + self.colour * hidden, hidden
+
+    def strength(self, step: int) -> float:
+        """Return the factor of noise and masking at a step."""
+        found = float(self.level) * (min(1.0, (step + 1) / self.ramp) if self.ramp else 1.0)
+        if self.fade is None:
+            return found
+        first, last = self.fade
+        return found * min(1.0, max(0.0, (last - step) / (last - first)))
 
     def wants_clean_error(self, step: int) -> bool:
         """Say whether the error of the clean view is to be measured at this step."""

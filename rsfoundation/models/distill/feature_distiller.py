@@ -15,16 +15,16 @@ from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.models.distill.alignment import FeaturePair, same_grid, weighted_mean
 from rsfoundation.models.distill.teachers import (
     CachedFeatures,
-    build_teacher,
+    FrozenTeacher,
     encode,
     encoder_config,
     preprocessing_of,
-    weights_hash,
 )
 from rsfoundation.models.masked_image import bands_of_backbone
 from rsfoundation.registry import MODELS
 
 _EPS = 1e-6
+_HASH_BYTES = 32  # of SHA-256
 
 
 @MODELS.register_module()
@@ -73,8 +73,8 @@ class FeatureDistiller(BaseModel):
     ) -> None:
         super().__init__(MODELS.build(dict(data_preprocessor)) if data_preprocessor else None, init_cfg)
         self.backbone = MODELS.build(encoder_config(backbone))
-        frozen: Any = build_teacher(teacher, teacher_seed)
-        self._outside = (frozen,)  # in a tuple: neither saved, sharded nor optimised
+        self._teacher = FrozenTeacher(teacher, teacher_seed)
+        frozen = self._teacher.network
         wide, own = int(frozen.out_channels[-1]), int(self.backbone.out_channels[-1])
         if adapter not in ("none", "linear") or (adapter == "none" and own != wide):
             raise ConfigError(
@@ -94,21 +94,32 @@ class FeatureDistiller(BaseModel):
         if corruption is not None:
             options = {"bands": bands_of_backbone(self.backbone), **corruption}
             self.corruption = MODELS.build(dict(type="rsfoundation.Corruption", **options))
+        self.teacher_seed = teacher_seed
         if isinstance(frozen, CachedFeatures):
             self._check_cached()
-            found = frozen.check(teacher_seed, preprocessing_of(self.data_preprocessor))
-        else:
-            found = weights_hash(frozen)
         self.register_buffer("target_mean", torch.zeros(1, wide, 1, 1))
         self.register_buffer("target_deviation", torch.ones(1, wide, 1, 1))
         self.register_buffer("target_images", torch.tensor(0))
         self.register_buffer("steps", torch.tensor(0))
-        self.register_buffer("teacher_hash", torch.tensor(list(bytes.fromhex(found)), dtype=torch.uint8))
+        self.register_buffer("teacher_hash", torch.zeros(_HASH_BYTES, dtype=torch.uint8))
 
     @property
     def teacher(self) -> nn.Module:
-        """The frozen teacher."""
-        return self._outside[0]
+        """The frozen teacher, with its weights."""
+        if not self.teacher_hash.any():
+            network = self._teacher.load()
+            found = self._teacher.hash
+            if isinstance(network, CachedFeatures):
+                found = network.check(self.teacher_seed, preprocessing_of(self.data_preprocessor))
+            self.teacher_hash.copy_(torch.tensor(list(bytes.fromhex(found)), dtype=torch.uint8))
+        return self._teacher.network
+
+    def init_weights(self) -> None:
+        """Load the teacher and what the losses need, then initialise the student."""
+        _ = self.teacher
+        for loss in self.losses:
+            loss.load()
+        super().init_weights()
 
     def _check_cached(self) -> None:
         inner = [name for loss in self.losses for name in loss.teacher_blocks]
@@ -124,7 +135,7 @@ class FeatureDistiller(BaseModel):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Refuse the statistics of another teacher, then load."""
-        saved = state_dict.get(f"{prefix}teacher_hash")
+        saved, _ = state_dict.get(f"{prefix}teacher_hash"), self.teacher
         if saved is not None and not torch.equal(saved.cpu(), self.teacher_hash.cpu()):
             raise CheckpointError(
                 "the checkpoint was trained with another teacher: its weights have the hash "
@@ -146,7 +157,8 @@ class FeatureDistiller(BaseModel):
             images: ``(N, bands, H, W)``, normalised.
             samples: Of the images; a cache finds features by their ``image_key``.
         """
-        if isinstance(self.teacher, CachedFeatures):
+        teacher = self.teacher
+        if isinstance(teacher, CachedFeatures):
             keys = [sample.metainfo.get("image_key") for sample in samples or ()]
             if len(keys) != len(images) or None in keys:
                 raise ConfigError(
@@ -154,10 +166,9 @@ class FeatureDistiller(BaseModel):
                     where="train_pipeline",
                     fix="put dict(type='rsfoundation.ImageKey') before PackSceneInputs",
                 )
-            return self.teacher(keys)[0].to(images.device), {}
+            return teacher(keys)[0].to(images.device), {}
         blocks = {index for loss in self.losses for index in loss.teacher_blocks}
-        teacher = self.teacher.to(images.device)
-        return encode(teacher, images, blocks)
+        return encode(teacher.to(images.device), images, blocks)
 
     @torch.no_grad()
     def measure_targets(

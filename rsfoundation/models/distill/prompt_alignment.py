@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from rsfoundation.core.errors import ConfigError
@@ -49,15 +50,22 @@ class PromptAlignment(AlignmentLoss):
         super().__init__()
         if (checkpoint is None) == (sam is None):
             raise ConfigError("give one of checkpoint and sam", where="PromptAlignment")
-        if checkpoint is not None:
-            whole = sam_from_checkpoint(checkpoint)
+        self.checkpoint, self.sam, self.seed = checkpoint, dict(sam or {}), seed
+        self._outside: tuple[nn.Module, ...] = ()  # in a tuple: neither saved nor optimised
+        self.prompts, self.weight, self.start = prompts, weight, start
+
+    def load(self) -> None:
+        """Load the decoder at the first call."""
+        if self._outside:
+            return
+        if self.checkpoint is not None:
+            whole = sam_from_checkpoint(self.checkpoint)
         else:
             with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                whole = SAM(**dict(sam or {}))
+                torch.manual_seed(self.seed)
+                whole = SAM(**self.sam)
         del whole.vision_encoder  # the maps come from teacher and student
-        self._outside = (whole.eval().requires_grad_(False),)  # in a tuple: neither saved nor optimised
-        self.prompts, self.weight, self.start = prompts, weight, start
+        self._outside = (whole.eval().requires_grad_(False),)
 
     def forward(self, pair: FeaturePair) -> torch.Tensor:
         """Return the loss, a scalar; 0 before the first step."""
@@ -90,6 +98,7 @@ class PromptAlignment(AlignmentLoss):
         self, maps: torch.Tensor, pair: FeaturePair, boxes: torch.Tensor, middles: bool
     ) -> torch.Tensor:
         """Return the mask logits ``(N, P, 4 h, 4 w)`` of a standardised map."""
+        self.load()
         sam = self._outside[0].to(maps.device)
         points = ((boxes[..., :2] + boxes[..., 2:]) / 2)[:, :, None] if middles else None
         raw = maps * pair.deviation + pair.mean

@@ -57,26 +57,49 @@ def encode(
     return network.to_map(states[last], grid), levels
 
 
-def build_teacher(config: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """Build a frozen teacher and load its weights.
+class FrozenTeacher:
+    """A frozen network outside of the model that it serves; its weights are loaded at their first use.
+
+    It is neither saved nor optimised, and copies of the model (EMA) share it.
 
     Args:
         config: Of a backbone with ``init_cfg``, of :class:`HuggingFaceEncoder` or :class:`CachedFeatures`.
         seed: Seed of random weights; the generators of the run are left as they are.
+
+    Attributes:
+        network: The network; its weights are there after :meth:`load`.
+        hash: Hash of the loaded weights, see :func:`weights_hash`; empty before.
     """
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+
+    def __init__(self, config: Mapping[str, Any], seed: int = 0) -> None:
         kind = MODELS.get(config["type"])
         other = isinstance(kind, type) and issubclass(kind, (CachedFeatures, HuggingFaceEncoder))
-        teacher = MODELS.build(dict(config) if other else encoder_config(config))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.network: Any = MODELS.build(dict(config) if other else encoder_config(config))
+            self._random_state = torch.get_rng_state()
+        self.network.eval().requires_grad_(False)
+        self.hash = ""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTeacher:
+        """Return itself."""
+        return self
+
+    def load(self) -> Any:
+        """Load the weights at the first call; return the network."""
+        if self.hash:
+            return self.network
+        logger = MMLogger.get_current_instance()
+        level = logger.level
         logger.setLevel(logging.WARNING)  # mmengine prints three lines for every weight
         try:
-            teacher.init_weights()
+            with torch.random.fork_rng():
+                torch.set_rng_state(self._random_state)
+                self.network.init_weights()
         finally:
             logger.setLevel(level)
-    return teacher.eval().requires_grad_(False)
+        self.hash = weights_hash(self.network)
+        return self.network
 
 
 def weights_hash(network: nn.Module) -> str:
@@ -188,7 +211,9 @@ class CachedFeatures(BaseModule):
         """
         wanted: dict[str, Any] = dict(preprocessing=dict(preprocessing))
         if self.expected is not None:
-            wanted["teacher"] = weights_hash(build_teacher(self.expected, seed))
+            teacher = FrozenTeacher(self.expected, seed)
+            teacher.load()
+            wanted["teacher"] = teacher.hash
         self.cache.require(wanted)
         return str(self.cache.description["teacher"])
 

@@ -178,6 +178,27 @@ def test_corruption_changes_the_students_view_alone_and_adapts():
     assert corruption.level == pytest.approx(0.99)  # the gap is too wide
 
 
+def test_corruption_ramps_up_and_fades_out():
+    model = distiller(corruption=dict(noise=0.2, mask=0.2, ramp=4, fade=(10, 20)))
+    found = [model.corruption.strength(step) for step in (0, 3, 10, 15, 20, 99)]
+    assert found == pytest.approx([0.25, 1, 1, 0.5, 0, 0])
+    view, hidden = model.corruption(images(), 20)
+    assert torch.equal(view, images()) and not hidden.any()
+    with pytest.raises(ConfigError, match=r"fade is \(20, 10\)"):
+        distiller(corruption=dict(fade=(20, 10)))
+
+
+def test_the_weights_of_the_teacher_are_loaded_when_they_are_needed():
+    model = distiller(measured=False)
+    random = model._teacher.network.pos_embed.clone()
+    assert not model.teacher_hash.any() and model(images())[0].shape == (4, 16, 4, 4)
+    assert not model.teacher_hash.any()  # predicting with the student does not need it
+    model.init_weights()
+    assert model.teacher_hash.any() and not torch.equal(model.teacher.pos_embed, random)
+    again = distiller(measured=False)
+    assert torch.equal(again.teacher.pos_embed, model.teacher.pos_embed)
+
+
 def test_resolutions_change_with_the_steps():
     model = distiller(resolutions=[(0, 32), (2, 64)])
     sizes = []
