@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -300,13 +301,56 @@ def read_window(image: LoadedImage, x: int, y: int, side: int) -> NDArray[Any]:
         y: Row of its first pixel.
         side: Of the window, in pixels.
     """
-    part = image.read(Window(x, y, side, side))
+    return padded(image.read(Window(x, y, side, side)), side)
+
+
+def padded(part: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return the pixels of a window as a square ``(side, side, C)``, padded at the right and the bottom.
+
+    Args:
+        part: ``(H, W, C)``, as the model takes it.
+        side: Of the window, in pixels.
+    """
     if part.shape[:2] == (side, side):
         return part
     patch = np.empty((side, side, part.shape[2]), dtype=part.dtype)
     patch[...] = PADDING if part.shape[2] == len(PADDING) else 0
     patch[: part.shape[0], : part.shape[1]] = part
     return patch
+
+
+def read_windows(
+    image: LoadedImage, windows: NDArray[np.int64]
+) -> Iterator[tuple[list[int], list[NDArray[Any]]]]:
+    """Yield all windows of an image, those at one height together; parts beyond the image are padded.
+
+    Each row of windows is read at once, less what it shares with the one above it: formats that decode from
+    the top would begin anew for every window.
+
+    Args:
+        image: An open image.
+        windows: Column, row and side ``(N, 3)`` of each.
+
+    Yields:
+        Positions in ``windows``, and the pixels ``(side, side, C)`` of each.
+
+    Raises:
+        DataError: The pixels are broken.
+    """
+    strip: NDArray[Any] = np.empty((0, 0, 0))
+    top, extent = 0, (0, 0)
+    order = np.lexsort((windows[:, 0], windows[:, 1], windows[:, 2])).tolist()
+    for (side, y), group in groupby(order, key=lambda row: windows[row, [2, 1]].tolist()):
+        rows = list(group)
+        x1, x2 = int(windows[rows, 0].min()), min(int(windows[rows, 0].max()) + side, image.width)
+        shared = strip[y - top :] if (x1, x2) == extent and y >= top else strip[:0]
+        first, last = y + len(shared), min(y + side, image.height)
+        if first < last:
+            below = image.read(Window(x1, first, x2 - x1, last - first))
+            shared = np.concatenate([shared, below]) if len(shared) else below
+        strip, top, extent = shared, y, (x1, x2)
+        columns = [int(windows[row, 0]) - x1 for row in rows]
+        yield rows, [padded(strip[: last - y, column : column + side], side) for column in columns]
 
 
 class OpenImages:

@@ -389,6 +389,7 @@ class PlainImage(RasterFormat):
                     self._orientation = int(header.getexif().get(_ORIENTATION_TAG, 1))
                 self.width, self.height = header.size
                 self._alpha = header.mode in ("LA", "RGBA", "PA", "La", "RGBa")
+                self._indexed = header.mode in ("P", "PA")
                 self._grey = header.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
                 wide = header.mode.startswith("I") or (isinstance(header, PngImageFile) and _is_wide(header))
         except _NO_IMAGE as error:
@@ -399,6 +400,11 @@ class PlainImage(RasterFormat):
         self.count = (1 if self._grey else 3) + self._alpha
         self.alpha = self.count if self._alpha else None
         self.band_names = (("gray",) if self._grey else ("red", "green", "blue")) + ("alpha",) * self._alpha
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether pixels are those of the file: neither turned nor a palette's colours."""
+        return self._orientation == 1 and not self._indexed
 
     def held_bytes(self) -> int:
         """See :class:`RasterFormat`; decoded or not yet."""

@@ -44,7 +44,8 @@ class RasterReader:
         bands: Bands to read, in this order: numbers from 1, or names as :attr:`band_names` gives them;
             ``None`` reads all but an alpha band.
         decode_limit: Largest plain image, in bytes of decoded pixels, that is decoded whole where rasterio
-            could read it by windows; ``None`` decodes every plain image whole.
+            could read it by windows; ``None`` decodes every plain image whole, as is done with palettes and
+            turned pictures.
 
     Raises:
         DataError: The file is missing or no raster, or has no such band.
@@ -295,6 +296,5 @@ def _open_format(path: Path, decode_limit: int | None) -> RasterFormat:
         if rasterio is None:
             raise
         return RasterioFormat(path, rasterio)
-    if rasterio is not None and decode_limit is not None and plain.decoded_bytes > decode_limit:
-        return RasterioFormat(path, rasterio)
-    return plain
+    large = decode_limit is not None and plain.decoded_bytes > decode_limit
+    return RasterioFormat(path, rasterio) if rasterio is not None and large and plain.as_stored else plain

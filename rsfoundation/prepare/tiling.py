@@ -5,16 +5,17 @@ of the patch. Objects that the border of a window truncates get difficulty 2. Th
 image is padded. A virtual folder holds an index only: data sets read the windows when they load them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mmengine.logging import MMLogger
+from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import (
@@ -28,7 +29,6 @@ from rsfoundation.core.files import (
 )
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
-from rsfoundation.core.task import Window
 from rsfoundation.datasets.oriented.annotations import (
     NO_LABEL,
     ORPHANS,
@@ -46,7 +46,6 @@ from rsfoundation.geometry.tiling import DOTA_TILINGS, FAIR1M_TILINGS, TilingSet
 from rsfoundation.geometry.windows import Placement, Tile, object_areas, place_objects, tiles_of
 from rsfoundation.io.dota import (
     LabelFile,
-    LabelledBox,
     PatchName,
     find_label_folder,
     find_split,
@@ -54,7 +53,8 @@ from rsfoundation.io.dota import (
     version_folders,
     write_dota_txt,
 )
-from rsfoundation.io.loading import ImageLoading, LoadedImage, read_window
+from rsfoundation.io.loading import ImageLoading, LoadedImage, read_windows
+from rsfoundation.io.png import holds, write_picture
 from rsfoundation.io.rasters import image_size
 from rsfoundation.io.xml_labels import find_fair1m, image_names, read_fair1m_xml
 from rsfoundation.prepare.sources import Source, Sources
@@ -64,7 +64,7 @@ LOST = "objects in no patch"  # kinds in reports
 OUTSIDE = "objects beyond their image"
 WITHOUT_AREA = "objects without area"
 _STORED = ("patches", "empty_patches", "placed", "truncated")  # counts that a manifest holds
-_PNG_BANDS = (1, 3)
+_SMALL = 2**26  # pixels: larger images are tiled one at a time
 _VERSION = 2  # raised when the same input gives other files
 
 
@@ -133,6 +133,7 @@ class ImagePatches:
 
     Attributes:
         source: The image.
+        area: Of the image, in pixels.
         table: Its patches as images, with their objects in pixels of the patch; empty where the image or
             its labels are broken.
         truncated: Objects that a border truncates.
@@ -141,6 +142,7 @@ class ImagePatches:
 
     source: Source
     table: AnnotationTable
+    area: int = 0
     truncated: int = 0
     report: DatasetReport = field(default_factory=DatasetReport)
 
@@ -152,7 +154,7 @@ def tile_sources(maker: str, sources: Sources, out: Path, options: TilingOptions
     """Tile images into a folder that appears when it is complete.
 
     It is left alone when the same files were tiled in the same way before, and replaced when they were
-    not. One image is in memory at a time; its patches are written in parallel.
+    not. A row of windows of each image being written is in memory; of small plain images the whole.
 
     Args:
         maker: Name in the manifest; a folder of another maker is not replaced.
@@ -211,9 +213,7 @@ def _fill(sources: Sources, staging: Path, out: Path, options: TilingOptions) ->
     elif not options.virtual:
         for name in ("images", "annfiles") if sources.labelled else ("images",):
             (staging / name).mkdir()
-        with ThreadPoolExecutor(options.workers) as pool:
-            write = partial(_write_patches, staging, options, pool)
-            images = run_jobs(write, images, workers=1, title="tiling images")
+        images = _write_images(staging, options, images)
     result = _result(sources, images, out)
     made = [one for one in images if len(one.table)]
     write_index(staging, index_of_images(staging, made) if options.virtual else index_of_folder(staging))
@@ -293,7 +293,8 @@ def patches_of(tiling: TilingSettings, source: Source) -> ImagePatches:
     placed = {index for placement in placements for index in placement.index}
     _note_objects(report, LOST, source, len(objects.quads) - len(placed))
     truncated = sum(sum(placement.truncated) for placement in placements)
-    return ImagePatches(source, _in_windows(source, objects, tiles, placements), truncated, report)
+    patches = _in_windows(source, objects, tiles, placements)
+    return ImagePatches(source, patches, width * height, truncated, report)
 
 
 def _inside(
@@ -368,16 +369,38 @@ def _open_whole(loading: ImageLoading, one: ImagePatches) -> LoadedImage:
     Raises:
         DataError: The image is broken.
     """
-    image = loading.open(one.source.image, decode_limit=None)
-    for x, y, side in one.table.windows.tolist():
-        image.read(Window(x, y, side, side))
+    image = loading.open(one.source.image)
+    for _ in read_windows(image, one.table.windows):
+        pass
     return image
 
 
+def _write_images(folder: Path, options: TilingOptions, images: Sequence[ImagePatches]) -> list[ImagePatches]:
+    """Write the patches of all images; return those without patches that are broken under ``skip``.
+
+    Small images are written several at a time. Of a large one the patches are.
+    """
+    small = [one for one in images if one.area <= _SMALL]
+    large = [one for one in images if one.area > _SMALL]
+    with ThreadPoolExecutor(options.workers) as pool:
+        write = partial(_write_patches, folder, options, map)
+        made = run_jobs(write, small, workers=options.workers, title="tiling images")
+        write = partial(_write_patches, folder, options, pool.map)
+        made += run_jobs(write, large, workers=1, title="tiling large images")
+    by_source = {one.source.image: one for one in made}
+    return [by_source[one.source.image] for one in images]
+
+
 def _write_patches(
-    folder: Path, options: TilingOptions, pool: ThreadPoolExecutor, one: ImagePatches
+    folder: Path, options: TilingOptions, each: Callable[..., Iterable[None]], one: ImagePatches
 ) -> ImagePatches:
     """Write the patches of an image; return it without patches where it is broken under ``skip``.
+
+    Args:
+        folder: Of the patches.
+        options: How they are read.
+        each: ``map``, or that of a pool.
+        one: The image.
 
     Raises:
         DataError: Under ``fail``, the image is broken; a patch cannot be written.
@@ -390,34 +413,25 @@ def _write_patches(
         except DataError as error:
             return _broken(one, error)
     else:
-        image = options.loading.open(one.source.image, decode_limit=None)
-    table = one.table
-    boxes = [table.boxes_of(row) for row in range(len(table))]
+        image = options.loading.open(one.source.image)
+    save = partial(_save_patch, folder, one)
     with image:
-        save = partial(_save_patch, folder, image, one.source.labelled)
-        list(pool.map(save, table.names.tolist(), table.windows.tolist(), boxes))
+        for rows, pixels in read_windows(image, one.table.windows):
+            deque(each(save, rows, pixels), maxlen=0)
     return one
 
 
-def _save_patch(
-    folder: Path,
-    image: LoadedImage,
-    labelled: bool,
-    name: str,
-    window: Sequence[int],
-    objects: Sequence[LabelledBox],
-) -> None:
-    path, pixels = folder / "images" / f"{name}.png", read_window(image, *window)
-    if pixels.shape[2] not in _PNG_BANDS or pixels.dtype not in (np.uint8, np.uint16):
+def _save_patch(folder: Path, one: ImagePatches, row: int, pixels: NDArray[Any]) -> None:
+    name = one.table.names[row]
+    if not holds(pixels):
         raise DataError(
             f"a patch has {pixels.shape[2]} bands of {pixels.dtype}; PNG files hold 1 or 3 of 8 or 16 bit",
-            where=image.reader.path,
+            where=one.source.image,
             fix="choose with --bands and --pixel-range, or tile with --virtual",
         )
-    if not cv2.imwrite(str(path), pixels):
-        raise DataError("cannot write the patch", where=path, fix="check free space and permissions")
-    if labelled:
-        write_dota_txt(folder / "annfiles" / f"{name}.txt", objects)
+    write_picture(pixels[..., ::-1], folder / "images" / f"{name}.png")  # loaded with blue first
+    if one.source.labelled:
+        write_dota_txt(folder / "annfiles" / f"{name}.txt", one.table.boxes_of(row))
 
 
 def index_of_folder(folder: Path) -> PatchIndex:

@@ -14,7 +14,7 @@ from rsfoundation.datasets.oriented.patch_index import read_index
 from rsfoundation.datasets.transforms.images import image_loading
 from rsfoundation.geometry.tiling import DOTA_TILINGS, TilingSettings
 from rsfoundation.io.dota import read_dota_txt
-from rsfoundation.io.loading import PADDING
+from rsfoundation.io.loading import PADDING, ImageLoading
 from rsfoundation.prepare import tiling
 from rsfoundation.prepare.tiling import LOST, OUTSIDE, WITHOUT_AREA, tile_dota
 
@@ -204,6 +204,33 @@ def test_every_object_is_in_a_window_or_counted(tmp_path, preset):
     assert made.placed == len(table.labels) and 0 < made.counts()[OUTSIDE] < made.counts()[LOST] < 200
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_large_images_give_the_same_patches_as_small_ones(tmp_path, monkeypatch, suffix):
+    """Large ones are read by rows of windows; several sides begin anew at the top."""
+    folder = tmp_path / "full"
+    (folder / "images").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (230, 170, 3), np.uint8)
+    cv2.imwrite(str(folder / f"images/P1.{suffix}"), cv2.blur(pixels, (5, 5)))
+    sides = TilingSettings(window=64, gap=20, rates=(0.5, 1.0))
+    small = tile_dota([folder], tmp_path / "small", tiling=sides)
+    monkeypatch.setattr(tiling, "_SMALL", 0)
+    real = ImageLoading.open
+    monkeypatch.setattr(ImageLoading, "open", lambda self, path: real(self, path, decode_limit=0))
+    large = tile_dota([folder], tmp_path / "large", tiling=sides)
+    assert small.patches == large.patches > 20
+    names = [path.name for path in sorted((small.out / "images").iterdir())]
+    whole = cv2.imread(str(folder / f"images/P1.{suffix}"))
+    for name in names:
+        one, other = (cv2.imread(str(made.out / "images" / name)) for made in (small, large))
+        _, side, x, _, y = name.removesuffix(".png").replace("___", "__ __").split("__")
+        part = whole[int(y) :, int(x) :][: int(side), : int(side)]
+        assert np.array_equal(one[: len(part), : part.shape[1]], part)
+        if suffix == "jpg":  # GDAL's colours of a JPEG differ a little from OpenCV's
+            assert 0 < np.abs(one.astype(int) - other).mean() < 3
+        else:
+            assert np.array_equal(one, other)
+
+
 @pytest.fixture
 def deep(tmp_path):
     """A split with one image of four bands and 12 bit, as satellites deliver it."""
@@ -240,7 +267,7 @@ def test_other_bands_than_a_png_holds_are_refused(deep, tmp_path):
 def test_all_broken_labels_are_found_before_the_first_patch(source, tmp_path, monkeypatch):
     (source / "labelTxt/P0001.txt").write_text("1 2 3 ship\n1 2 ship\n")
     (source / "labelTxt/P0002.txt").unlink()
-    monkeypatch.setattr(tiling, "cv2", None)  # nothing may be written
+    monkeypatch.setattr(tiling, "write_picture", None)  # nothing may be written
     with pytest.raises(DataError, match="the first of 3 problems") as raised:
         tile_dota([source], tmp_path / "out", tiling=SMALL)
     assert "2 malformed label lines (P0001.txt)" in raised.value.what
