@@ -25,6 +25,8 @@ from rsfoundation.io.styles import Colours, vector_style
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
+_FAR = 1e9  # pixels; no raster is as large
+_HARDEST = 999
 _SHAPEFILE_PARTS = (".shx", ".dbf", ".prj", ".cpg", ".shp")  # the main file appears last
 VECTOR_FORMATS = ("gpkg", "geojson", "parquet", "fgb", "shp")
 
@@ -155,7 +157,7 @@ def read_shapes(
     table = _read_table(path, reference, kinds, content)
     if table.empty:
         raise DataError(f"the file holds no {kinds[0].lower()}", where=path, fix=fix)
-    return shapely.transform(np.asarray(table.geometry.values), reference.crs_to_pixel_edges)
+    return _in_pixels(np.asarray(table.geometry.values), reference, path)
 
 
 def read_labelled_polygons(
@@ -188,29 +190,67 @@ def read_labelled_polygons(
     if bare:
         raise DataError(f"{bare} of {len(table)} polygons have no {column}", where=path, fix="label them")
     parts, owner = shapely.get_parts(np.asarray(table.geometry.values), return_index=True)
-    if reference.transform is not None:
-        parts = shapely.transform(parts, reference.crs_to_pixel_edges)
+    parts = _in_pixels(parts, reference, path)
     names = table[column].astype(str).to_numpy()[owner].tolist()
-    hard = table["difficult"].fillna(0).astype(int).to_numpy() if "difficult" in table.columns else None
-    return parts, names, [0] * len(parts) if hard is None else hard[owner].tolist()
+    if "difficult" not in table.columns:
+        return parts, names, [0] * len(parts)
+    found = table["difficult"].map(lambda value: 0 if value is None or value != value else value)
+    wrong = [value for value in found if not _is_difficulty(value)]
+    if wrong:
+        raise DataError(
+            f"'difficult' holds {str(wrong[0])[:40]!r}; expected whole numbers from 0 on",
+            where=path,
+            fix="0: easy, 1: difficult",
+        )
+    return parts, names, found.astype(int).to_numpy()[owner].tolist()
+
+
+def _is_difficulty(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and float(value) in range(_HARDEST + 1)
+
+
+def _in_pixels(shapes: NDArray[Any], reference: GeoReference, path: Path) -> NDArray[Any]:
+    """Return shapes in pixel edges of a raster; without a transform they are in pixels already.
+
+    Raises:
+        DataError: A coordinate has no place in the CRS of the raster, or one far beyond every raster.
+    """
+    places = shapely.get_coordinates(shapes)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if reference.transform is not None:
+            places = reference.crs_to_pixel_edges(places)
+        bad = ~(np.abs(places) < _FAR).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"{int(bad.sum())} of {len(places)} coordinates have no place in the raster's pixels",
+            where=path,
+            fix="check the file's CRS: its coordinates must be of the part of the earth that the CRS is for",
+        )
+    return np.asarray(shapely.set_coordinates(shapes.copy(), places), dtype=object)
 
 
 def _read_table(path: Path, reference: GeoReference, kinds: Sequence[str], content: str) -> GeoDataFrame:
     """Return the shapes of some kinds that are not empty, in the CRS of a raster."""
     import geopandas
     import pyogrio
+    import pyproj
 
     try:
         table = geopandas.read_file(path)
-    except (pyogrio.errors.DataSourceError, ValueError) as error:
+        if isinstance(table, geopandas.GeoDataFrame) and None not in (table.crs, reference.crs):
+            table = table.to_crs(reference.crs)
+    except (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        shapely.errors.ShapelyError,
+        pyproj.exceptions.ProjError,
+        ValueError,
+    ) as error:
         raise DataError(f"the {content} cannot be read: {error}", where=path) from error
     if not isinstance(table, geopandas.GeoDataFrame):
         raise DataError(f"the {content} cannot be read: there is no geometry", where=path)
     table = table[table.geometry.notna() & table.geometry.geom_type.isin(kinds)]
-    table = table[~table.geometry.is_empty]
-    if table.crs is not None and reference.crs is not None:
-        table = table.to_crs(reference.crs)
-    return table
+    return table[~table.geometry.is_empty]
 
 
 def write_vectors(
