@@ -7,6 +7,7 @@ from PIL import Image
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.io.loading import ImageLoading
+from rsfoundation.io.rasters import RasterReader
 
 RNG = np.random.default_rng(0)
 RGBA = RNG.integers(0, 256, (40, 60, 4), dtype=np.uint8)
@@ -75,3 +76,79 @@ def test_a_cut_file_is_no_image(tmp_path):
     (tmp_path / "b.tif").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="no readable image"):
         decode_image(tmp_path / "b.tif")
+
+
+LARGE = RNG.integers(0, 256, (200, 230, 4), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_a_usual_png_has_the_same_pixels_with_gdal_and_without(tmp_path, raster_library, monkeypatch, bands):
+    path = save(tmp_path / "a.png", LARGE[..., 0] if bands == 1 else LARGE[..., :bands])
+    if raster_library == "rasterio":
+        monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded by OpenCV"))
+    with RasterReader(path, range(1, bands + 1)) as reader:
+        pixels = reader.read()
+    assert np.array_equal(pixels, LARGE[..., :bands]) and pixels.flags.c_contiguous
+
+
+def palette(path):
+    picture = Image.fromarray(LARGE[..., :3]).quantize(9)
+    picture.save(path)
+    return np.asarray(picture.convert("RGB"))
+
+
+def few_bits(path):
+    black_and_white = Image.fromarray(LARGE[..., 0] > 99)
+    black_and_white.save(path)
+    return np.asarray(black_and_white.convert("L"))[..., None]
+
+
+def transparent_colour(path):
+    save(path, LARGE[..., :3], transparency=(1, 2, 3))
+    return LARGE[..., :3]
+
+
+@pytest.mark.parametrize("kind", [palette, few_bits, transparent_colour])
+def test_an_unusual_png_has_the_same_pixels_with_gdal_and_without(tmp_path, raster_library, kind):
+    expected = kind(tmp_path / "a.png")
+    with RasterReader(tmp_path / "a.png") as reader:
+        assert np.array_equal(reader.read(), expected)
+
+
+def test_files_next_to_a_png_do_not_change_it(tmp_path, raster_library):
+    path = save(tmp_path / "a.png", LARGE[..., :3])
+    save(tmp_path / "a.png.msk", LARGE[..., 0], format="TIFF")
+    (tmp_path / "a.png.aux.xml").write_text("<PAMDataset><broken>")
+    assert np.array_equal(decode_image(path), LARGE[..., 2::-1])
+
+
+def cut(content, rng):
+    return content[: rng.integers(60, len(content))]
+
+
+def zeroed(content, rng):
+    place = int(rng.integers(60, len(content) - 4000))
+    return content[:place] + bytes(4000) + content[place + 4000 :]
+
+
+def without_a_part(content, rng):
+    place = int(rng.integers(60, len(content) - 4000))
+    return content[:place] + content[place + int(rng.integers(1, 4000)) :]
+
+
+def with_more(content, rng):
+    place = int(rng.integers(60, len(content) - 4000))
+    return content[:place] + rng.bytes(1000) + content[place:]
+
+
+@pytest.mark.parametrize("harm", [cut, zeroed, without_a_part, with_more])
+def test_a_broken_png_is_no_image_with_gdal_and_without(tmp_path, raster_library, harm):
+    """GDAL alone returns zeros, or rows of other places, for most of these."""
+    rng = np.random.default_rng(3)
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), LARGE[..., :3])  # chunks of 8 KiB
+    whole = path.read_bytes()
+    for _ in range(5):
+        path.write_bytes(harm(whole, rng))
+        with pytest.raises(DataError, match="no readable image"):
+            decode_image(path)
