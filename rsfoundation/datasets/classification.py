@@ -27,7 +27,7 @@ Split = Literal["all", "train", "val"]
 _MOST_OPENED = 2000  # images whose band counts are compared at the start
 
 
-class _Entry(NamedTuple):
+class SceneEntry(NamedTuple):
     """One image as it is listed: its file, the names of its classes, and the place of the listing."""
 
     path: str
@@ -96,7 +96,7 @@ class SceneDataset(BaseDataset):
         given = {**self.METAINFO, **(metainfo or {})}
         self._root = Path(data_root)
         self._list = self._root / ann_file if ann_file else None
-        self._entries: list[_Entry] | None = None
+        self._entries: list[SceneEntry] | None = None
         if not given.get("classes"):
             given["classes"] = self._found_classes()
         super().__init__(data_root=data_root, ann_file=ann_file, metainfo=given, **kwargs)
@@ -113,7 +113,7 @@ class SceneDataset(BaseDataset):
             )
         return tuple(names)
 
-    def list_images(self) -> Iterator[_Entry]:
+    def list_images(self) -> Iterator[SceneEntry]:
         """Yield every image with the names of its classes.
 
         Raises:
@@ -136,16 +136,20 @@ class SceneDataset(BaseDataset):
                 empty.append(folder)
             if Path(folder) != self._root:
                 for name in images:
-                    yield _Entry(os.path.join(folder, name), (os.path.basename(folder),), folder)  # noqa: PTH118, PTH119
+                    yield SceneEntry(os.path.join(folder, name), (os.path.basename(folder),), folder)  # noqa: PTH118, PTH119
         if empty:
             example = Example(
                 empty[0], "no image in this class folder", f"known suffixes: {', '.join(SUFFIXES)}"
             )
             self.report.note("class folders without images", [Path(folder).name for folder in empty], example)
 
-    def _listed(self, file: Path) -> Iterator[_Entry]:
+    def _listed(self, file: Path) -> Iterator[SceneEntry]:
         if not file.is_file():
             raise DataError("the list does not exist", where=file, fix="check data_root and ann_file")
+        yield from self.read_list(file)
+
+    def read_list(self, file: Path) -> Iterator[SceneEntry]:
+        """Yield the images of a list; a data set with tables of another layout overrides this."""
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
@@ -155,7 +159,7 @@ class SceneDataset(BaseDataset):
                 names = tuple(name.strip() for name in rest[0].split("|") if name.strip()) if rest else ()
                 if not rest:
                     names = (Path(path).parent.name,)
-                yield _Entry(str(self._root / path), names, f"{file}:{number}")
+                yield SceneEntry(str(self._root / path), names, f"{file}:{number}")
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images of the split with their labels; problems go into the report."""
@@ -178,7 +182,7 @@ class SceneDataset(BaseDataset):
         self.report.log(str(where))
         return samples
 
-    def _of_split(self, entries: list[_Entry]) -> list[_Entry]:
+    def _of_split(self, entries: list[SceneEntry]) -> list[SceneEntry]:
         """Return the images of the split: a share of each class, or of all images with several classes."""
         if self.train_ratio is None:
             return entries
@@ -196,7 +200,7 @@ class SceneDataset(BaseDataset):
         name = os.path.relpath(path, self._root).replace(os.sep, "/")
         return hashlib.sha256(f"{self.split_seed}/{name}".encode()).hexdigest()
 
-    def _existing(self, entries: list[_Entry]) -> list[_Entry]:
+    def _existing(self, entries: list[SceneEntry]) -> list[SceneEntry]:
         """Leave out what a list names and does not exist."""
         if self._list is None:
             return entries
@@ -217,7 +221,7 @@ class SceneDataset(BaseDataset):
             self.report.error("listed images that do not exist", error, entry.path)
         return kept
 
-    def _labelled(self, entries: list[_Entry]) -> list[dict[str, Any]]:
+    def _labelled(self, entries: list[SceneEntry]) -> list[dict[str, Any]]:
         """Give every image its labels; leave out those with a class outside the list."""
         known = {_plain(name): label for label, name in enumerate(self.metainfo["classes"])}
         samples = []
@@ -236,7 +240,7 @@ class SceneDataset(BaseDataset):
             return known[_plain(name)]
         return int(name) if name.isdigit() and int(name) < len(known) else None
 
-    def _report_labels(self, entry: _Entry, odd: Sequence[str]) -> None:
+    def _report_labels(self, entry: SceneEntry, odd: Sequence[str]) -> None:
         classes = self.metainfo["classes"]
         if not odd:
             what = f"{len(entry.names)} classes of one image"
@@ -393,7 +397,7 @@ class BigEarthNet(SceneDataset):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"multi_label": True, **kwargs})
 
-    def list_images(self) -> Iterator[_Entry]:
+    def list_images(self) -> Iterator[SceneEntry]:
         """Yield every patch folder with its classes.
 
         Raises:
@@ -415,7 +419,7 @@ class BigEarthNet(SceneDataset):
             names = tuple(dict.fromkeys(joined.get(label, label) for label in labels))
             dropped = [name for name in names if name not in _BIG_EARTH_NET]
             self.report.note("labels outside the nomenclature of 19", [folder.name] * len(dropped))
-            yield _Entry(str(folder), tuple(name for name in names if name in _BIG_EARTH_NET), place)
+            yield SceneEntry(str(folder), tuple(name for name in names if name in _BIG_EARTH_NET), place)
 
     def _patches(self) -> Iterator[tuple[Path, str]]:
         if self._list is not None:
