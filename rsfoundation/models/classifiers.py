@@ -210,7 +210,7 @@ class SceneHead(BaseModule):
         hidden_channels: int | None = None,
         act_cfg: Mapping[str, Any] = dict(type="GELU"),
         drop_rate: float = 0.0,
-        init_cfg: Any = dict(type="TruncNormal", layer="Linear", std=0.02),  # noqa: B006
+        init_cfg: Any = dict(type="TruncNormal", layer=["Linear", "Conv2d"], std=0.02),  # noqa: B006
     ) -> None:
         super().__init__(init_cfg)
         self.num_classes, self.multi_label, self.label_smoothing = num_classes, multi_label, label_smoothing

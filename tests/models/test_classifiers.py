@@ -126,6 +126,14 @@ def test_the_published_lwganet_classifier_is_computed(tmp_path):
         torch.testing.assert_close(found, model.head.fc(pooled))
 
 
+def test_the_layers_of_a_head_start_as_published():
+    model = classifier("lwganet_l0", classes=45, hidden_channels=1280)
+    model.init_weights()
+    for layer in (model.head.pre, model.head.fc):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.03)
+    assert not model.head.fc.bias.any()
+
+
 def test_a_classifier_of_other_classes_loads_all_but_its_last_layer(tmp_path):
     path = tmp_path / "own.pth"
     torch.save({"state_dict": classifier("lsknet_t", classes=7).state_dict()}, path)
