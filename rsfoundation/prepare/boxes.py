@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rsfoundation.core.errors import DataError, check_choice
 from rsfoundation.core.files import (
@@ -26,9 +27,7 @@ from rsfoundation.prepare.maps import remove_unpacked, unpacked_source
 from rsfoundation.registry import DATASETS
 
 MAKER = "rsfoundation prepare boxes"
-_LISTS = {"dior": ("ImageSets/Main", "Main", ""), "hrsc": ("ImageSets", "")}
 _LAYOUTS = {"ssdd": SSDDDataset.LAYOUTS, "hrsid": HRSIDDataset.LAYOUTS}
-_NEEDED = {"dior": ("Annotations",), "hrsc": ("FullDataSet", "Annotations")}
 _NWPU_IMAGES, _NWPU_FILE = "positive image set", "annotations.json"
 _OTHER_ARCHIVES = (".rar", ".7z", ".z01", ".001")
 _NAMES = ("train", "val", "test")
@@ -135,10 +134,7 @@ def _splits(kind: str, root: Path) -> list[str]:
         return sorted(found.values(), key=_NAMES.index)
     if kind == "nwpu-vhr10":
         return ["all"] if (root / _NWPU_IMAGES).is_dir() else list(LAYOUTS["coco"](root))
-    if not any((root / name).is_dir() for name in _NEEDED[kind]):
-        return []
-    folder = next((root / name for name in _LISTS[kind] if [*(root / name).glob("*.txt")]), None)
-    return [] if folder is None else [path.stem for path in sorted(folder.glob("*.txt"))]
+    return list(LAYOUTS[kind](root))
 
 
 def _read(
@@ -152,11 +148,13 @@ def _read(
         made.images["all"], made.objects["all"] = report.images, report.objects or 0
         return made
     for split in splits:
-        if kind == "nwpu-vhr10":
+        if kind in _LAYOUTS:
+            settings: dict[str, Any] = dict(type=f"rsfoundation.{KINDS[kind]}", data_root=str(root))
+            settings |= dict(split=split, min_side=0.0, test_mode=True)
+        elif kind == "nwpu-vhr10":
             settings = LAYOUTS["coco"](root)[split]
         else:
-            kinds = dict(type=f"rsfoundation.{KINDS[kind]}", split=split, min_side=0.0, test_mode=True)
-            settings = dict(kinds, data_root=str(root))
+            settings = LAYOUTS[kind](root)[split] | dict(min_side=0.0)
         report = DATASETS.build(dict(settings, on_error=on_error)).report
         made.report.merge(report)
         made.images[split], made.objects[split] = report.images, report.objects or 0

@@ -7,7 +7,7 @@ nothing where the folder has another layout.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 from rsfoundation.core.errors import DataError, nearest
 from rsfoundation.core.files import read_manifest
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
+from rsfoundation.datasets.oriented.dior import LISTS as DIOR_LISTS
+from rsfoundation.datasets.oriented.hrsc import LISTS as HRSC_LISTS
 from rsfoundation.datasets.segmentation import ISAIDDataset, LoveDADataset, UAVidDataset
 from rsfoundation.io.dota import IMAGE_SUFFIXES, LABEL_FOLDERS
 from rsfoundation.io.label_images import read_label_image
@@ -178,27 +180,34 @@ def _yolo(folder: Path) -> Datasets:
 
 
 def _dior(folder: Path) -> Datasets:
-    """``JPEGImages-*``, ``Annotations/Oriented Bounding Boxes`` and ``ImageSets/Main/<split>.txt``."""
-    lists = sorted((folder / "ImageSets" / "Main").glob("*.txt"))
-    if not lists or not (folder / "Annotations").is_dir():
+    """``JPEGImages-*``, ``Annotations/* Bounding Boxes`` and ``ImageSets/Main``; or ``Images/<split>``."""
+    labels = folder / "Annotations"
+    if not labels.is_dir():
         return {}
-    boxes = "oriented" if (folder / "Annotations" / "Oriented Bounding Boxes").is_dir() else "horizontal"
-    return {
-        path.stem: _oriented("DIORDataset", folder, path.stem) | dict(boxes=boxes)
-        for path in lists
-        if path.stem in _SPLIT_NAMES
-    }
+    oriented, named = labels / "Oriented Bounding Boxes", [*labels.glob("* Bounding Boxes")]
+    lists = _lists(folder, DIOR_LISTS if named else DIOR_LISTS[:1])
+    kind = dict(boxes="oriented" if oriented.is_dir() else "horizontal")
+    found = {name: _oriented("DIORDataset", folder, name) | kind for name in lists}
+    for part in sorted((folder / "Images").glob("*")):
+        if (labels / part.name).is_dir():
+            settings = _oriented("DIORDataset", folder, part.name)
+            found[_split_name(part.name)] = settings | dict(boxes="horizontal")
+    return found
+
+
+def _lists(folder: Path, places: Sequence[str]) -> list[str]:
+    """Return the lists of names of the first place that has some: those of splits, else all."""
+    found = next((files for place in places if (files := sorted((folder / place).glob("*.txt")))), [])
+    names = [path.stem for path in found]
+    return [name for name in names if name in _SPLIT_NAMES] or names
 
 
 def _hrsc(folder: Path) -> Datasets:
     """``FullDataSet/{AllImages,Annotations}`` and ``ImageSets/<split>.txt``."""
-    if not (folder / "FullDataSet").is_dir():
+    plain = (folder / "AllImages").is_dir() and (folder / "Annotations").is_dir()
+    if not plain and not (folder / "FullDataSet").is_dir():
         return {}
-    return {
-        path.stem: _oriented("HRSCDataset", folder, path.stem)
-        for path in sorted((folder / "ImageSets").glob("*.txt"))
-        if path.stem in _SPLIT_NAMES
-    }
+    return {name: _oriented("HRSCDataset", folder, name) for name in _lists(folder, HRSC_LISTS)}
 
 
 def _coco(folder: Path) -> Datasets:
@@ -380,6 +389,24 @@ def _whu_building(folder: Path) -> Datasets:
     }
 
 
+def _hrsid_masks(folder: Path) -> Datasets:
+    """``images`` with ``masks/*_instance_color_RGB.png``: HRSID's label maps of ships."""
+    masks, end = folder / "masks", "_instance_color_RGB.png"
+    if not (folder / "images").is_dir() or not [*masks.glob(f"*{end}")]:
+        return {}
+    meta = dict(classes=("background", "ship"), palette=[(0, 0, 0), (128, 0, 0)])
+    return {"all": _masks(folder / "images", masks, mask=end, metainfo=meta)}
+
+
+def _images(folder: Path) -> Datasets:
+    """Images without labels."""
+    suffixes = {path.suffix for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+    parts = [_masks(folder, folder, image=suffix, pipeline=_LOAD) for suffix in sorted(suffixes)]
+    for part in parts:
+        part.update(data_prefix=dict(img_path=str(folder)), metainfo=dict(classes=(), palette=[]))
+    return {"all": _joined(parts)} if parts else {}
+
+
 def _joined(sets: list[dict[str, Any]]) -> dict[str, Any]:
     return sets[0] if len(sets) == 1 else dict(type="ConcatDataset", datasets=sets)
 
@@ -451,5 +478,7 @@ LAYOUTS: Mapping[str, Callable[[Path], Datasets]] = {
     "clcd": _pairs("time1", "time2", "label", "``<split>/{time1,time2,label}``"),
     "dsifn": _pairs("t1", "t2", "mask", "``<split>/{t1,t2,mask}``"),
     "whu-building": _whu_building,
+    "hrsid-masks": _hrsid_masks,
     "coco": _coco,
+    "images": _images,
 }

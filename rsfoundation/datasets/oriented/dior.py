@@ -10,11 +10,13 @@ from rsfoundation.core.reports import DatasetReport
 from rsfoundation.datasets.oriented.annotations import AnnotationTable, files_of_lists, read_folders
 from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import DIOR_CLASSES
+from rsfoundation.io.dota import list_images, pair_up
 from rsfoundation.io.xml_labels import BoxKind, read_voc_xml
 from rsfoundation.registry import DATASETS
 
-_LISTS = ("ImageSets/Main", "ImageSets", "Main", "")
+LISTS = ("ImageSets/Main", "ImageSets", "Main", "")
 _IMAGES = ("JPEGImages-trainval", "JPEGImages-test", "JPEGImages", "JPEGImage")
+_PARTS = ("Images", "Annotations")  # torchgeo's mirror: a folder for each split in both
 _LABELS: dict[BoxKind, str] = {
     "oriented": "Annotations/Oriented Bounding Boxes",
     "horizontal": "Annotations/Horizontal Bounding Boxes",
@@ -24,6 +26,8 @@ _LABELS: dict[BoxKind, str] = {
 @DATASETS.register_module()
 class DIORDataset(OrientedDataset):
     """DIOR-R (oriented) and DIOR (horizontal): ``JPEGImages-*``, ``Annotations``, ``ImageSets/Main``.
+
+    DIOR with ``Images/<split>`` and ``Annotations/<split>`` is read, too.
 
     Class names are compared without capitals, blanks, hyphens and underscores, which differ between mirrors.
 
@@ -59,9 +63,12 @@ class DIORDataset(OrientedDataset):
 
     def read_annotations(self, report: DatasetReport) -> AnnotationTable:
         """Read the xml files of the lists."""
-        root = Path(self.data_root)
-        files = files_of_lists(root, _LISTS, self.splits, _IMAGES, root / self.label_dir, report)
-        read = partial(read_voc_xml, kind=self.boxes)
+        root, read = Path(self.data_root), partial(read_voc_xml, kind=self.boxes)
+        parts = [(root / _PARTS[0] / split, root / _PARTS[1] / split) for split in self.splits]
+        if all(images.is_dir() and labels.is_dir() for images, labels in parts):
+            pairs = [pair_up(list_images(images), sorted(labels.glob("*.xml"))) for images, labels in parts]
+            return read_folders(pairs, read, report, needs_labels=not self.test_mode)
+        files = files_of_lists(root, LISTS, self.splits, _IMAGES, root / self.label_dir, report)
         return read_folders([files], read, report, needs_labels=not self.test_mode)
 
     def _described(self) -> str:
