@@ -16,9 +16,8 @@ import numpy as np
 
 from rsfoundation.core.errors import DataError, nearest
 from rsfoundation.core.files import read_manifest
+from rsfoundation.datasets.oriented.annotations import DIOR_LISTS, HRSC_LISTS
 from rsfoundation.datasets.oriented.classes import DOTA_CLASSES
-from rsfoundation.datasets.oriented.dior import LISTS as DIOR_LISTS
-from rsfoundation.datasets.oriented.hrsc import LISTS as HRSC_LISTS
 from rsfoundation.datasets.segmentation import ISAIDDataset, LoveDADataset, UAVidDataset
 from rsfoundation.io.dota import IMAGE_SUFFIXES, LABEL_FOLDERS
 from rsfoundation.io.label_images import read_label_image

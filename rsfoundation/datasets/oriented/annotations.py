@@ -243,6 +243,8 @@ NO_LABEL = "images without a label file"
 NO_IMAGE = "listed images that do not exist"
 ORPHANS = "label files without an image"
 SAME_NAME = "images with the name of an earlier one"
+DIOR_LISTS = ("ImageSets/Main", "ImageSets", "Main", "")  # folders of lists of splits, as mirrors have them
+HRSC_LISTS = ("ImageSets", "")
 
 
 def read_labels(

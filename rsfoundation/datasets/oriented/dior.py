@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from rsfoundation.core.reports import DatasetReport
-from rsfoundation.datasets.oriented.annotations import AnnotationTable, files_of_lists, read_folders
+from rsfoundation.datasets.oriented.annotations import (
+    DIOR_LISTS,
+    AnnotationTable,
+    files_of_lists,
+    read_folders,
+)
 from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import DIOR_CLASSES
 from rsfoundation.io.dota import list_images, pair_up
 from rsfoundation.io.xml_labels import BoxKind, read_voc_xml
 from rsfoundation.registry import DATASETS
 
-LISTS = ("ImageSets/Main", "ImageSets", "Main", "")
 _IMAGES = ("JPEGImages-trainval", "JPEGImages-test", "JPEGImages", "JPEGImage")
 _PARTS = ("Images", "Annotations")  # torchgeo's mirror: a folder for each split in both
 _LABELS: dict[BoxKind, str] = {
@@ -68,7 +72,7 @@ class DIORDataset(OrientedDataset):
         if all(images.is_dir() and labels.is_dir() for images, labels in parts):
             pairs = [pair_up(list_images(images), sorted(labels.glob("*.xml"))) for images, labels in parts]
             return read_folders(pairs, read, report, needs_labels=not self.test_mode)
-        files = files_of_lists(root, LISTS, self.splits, _IMAGES, root / self.label_dir, report)
+        files = files_of_lists(root, DIOR_LISTS, self.splits, _IMAGES, root / self.label_dir, report)
         return read_folders([files], read, report, needs_labels=not self.test_mode)
 
     def _described(self) -> str:

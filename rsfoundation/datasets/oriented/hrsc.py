@@ -8,7 +8,12 @@ from xml.etree.ElementTree import Element
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import SKIPPING, DatasetReport
-from rsfoundation.datasets.oriented.annotations import AnnotationTable, files_of_lists, read_folders
+from rsfoundation.datasets.oriented.annotations import (
+    HRSC_LISTS,
+    AnnotationTable,
+    files_of_lists,
+    read_folders,
+)
 from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.classes import HRSC_CLASSES
 from rsfoundation.io.dota import LabelFile, LabelledBox
@@ -23,7 +28,6 @@ from rsfoundation.io.xml_labels import (
 )
 from rsfoundation.registry import DATASETS
 
-LISTS = ("ImageSets", "")
 _IMAGES = ("FullDataSet/AllImages", "AllImages")
 _LABELS = ("FullDataSet/Annotations", "Annotations")
 _BOX = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
@@ -59,7 +63,7 @@ class HRSCDataset(OrientedDataset):
         """Read the xml files of the lists."""
         root = Path(self.data_root)
         labels = next((root / folder for folder in _LABELS if (root / folder).is_dir()), root / _LABELS[0])
-        files = files_of_lists(root, LISTS, self.splits, _IMAGES, labels, report)
+        files = files_of_lists(root, HRSC_LISTS, self.splits, _IMAGES, labels, report)
         read = partial(read_hrsc_xml, classwise=self.classwise)
         return read_folders([files], read, report, needs_labels=not self.test_mode)
 
