@@ -113,6 +113,20 @@ for _verb in VERBS:
     import_module(f"rsfoundation.cli.{_verb}").register(app)
 
 
+def leave_process_group() -> None:
+    """Leave the process group of several ranks after a run that has come to its end on all of them.
+
+    Threads of gloo that are still there when the interpreter ends abort the process now and then: a complete
+    run then counts as failed (seen with torch 2.13, pull request 179291 of pytorch). After an error the
+    others may be waiting in a collective operation, and leaving would wait for them.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return
+    if distributed.get_world_size() > 1:
+        distributed.destroy_process_group()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; every known error ends as one clear message and exit status 2."""
     filter_output()
@@ -120,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = complete_resume(expand_overrides(list(sys.argv[1:] if arguments is None else arguments)))
     try:
         app(words, prog_name="rsf")
+    except SystemExit:  # how typer ends, with any status
+        leave_process_group()
+        raise
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:

@@ -102,3 +102,22 @@ def test_importing_the_package_or_asking_for_help_loads_nothing_heavy():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("words", "left"), [(["--version-of-nothing"], 1), (["--help"], 1), (["doctor"], 0)])
+def test_several_ranks_leave_their_group_unless_one_failed(monkeypatch, words, left):
+    """Else threads of gloo abort the process at its end now and then."""
+    import torch.distributed as dist
+
+    def fail(*args, **kwargs):
+        raise DataError("one rank alone has failed")
+
+    calls = []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda group=None: 2)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda group=None: calls.append(group))
+    if words == ["doctor"]:
+        monkeypatch.setattr("rsfoundation.cli.app.app", fail)
+    with pytest.raises(SystemExit):
+        main(words)
+    assert len(calls) == left
