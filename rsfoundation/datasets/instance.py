@@ -156,7 +156,7 @@ class CocoInstanceDataset(CocoDataset):
         return dict(content, images=kept, annotations=annotations)
 
     def _note_unused(self, content: Content) -> None:
-        """Note annotations that mmdet leaves out: of other classes, under 1 px, or beyond the image."""
+        """Note what mmdet leaves out: other classes, boxes under 1 px or beyond the image, and crowds."""
         names = {category["id"]: str(category["name"]) for category in content["categories"]}
         sizes = {image["id"]: (int(image["width"]), int(image["height"])) for image in content["images"]}
         for item in content["annotations"]:
@@ -171,6 +171,9 @@ class CocoInstanceDataset(CocoDataset):
                 kind = "boxes under 1 px"
             elif min(x + w, width) <= max(x, 0) or min(y + h, height) <= max(y, 0):
                 kind = "boxes beyond the image"
+            elif item["iscrowd"]:
+                meaning = "found or not, they do not count" if self.test_mode else "not trained on"
+                kind = f"crowd regions ({meaning})"
             if kind is not None:
                 example = Example(f"{self.ann_file}, annotation {item['id_in_file']}", kind)
                 self.report.note(kind, [Path(self.ann_file).name], example)

@@ -212,6 +212,17 @@ def test_broken_and_missing_images_under_skip(tmp_path):
         read(tmp_path, on_error="skip")
 
 
+def test_crowd_regions_are_counted(tmp_path):
+    record = coco.content()
+    for item in record["annotations"][:2]:
+        coco.to_mask(item)
+        item.update(iscrowd=1)
+    coco.write(tmp_path, record)
+    assert read(tmp_path).report.counts == {"crowd regions (not trained on)": 2}
+    counts = read(tmp_path, test_mode=True).report.counts
+    assert counts == {"crowd regions (found or not, they do not count)": 2}
+
+
 def test_sets_of_crowds_or_without_objects_cannot_be_trained_on(tmp_path):
     record = coco.content()
     coco.each(lambda item: (coco.to_mask(item), item.update(iscrowd=1)))(record)
