@@ -1,5 +1,5 @@
-# SAM ViT-B into LWGANet-L0, whose last map (stride 32, 256 channels) is brought to the teacher's cells, with the teacher
-# running: random crops and flips of windows of 512 px. The student has 1.3 M parameters, the teacher 90 M.
+# SAM ViT-B into LWGANet-L0, all of whose stages are brought to the teacher's cells, with the teacher running: random crops
+# and flips of windows of 512 px. The student has 1.3 M parameters, the teacher 90 M.
 # Reported: nothing public to compare with; the recipe is ours.
 #   rsf train distill/sam_vit_base_lwganet_l0_512 --amp
 #   rsf convert backbone work_dirs/sam_vit_base_lwganet_l0_512 lwganet_l0_sam.pth
@@ -12,13 +12,15 @@ _base_ = [
 ]
 
 _side = 512
+_backbone = _base_.backbone
+_backbone.update(out_indices=(0, 1, 2, 3), output_norm=True)  # as detectors use it
 model = dict(
     teacher=dict(
         type='rsfoundation.SAMViT',
         arch='base',
         init_cfg=dict(type='Pretrained', checkpoint='sam_vit_base-sa1b')),
-    backbone={{_base_.backbone}},
-    adapter='linear',
+    backbone=_backbone,
+    adapter='stages',
     losses=[dict(type='rsfoundation.MapAlignment', loss='smooth_l1', cosine=1.0, relation=0.5, boundary=0.5)],
     corruption=dict(ramp=20000, fade=(80000, 90000)))
 train_dataloader = dict(

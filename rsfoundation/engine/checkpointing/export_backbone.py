@@ -126,7 +126,7 @@ def _in_units_of_teacher(
     """Fold the statistics of distilled targets into a student; also return what the card says of it."""
     if "target_mean" not in saved:
         return state, []
-    if "adapter.weight" in saved:
+    if any(key.startswith("adapter.") for key in saved):
         return state, ["the map is the student's own: the adapter to the teacher's channels was dropped"]
     folded = fold_targets(network, state, saved["target_mean"], saved["target_deviation"])
     if folded is None:

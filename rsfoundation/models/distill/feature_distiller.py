@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.nn import functional as F
 
-from rsfoundation.core.errors import CheckpointError, ConfigError
+from rsfoundation.core.errors import CheckpointError, ConfigError, check_choice
 from rsfoundation.models.distill.alignment import FeaturePair, same_grid, weighted_mean
 from rsfoundation.models.distill.teachers import (
     CachedFeatures,
@@ -20,6 +20,7 @@ from rsfoundation.models.distill.teachers import (
     encoder_config,
     preprocessing_of,
 )
+from rsfoundation.models.encoders.base import PlainEncoder
 from rsfoundation.models.masked_image import bands_of_backbone
 from rsfoundation.registry import MODELS
 
@@ -40,8 +41,10 @@ class FeatureDistiller(BaseModel):
         teacher: Config of the teacher: a backbone with ``init_cfg``, ``HuggingFaceEncoder``, or
             ``CachedFeatures``.
         losses: Configs of alignment losses; the gradients of their sum are used.
-        adapter: ``linear``: a 1 x 1 convolution between the student's map and the target, dropped after
-            training. ``none``: the student's own map is the target's, and statistics are folded at export.
+        adapter: Brings the student's map to the target and is dropped after training. ``linear``: a 1 x 1
+            convolution. ``stages``: the sum of 1 x 1 convolutions of all maps of a pyramid
+            (``out_indices=(0, 1, 2, 3)``), so that its fine stages learn, too. ``none``: the student's own
+            map is the target's, and statistics are folded at export.
         corruption: Options of :class:`rsfoundation.models.distill.corruption.Corruption`; None for the clean
             view.
         resolutions: ``(step, side)`` pairs: images are resized to ``side`` pixels from that step on.
@@ -76,13 +79,25 @@ class FeatureDistiller(BaseModel):
         self._teacher = FrozenTeacher(teacher, teacher_seed)
         frozen = self._teacher.network
         wide, own = int(frozen.out_channels[-1]), int(self.backbone.out_channels[-1])
-        if adapter not in ("none", "linear") or (adapter == "none" and own != wide):
+        check_choice("adapter", adapter, ("none", "linear", "stages"), "model")
+        if adapter == "none" and own != wide:
             raise ConfigError(
                 f"the student's map has {own} channels, the teacher's {wide}, and adapter is {adapter!r}",
                 where="model.adapter",
                 fix="adapter='linear', or a student of the teacher's channels",
             )
         self.adapter: nn.Module = nn.Identity()
+        self.stages: tuple[int, ...] = ()
+        if adapter == "stages":
+            channels = () if isinstance(self.backbone, PlainEncoder) else self.backbone.out_channels
+            if len(channels) < 2:
+                raise ConfigError(
+                    "adapter 'stages' needs a backbone with stages, and the student returns one map",
+                    where="model.backbone",
+                    fix="model.backbone.out_indices=(0, 1, 2, 3), or adapter='linear'",
+                )
+            self.stages = tuple(range(len(channels)))
+            self.adapter = StageFusion(channels, wide)
         if adapter == "linear":
             layer = nn.Conv2d(own, wide, 1)
             nn.init.dirac_(layer.weight)
@@ -229,8 +244,11 @@ class FeatureDistiller(BaseModel):
             )
         raw, levels = target
         blocks = {index for loss in self.losses for index in loss.student_blocks}
-        found, own_levels = encode(self.backbone, view, blocks)
-        student = same_grid(self.adapter(found), raw.shape[2:], "FeatureDistiller")
+        found, own_levels = encode(self.backbone, view, {*blocks, *self.stages})
+        if self.stages:
+            student = self.adapter([own_levels[index] for index in self.stages], raw.shape[2:])
+        else:
+            student = same_grid(self.adapter(found), raw.shape[2:], "FeatureDistiller")
         weight = valid_cells(samples, view, raw.shape[2:], scale)
         if hidden is not None and self.corruption is not None:
             share = F.interpolate(hidden, size=raw.shape[2:], mode="area")
@@ -318,6 +336,30 @@ class FeatureDistiller(BaseModel):
         if mode == "loss":
             return self.loss(inputs, data_samples)
         return self.predict(inputs, data_samples) if mode == "predict" else self.extract_feat(inputs)
+
+
+class StageFusion(nn.Module):
+    """Sum of 1 x 1 convolutions of maps that are brought to one grid before.
+
+    Args:
+        channels: Of each map.
+        width: Channels of the sum.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(own, width, 1) for own in channels)
+
+    def forward(self, maps: Sequence[torch.Tensor], grid: Sequence[int]) -> torch.Tensor:
+        """Return a map ``(N, width, h, w)``.
+
+        Args:
+            maps: ``(N, C, H, W)`` each.
+            grid: Rows and columns of the result.
+        """
+        pairs = zip(self.layers, maps, strict=True)
+        parts = [layer(same_grid(one, grid, type(self).__name__)) for layer, one in pairs]
+        return torch.stack(parts).sum(0)
 
 
 def with_our_scope(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,22 @@ def test_their_data_pipelines_give_one_size(name, tmp_path):
         assert all(dataset[index]["inputs"].shape == (3, side, side) for index in range(len(dataset)))
 
 
+def test_an_exported_pyramid_has_the_names_of_the_backbone(tmp_path):
+    cfg = config_of("sam_vit_base_lwganet_l0_512")
+    cfg.model.teacher.update(SMALL)
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    model.measure_targets([(images(64), None)], 2)
+    cfg.dump(str(tmp_path / "config.py"))
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / "iter_1.pth")
+    made = export_backbone(tmp_path / "iter_1.pth", tmp_path / "student.pth")
+    assert "the adapter to the teacher's channels was dropped" in made.card.read_text()
+    student = create_model("lwganet_l0", pretrained=str(made.output))
+    assert not student.load_report.missing
+    own, trained = student.state_dict(), model.backbone.state_dict()
+    assert all(torch.equal(own[key], trained[key]) for key in own)
+
+
 def test_an_exported_student_starts_create_model_and_an_instance_config(tmp_path):
     cfg = config_of("sam_vit_base_rsmamba_b_1024")
     cfg.model.teacher.update(SMALL)

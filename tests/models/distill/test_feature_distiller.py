@@ -112,6 +112,26 @@ def test_pyramids_with_another_stride_are_brought_to_the_grid():
     assert model(images(), None, mode="loss")["loss_0_MapAlignment"].isfinite()
 
 
+def test_all_stages_of_a_pyramid_learn():
+    pyramid = dict(type="LWGANet", arch="l0", out_indices=(0, 1, 2, 3))
+    model = distiller(backbone=pyramid, adapter="stages")
+    assert model.adapter.layers[0].weight.shape == (16, 32, 1, 1)
+    model(images(), None, mode="loss")["loss_0_MapAlignment"].backward()
+    assert all(layer.weight.grad.abs().sum() > 0 for layer in model.adapter.layers)
+    maps = [
+        torch.randn(2, width, 16 // 2**index, 16 // 2**index)
+        for index, width in enumerate((32, 64, 128, 256))
+    ]
+    pooled = torch.nn.functional.avg_pool2d(maps[0], 4)
+    rest = [torch.zeros_like(one) for one in maps[1:]]
+    first = model.adapter([maps[0], *rest], (4, 4)) - model.adapter([0 * maps[0], *rest], (4, 4))
+    weight = model.adapter.layers[0].weight
+    assert torch.allclose(first, torch.nn.functional.conv2d(pooled, weight), atol=1e-5)
+    for single in (RSMAMBA, dict(type="LWGANet", arch="l0")):
+        with pytest.raises(ConfigError, match="returns one map"):
+            distiller(backbone=single, adapter="stages")
+
+
 def test_grids_that_do_not_divide_are_refused():
     with pytest.raises(ConfigError, match="do not divide: the student has 3 x 3"):
         same_grid(torch.zeros(1, 2, 3, 3), (4, 4), "test")
