@@ -34,9 +34,8 @@ def _modules_of(package: str) -> list[str]:
     return [".".join((_SCOPE, *file.relative_to(_PACKAGE).with_suffix("").parts)) for file in files]
 
 
-MODELS = Registry(
-    "model", parent=_MODELS, scope=_SCOPE, locations=[*_modules_of("models"), "rsfoundation.engine.peft"]
-)
+_WRAPPERS = ["rsfoundation.engine.peft", "rsfoundation.engine.task_distillation"]
+MODELS = Registry("model", parent=_MODELS, scope=_SCOPE, locations=[*_modules_of("models"), *_WRAPPERS])
 DATASETS = Registry("dataset", parent=_DATASETS, scope=_SCOPE, locations=_modules_of("datasets"))
 DATA_SAMPLERS = Registry(
     "data sampler", parent=_DATA_SAMPLERS, scope=_SCOPE, locations=["rsfoundation.datasets.samplers"]
@@ -66,6 +65,7 @@ HOOKS = Registry(
         "rsfoundation.engine.model_builder",
         "rsfoundation.engine.run_hooks",
         "rsfoundation.engine.peft",
+        "rsfoundation.engine.task_distillation",
         "rsfoundation.engine.distributed.ema",
         "rsfoundation.evaluation.submission.metric",
     ],

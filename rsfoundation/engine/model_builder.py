@@ -28,6 +28,8 @@ def model_config(cfg: Config) -> Any:
     wrapper                 config key
     ======================  =============================================================
     LoRA adapters           the block ``lora`` (see :func:`rsfoundation.engine.peft.with_lora`)
+    distillation            the block ``distill``, in training alone (see
+                            :func:`rsfoundation.engine.task_distillation.with_distillation`)
     test-time augmentation  ``use_tta``, with ``tta_model`` as mmengine's toolboxes name it
     ======================  =============================================================
 
@@ -37,6 +39,8 @@ def model_config(cfg: Config) -> Any:
     if cfg.get("lora"):
         options = {key: value for key, value in cfg.lora.items() if key != "adapters_only"}
         model = dict(type="rsfoundation.with_lora", model=model, **options)
+    if cfg.get("distill"):
+        model = dict(type="rsfoundation.with_distillation", model=model, **cfg.distill)
     return with_test_time_augmentation(cfg, model) if cfg.get("use_tta") else model
 
 
@@ -54,7 +58,7 @@ def inference_model(cfg: Config, content: dict[str, Any], where: str | Path) -> 
     """Build the parts that prediction needs, load a checkpoint and merge adapters into its weights.
 
     Args:
-        cfg: The config. Test-time augmentation is not applied here.
+        cfg: The config. Test-time augmentation and a teacher are not applied here.
         content: The checkpoint.
         where: Its file, for errors.
 
@@ -65,7 +69,7 @@ def inference_model(cfg: Config, content: dict[str, Any], where: str | Path) -> 
         ConfigError: A type of the config is not registered.
         CheckpointError: The checkpoint belongs to another model.
     """
-    plain = {key: value for key, value in cfg.items() if key != "use_tta"}
+    plain = {key: value for key, value in cfg.items() if key not in ("use_tta", "distill")}
     try:
         network = ROOT_MODELS.build(model_config(Config(plain)))
     except KeyError as error:

@@ -120,6 +120,7 @@ def resolve_config(
     cfg = copy.deepcopy(cfg)
     steps: tuple[Callable[[], list[str] | None], ...] = (
         lambda: _merge_strategy(cfg, options, request),
+        lambda: _drop_teacher(cfg, request),
         lambda: _set_run(cfg, options),
         lambda: _set_start(cfg, options, request, start),
         lambda: _set_precision(cfg, options, device),
@@ -213,6 +214,11 @@ def _merge_strategy(cfg: Config, options: RunOptions, request: RunRequest) -> No
         merge_overrides(
             cfg, options.overrides
         )  # the user's overrides of the strategy take precedence over its file
+
+
+def _drop_teacher(cfg: Config, request: RunRequest) -> None:
+    if request.stage != "train":
+        cfg.pop("distill", None)  # the student alone is tested and predicts
 
 
 def _set_run(cfg: Config, options: RunOptions) -> None:

@@ -190,6 +190,9 @@ def build_runner(cfg: Config, start: Path | None = None) -> Runner | FlexibleRun
         raise unknown_type_error(error, cfg) from error
     if cfg.get("lora"):
         runner.register_hook(LoRAHook(cfg.lora.get("adapters_only", False)))
+    if cfg.get("distill"):
+        for hook in ("TaskDistillationHook", "TaskDistillationResumeHook"):
+            runner.register_hook(dict(type=f"rsfoundation.{hook}"))
     if start is not None and not cfg.get("load_from"):
         runner._load_from = str(start)  # not in cfg: the run folder's config.py names no checkpoint
     return runner

@@ -1,0 +1,26 @@
+# A small rotated RetinaNet on LSKNet-T into one on LWGANet-L0, from random weights, on the toy scenes.
+#   rsf prepare toy data/toy
+#   rsf train detection_toy_retinanet_lsknet_t        # the teacher
+#   rsf train distill/toy_detection_lwganet_l0
+# Protocol: 160 training and 40 held-out scenes of 256 px at one scale, VOC07 rule, 400 iterations of 2 scenes. The same
+# training without a teacher: --cfg-options distill=None
+_base_ = [
+    '../_base_/backbones/lwganet_l0_scratch.py',
+    '../_base_/heads/rotated_retinanet_small.py',
+    '../_base_/datasets/toy_detection.py',
+    '../_base_/schedules/toy_detectors.py',
+    '../_base_/runtime/default.py',
+]
+
+model = dict(backbone={{_base_.backbone}}, neck=dict(in_channels={{_base_.backbone_channels}}))
+distill = dict(
+    teacher_config='quickstart/detection_toy_retinanet_lsknet_t',
+    teacher_checkpoint='work_dirs/detection_toy_retinanet_lsknet_t',
+    losses=[
+        dict(type='FeatureImitation', module='neck', weight=1.0),
+        dict(type='ClassImitation', module='bbox_head', weight=1.0),
+        dict(type='BoxImitation', module='bbox_head', weight=1.0),
+    ])
+
+default_hooks = dict(logger=dict(interval=10))
+predict = dict(window=256, overlap=64)
