@@ -1,4 +1,4 @@
-"""A run whose model also learns from a trained, larger model of the same task: the config block ``distill``."""
+"""A run whose model also learns from a trained model of the same task: the config block ``distill``."""
 
 from __future__ import annotations
 
@@ -56,6 +56,12 @@ def with_distillation(
     if data_preprocessor is not None:
         model = {"data_preprocessor": data_preprocessor, **model}
     network: Any = _ROOT.build(dict(model))
+    if not callable(getattr(network, "loss", None)):
+        raise ConfigError(
+            f"{type(network).__name__} has no method loss(inputs, data_samples)",
+            where="model.type",
+            fix="distill detectors, segmentors and change models; `FeatureDistiller` distills backbones",
+        )
     with torch.random.fork_rng():  # the student starts from the same weights as without a teacher
         teacher, classes = load_teacher(teacher_checkpoint, teacher_config)
     _check_preprocessing(network, teacher)
@@ -167,7 +173,7 @@ class CallRecorder:
                 raise ConfigError(
                     f"{name} is called {count} times in a step, and is compared only if called once",
                     where=self.where,
-                    fix="name a module that runs once: after the dates of a pair are joined, or the classifier",
+                    fix="name a module that runs once: the classifier, or one that sees both dates of a pair",
                 )
         return result, {name: found[name][0] for name in names}
 
@@ -303,7 +309,7 @@ class TaskDistillationResumeHook(Hook):
                 f"the run had another teacher: its weights have the hash {saved['teacher'][:12]}, those of "
                 f"this config {found[:12]}",
                 where="distill.teacher_checkpoint",
-                fix="name the teacher of the run, or start anew from its weights: load_from, without --resume",
+                fix="name the teacher of the run, or start anew: load_from, without --resume",
             )
         checkpoint.get("state_dict", {}).update(saved["weights"])
 

@@ -91,9 +91,9 @@ class FeatureImitation(ImitationLoss):
         teacher_module: Likewise.
         weight: Likewise.
         part: ``output`` of the module, or ``input``.
-        loss: ``correlation``: one minus the correlation of each channel over the batch, which leaves scale and
-            offset free (PKD, arXiv 2207.02039). ``channel``: divergence of the distributions of each channel
-            over an image (CWD, arXiv 2011.13256).
+        loss: ``correlation``: one minus the correlation of each channel over the batch, which leaves scale
+            and offset free (PKD, arXiv 2207.02039). ``channel``: divergence of the distributions of each
+            channel over an image (CWD, arXiv 2011.13256).
         temperature: Of the distributions of ``channel``.
         channels: ``(student, teacher)`` channels of a 1 x 1 convolution per level between both, needed where
             they differ; it is dropped after training.
@@ -115,7 +115,10 @@ class FeatureImitation(ImitationLoss):
         check_choice("part", part, ("output", "input"), "FeatureImitation")
         check_choice("loss", loss, ("correlation", "channel"), "FeatureImitation")
         self.part, self.kind, self.temperature = part, loss, float(temperature)
-        self.adapters = nn.ModuleList(nn.Conv2d(*channels, 1) for _ in range(levels)) if channels else None
+        self.adapters: nn.ModuleList | None = None
+        if channels:
+            own, other = channels  # without bias: both losses leave the offset of a channel free
+            self.adapters = nn.ModuleList(nn.Conv2d(own, other, 1, bias=False) for _ in range(levels))
 
     def forward(self, batch: ImitationBatch) -> torch.Tensor:
         """Return the mean over levels.
@@ -271,7 +274,7 @@ class BoxImitation(_DenseImitation):
         module: As in :class:`ImitationLoss`; a head whose anchors do not depend on other boxes.
         teacher_module: Likewise.
         weight: Likewise.
-        min_score: Boxes with a lower best score of the teacher do not count; the score is the weight of others.
+        min_score: Boxes of a lower best score of the teacher do not count; that of others is their weight.
     """
 
     def __init__(
@@ -291,11 +294,9 @@ class BoxImitation(_DenseImitation):
         own: Any = student.get_submodule(self.module)
         other: Any = teacher.get_submodule(self.teacher_module)
         for head in (own, other):
-            if not hasattr(head.prior_generator, "base_anchors") or not len(
-                head.prior_generator.base_anchors
-            ):
+            if not len(getattr(head.prior_generator, "base_anchors", ())):
                 raise ConfigError(
-                    f"{type(head).__name__} has no fixed anchors, so its boxes of two models are not comparable",
+                    f"{type(head).__name__} has no fixed anchors: boxes of two models are not comparable",
                     where="distill.losses: BoxImitation",
                     fix="leave it out, or name the first stage: module='bbox_head_init'",
                 )
@@ -445,7 +446,7 @@ class PixelImitation(ImitationLoss):
             raise ConfigError(
                 f"the student predicts {own.shape[1]} classes, the teacher {other.shape[1]}",
                 where="distill.losses: PixelImitation",
-                fix="name the classifiers of both: module, teacher_module; or train a teacher of these classes",
+                fix="name both classifiers: module, teacher_module; or train a teacher on these classes",
             )
         if own.shape[2:] != other.shape[2:]:
             other = F.interpolate(other, size=own.shape[2:], mode="bilinear", align_corners=False)
