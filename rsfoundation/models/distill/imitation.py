@@ -19,6 +19,9 @@ from rsfoundation.models.losses import SymmetricKLDLoss
 from rsfoundation.registry import MODELS
 
 _EPS = 1e-6
+_OUTSIDE = -1e4  # added to logits of padding
+_PARALLELOGRAM = 6  # values of MidpointOffsetCoder
+_BETA = 1 / 9  # where the distance of offsets becomes linear, as in the published RPN
 _CERTAIN = 0.1  # teacher scores below it do not count as an object when losses are averaged
 
 
@@ -160,7 +163,7 @@ class FeatureImitation(ImitationLoss):
             )
 
     def _channel_loss(self, own: torch.Tensor, other: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        outside = weight.clamp(min=_EPS).log().flatten(2)
+        outside = weight.log().clamp(min=_OUTSIDE).flatten(2)
         logs = [(one.flatten(2) / self.temperature + outside).log_softmax(-1) for one in (own, other)]
         divergence = F.kl_div(logs[0], logs[1], reduction="none", log_target=True).sum(-1).mean()
         return self.temperature**2 * divergence
@@ -270,6 +273,9 @@ class ClassImitation(_DenseImitation):
 class BoxImitation(_DenseImitation):
     """Boxes of a dense head where the teacher is sure, compared as Gaussians, so that angles have no jump.
 
+    The oriented RPN's coder, which makes the box of a parallelogram, has no gradient; its six offsets are
+    compared as they are.
+
     Args:
         module: As in :class:`ImitationLoss`; a head whose anchors do not depend on other boxes.
         teacher_module: Likewise.
@@ -313,12 +319,16 @@ class BoxImitation(_DenseImitation):
         sure = scores.sigmoid().amax(-1) * (valid > 0)
         sure = (sure * (sure >= self.min_score)).flatten(1)
         image, anchor = sure.nonzero(as_tuple=True)
+        chosen, own, other = sure[image, anchor], own[image, anchor], other[image, anchor]
+        count = _mean_over_ranks(chosen.sum())
+        if own.shape[-1] == _PARALLELOGRAM:
+            apart = F.smooth_l1_loss(own, other, reduction="none", beta=_BETA).sum(-1)
+            return self.weight * (apart * chosen).sum() / count
         sizes = [tuple(one.shape[2:]) for one in outputs[0]]
         levels = head.prior_generator.grid_priors(sizes, device=own.device)
         priors = torch.cat([get_box_tensor(level) for level in levels])[anchor]
-        boxes = [_decoded(head.bbox_coder, priors, one[image, anchor]) for one in (own, other)]
-        chosen = sure[image, anchor]
-        loss = self.compare(*boxes, weight=chosen, avg_factor=float(_mean_over_ranks(chosen.sum())))
+        boxes = [_decoded(head.bbox_coder, priors, one) for one in (own, other)]
+        loss = self.compare(*boxes, weight=chosen, avg_factor=float(count))
         return self.weight * loss
 
 
