@@ -250,7 +250,7 @@ def checkpoint_classes(meta: Mapping[str, Any], cfg: Config) -> Classes:
 
 
 _UNKNOWN_TYPE = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")
-_UNKNOWN_OPTION = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+_UNKNOWN_OPTION = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 _MISSING_OPTION = re.compile(r"(\w+)\.__init__\(\) missing \d+ required \S+ arguments?: (.+)")
 
 
@@ -336,7 +336,7 @@ def _option_error(error: TypeError, cfg: Config) -> ConfigError | None:
         return ConfigError(
             f"{node.get('type', kind)} takes no option {option!r}",
             where=f"{cfg.filename}: {path}{option}",
-            fix=nearest(option, _options_of(node)) or "remove it",
+            fix=nearest(option, _options_of(node, kind)) or "remove it",
         )
     if missing is not None:
         kind, options = missing.groups()
@@ -344,13 +344,16 @@ def _option_error(error: TypeError, cfg: Config) -> ConfigError | None:
     return None
 
 
-def _options_of(node: dict[str, Any]) -> set[str]:
-    """Return the options that the class of a config dict takes, its base classes' included."""
+def _options_of(node: dict[str, Any], owner: str) -> set[str]:
+    """Return the options that what a config dict builds takes, those of its base classes included.
+
+    Blocks such as ``lora`` and data loaders name no type: the first are those of ``owner``.
+    """
     from torch.utils.data import DataLoader
 
-    kind = _registered(str(node["type"])) if "type" in node else DataLoader  # data loaders name no type
+    kind = _registered(str(node["type"])) if "type" in node else _registered(owner) or DataLoader
     classes = inspect.getmro(kind) if inspect.isclass(kind) else ()
-    names: set[str] = set()
+    names = set(inspect.signature(kind).parameters) if inspect.isfunction(kind) else set()
     for one in classes:
         if one is not object:
             names |= set(inspect.signature(vars(one).get("__init__", one)).parameters)

@@ -16,7 +16,7 @@ from rsfoundation.engine.resolve_config import drop_sync_bn
 SIDE, BATCH = 128, 2
 TASKS = {"toy_detection": "detection", "toy_segmentation": "segmentation", "toy_change": "change"}
 TASKS |= {"oriented_rcnn": "detection", "unetformer": "segmentation", "changer_ex": "change"}
-NAMES = sorted(name for name in list_configs() if name.startswith("distill/") and "_sam_" not in name)
+NAMES = sorted(name for name, file in list_configs().items() if "\ndistill = dict(" in file.read_text())
 
 
 def task_of(name):

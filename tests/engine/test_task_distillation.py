@@ -254,3 +254,10 @@ def test_two_ranks_learn_what_one_process_learns_from_the_whole_batch(ranks, nam
     assert ADAPTER in found and not any("teacher" in key for key in found)
     for key, value in wanted.items():
         torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_an_unknown_key_of_the_block_names_the_nearest(teacher, tmp_path):
+    config = student_config(tmp_path, teacher, "distill['teacher_chekpoint'] = 'x'\n")
+    with pytest.raises(ConfigError, match="takes no option 'teacher_chekpoint'") as caught:
+        run(config, "run")
+    assert "distill.teacher_chekpoint" in caught.value.where and "'teacher_checkpoint'" in caught.value.fix
