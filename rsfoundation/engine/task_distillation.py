@@ -45,7 +45,7 @@ def with_distillation(
     Args:
         model: Config of the student.
         teacher_checkpoint: File or run folder of the trained teacher.
-        losses: Configs of losses of :mod:`rsfoundation.models.distill.imitation`.
+        losses: Configs of losses: see :class:`rsfoundation.models.distill.imitation.ImitationLoss`.
         teacher_config: The teacher's config, a path or shipped name; ``config.py`` next to the checkpoint
             when not given.
         data_preprocessor: Goes to the student.

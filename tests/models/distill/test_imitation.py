@@ -10,14 +10,8 @@ from torch.nn import functional as F
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.config import config_root
-from rsfoundation.models.distill.imitation import (
-    BoxImitation,
-    Call,
-    ClassImitation,
-    FeatureImitation,
-    ImitationBatch,
-    PixelImitation,
-)
+from rsfoundation.models.distill.detector_imitation import BoxImitation, ClassImitation
+from rsfoundation.models.distill.imitation import Call, FeatureImitation, ImitationBatch, PixelImitation
 from rsfoundation.registry import MODELS
 
 HEADS = config_root() / "_base_" / "heads"
