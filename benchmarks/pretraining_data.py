@@ -1,8 +1,9 @@
 """Images per second of the pretraining pipeline next to torchvision's transforms, on one core.
 
-    python benchmarks/pretraining_data.py [--side 512] [--size 192] [--images 48] [--repeats 5] [--json FILE]
+    python benchmarks/pretraining_data.py [--side 512] [--size 192] [--images 48] [--repeats 5]
+        [--suffix png|jpg|tif] [--json FILE]
 
-The same images and steps: a random part resized, flip, tensor of bytes; once from PNG files and once
+The same images and steps: a random part resized, flip, tensor of bytes; once from files and once
 from pixels in memory. torchvision decodes by Pillow and resizes bilinearly with antialiasing; ours decodes as
 in training and shrinks by averaging. Before the timing both resize the same part, and the mean difference is
 printed. Rates are medians of images per second of CPU time; all alternate in one run.
@@ -31,8 +32,9 @@ from rsfoundation.registry import TRANSFORMS
 SCALE = (0.1, 1.0)
 
 
-def write_images(folder: Path, count: int, side: int) -> list[Path]:
-    """Write images with detail at several scales."""
+def write_images(folder: Path, count: int, side: int, suffix: str) -> list[Path]:
+    """Write images with detail at several scales; JPEGs of quality 90, TIFFs with deflate."""
+    options = dict(jpg=[cv2.IMWRITE_JPEG_QUALITY, 90], tif=[cv2.IMWRITE_TIFF_COMPRESSION, 8], png=[])[suffix]
     rng = np.random.default_rng(0)
     files = []
     for index in range(count):
@@ -40,8 +42,8 @@ def write_images(folder: Path, count: int, side: int) -> list[Path]:
         for cells in (4, 16, 64, side):
             noise = rng.normal(0, 40, (cells, cells, 3)).astype(np.float32)
             image += cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
-        files.append(folder / f"{index}.png")
-        cv2.imwrite(str(files[-1]), np.clip(image / 2 + 110, 0, 255).astype(np.uint8))
+        files.append(folder / f"{index}.{suffix}")
+        cv2.imwrite(str(files[-1]), np.clip(image / 2 + 110, 0, 255).astype(np.uint8), options)
     return files
 
 
@@ -52,6 +54,7 @@ def main() -> None:
     )
     for name, value in (("side", 512), ("size", 192), ("images", 48), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--suffix", choices=("png", "jpg", "tif"), default="png")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,7 +75,7 @@ def main() -> None:
         ]
     )
     with tempfile.TemporaryDirectory() as folder:
-        files = write_images(Path(folder), options.images, options.side)
+        files = write_images(Path(folder), options.images, options.side, options.suffix)
         image = np.array(Image.open(files[0]).convert("RGB"))
         part = image[: options.side * 3 // 4, : options.side * 3 // 4]
         expected = v2.functional.resize(Image.fromarray(part), [options.size, options.size], antialias=True)
@@ -98,7 +101,8 @@ def main() -> None:
     versions = dict(
         torchvision=torchvision.__version__, opencv=cv2.__version__, python=platform.python_version()
     )
-    print(f"{options.images} images of {options.side} px, parts resized to {options.size} px; {versions}")
+    kind = f"{options.suffix} images of {options.side} px"
+    print(f"{options.images} {kind}, parts resized to {options.size} px; {versions}")
     print(f"mean difference of one resized part: {difference:.2f} of 255")
     ratios = {}
     for place in ("files", "memory"):
@@ -106,7 +110,7 @@ def main() -> None:
         ratios[place] = found / peer
         print(f"from {place:7} {found:9.1f} / s, torchvision {peer:9.1f} / s, ratio {ratios[place]:.2f}")
     if options.json:
-        sizes = {name: getattr(options, name) for name in ("side", "size", "images", "repeats")}
+        sizes = {name: getattr(options, name) for name in ("side", "size", "images", "repeats", "suffix")}
         content = dict(sizes, difference=difference, rates=medians, ratios=ratios, versions=versions)
         options.json.write_text(json.dumps(content, indent=2) + "\n")
 
