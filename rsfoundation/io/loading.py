@@ -170,7 +170,7 @@ class ImageLoading:
             pixels: ``(H, W, C)`` in the order of the bands read.
 
         Returns:
-            ``(H, W, C)``, contiguous.
+            ``(H, W, C)``, contiguous, no view of ``pixels``.
         """
         if isinstance(self.pixel_range, PixelRange):
             pixels = self.pixel_range.apply(pixels)
@@ -186,9 +186,10 @@ class ImageLoading:
             )  # one NaN spreads to every weight
         count = pixels.shape[2]
         if self.grey:
-            return (
+            grey = (
                 pixels if count == 1 else cv2.cvtColor(pixels[..., :3].copy(), cv2.COLOR_RGB2GRAY)[..., None]
             )
+            return grey.copy()
         if count == 1 and self.bands is None:
             return np.repeat(pixels, 3, axis=2)
         return reordered(pixels, (2, 1, 0, *range(3, count)) if count in self.blue_first else range(count))
@@ -271,7 +272,7 @@ class LoadedImage:
             DataError: The pixels are broken, or a plain image does not fit into memory.
             ValueError: No part of the window is in the image.
         """
-        return self.loading.convert(self.reader.read(window, out_size=out_size))
+        return self.loading.convert(self.reader.read(window, out_size=out_size, shared=True))
 
     def close(self) -> None:
         """Close the file. A later read opens it again."""

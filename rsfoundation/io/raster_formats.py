@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -63,7 +65,7 @@ class RasterFormat(ABC):
 
     @abstractmethod
     def read(self, bands: Sequence[int], window: Window, out_size: Size | None) -> NDArray[Any]:
-        """Return bands of a window inside the raster, ``(h, w, len(bands))``.
+        """Return bands of a window inside the raster, ``(h, w, len(bands))``; maybe a view of kept pixels.
 
         Args:
             bands: Numbers from 1.
@@ -242,7 +244,7 @@ def world_file(path: Path) -> GeoReference:
 def window_of(
     pixels: NDArray[Any], bands: Sequence[int], window: Window, out_size: Size | None
 ) -> NDArray[Any]:
-    """Return bands of a window of decoded pixels, as :meth:`RasterFormat.read` does.
+    """Return bands of a window of decoded pixels, a view of them where it can be one.
 
     Args:
         pixels: ``(height, width, count)``.
@@ -252,7 +254,8 @@ def window_of(
     """
     rows = slice(window.top, window.top + window.height)
     part = pixels[rows, window.left : window.left + window.width]
-    chosen = reordered(part, [band - 1 for band in bands])
+    in_order = tuple(bands) == tuple(range(1, pixels.shape[2] + 1))
+    chosen = part if in_order else reordered(part, [band - 1 for band in bands])
     return chosen if out_size is None else resized(chosen, out_size)
 
 
@@ -324,7 +327,13 @@ def require_memory(path: Path, size: Size, needed: int) -> None:
 
 
 def _free_memory() -> int | None:
-    """Return bytes of memory that this process can still take, within its control group where it has one."""
+    """Return bytes of memory that this process can still take, as found in this half of a second."""
+    return _free_memory_now(int(2 * time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _free_memory_now(tick: int) -> int | None:
+    """Ask the system, and the control group where there is one; many small images ask in turn."""
     limits = []
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -456,7 +465,9 @@ class PlainImage(RasterFormat):
             rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),  # else each file's folder is listed
             rasterio.open(self._path, driver="PNG") as raster,
         ):
-            return _interleaved(raster.read())
+            pixels = np.empty((self.height, self.width, self.count), np.uint8)
+            raster.read(out=pixels.transpose(2, 0, 1))  # GDAL decodes such an array in place
+            return pixels
         return None
 
     def _by_opencv(self, content: bytes) -> NDArray[Any] | None:

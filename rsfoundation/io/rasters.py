@@ -126,12 +126,15 @@ class RasterReader:
             self._georeference = self._opened().georeference()
         return self._georeference
 
-    def read(self, window: Window | None = None, *, out_size: Size | None = None) -> NDArray[Any]:
+    def read(
+        self, window: Window | None = None, *, out_size: Size | None = None, shared: bool = False
+    ) -> NDArray[Any]:
         """Read a window.
 
         Args:
             window: In pixels; ``None`` is the whole raster. Parts beyond the raster are left out.
             out_size: Width and height to resample to: averages where that is smaller, bilinear where larger.
+            shared: The result may be a view of pixels that the reader keeps, and must not be written to.
 
         Returns:
             ``(H, W, C)`` in the dtype of the file, bands as chosen.
@@ -140,7 +143,8 @@ class RasterReader:
             DataError: The pixels are broken, or a plain image does not fit into memory.
             ValueError: No part of the window is in the raster.
         """
-        return self._opened().read(self.bands, self._inside(window), out_size)
+        pixels = self._opened().read(self.bands, self._inside(window), out_size)
+        return pixels.copy() if self.held and pixels.base is not None and not shared else pixels
 
     def valid_mask(self, window: Window | None = None, out_size: Size | None = None) -> NDArray[np.bool_]:
         """Return which pixels of a window hold data.

@@ -152,3 +152,16 @@ def test_a_broken_png_is_no_image_with_gdal_and_without(tmp_path, raster_library
         path.write_bytes(harm(whole, rng))
         with pytest.raises(DataError, match="no readable image"):
             decode_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+@pytest.mark.parametrize("loading", [ImageLoading(), ImageLoading(grey=True), ImageLoading("all", "native")])
+def test_what_is_read_belongs_to_the_caller(tmp_path, raster_library, suffix, loading):
+    """Steps write into images, and an open image keeps its pixels for the next window."""
+    for name, array in (("colour", LARGE[..., :3]), ("grey", LARGE[..., 0])):
+        with loading.open(save(tmp_path / f"{name}{suffix}", array)) as image:
+            first, raw = image.read(), image.reader.read()
+            expected = first.copy(), raw.copy()
+            first[:], raw[:] = 0, 0
+            assert np.array_equal(image.read(), expected[0])
+            assert np.array_equal(image.reader.read(), expected[1])

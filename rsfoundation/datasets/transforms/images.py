@@ -130,8 +130,7 @@ class ImageLoader(BaseTransform):
             with local_file(path, self.backend_args) as file:
                 if window is None:
                     return self.loading.read(file)
-                # a window is copied: later steps may write to the image
-                return read_window(self._open_images.open(str(file)), *window).copy()
+                return read_window(self._open_images.open(str(file)), *window)
         except DataError:
             if self.ignore_empty:
                 return None
