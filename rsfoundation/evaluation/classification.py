@@ -122,7 +122,7 @@ class SceneMetric(BaseMetric):
         evaluation: The last evaluation; ``None`` before.
     """
 
-    default_prefix = None
+    default_prefix = ""  # None makes mmengine warn
 
     def __init__(self, multi_label: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)

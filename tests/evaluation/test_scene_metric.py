@@ -30,6 +30,11 @@ def run(scores, labels, **options):
     return metric, metric.evaluate(len(batch))
 
 
+def test_mmengine_has_nothing_to_warn_of():
+    """It warns of metrics whose prefix is ``None``."""
+    assert SceneMetric().prefix == ""
+
+
 def test_top_1_and_top_5_classes_and_confusion():
     rng = np.random.default_rng(0)
     scores, labels = rng.random((200, 7)).astype(np.float32), rng.integers(0, 7, 200)
