@@ -38,6 +38,7 @@ from rsfoundation.prepare.check.run import check_data
 from rsfoundation.prepare.instances import convert_instances
 from rsfoundation.prepare.labels import convert_labels
 from rsfoundation.prepare.maps import prepare_maps
+from rsfoundation.prepare.polygons import draw_label_maps
 from rsfoundation.prepare.split import split_images
 from rsfoundation.prepare.tiling import tile_dota, tile_fair1m
 from rsfoundation.prepare.toy.make import make_toy_scenes
@@ -54,6 +55,7 @@ __all__ = [
     "convert_labels",
     "convert_zero",
     "create_model",
+    "draw_label_maps",
     "draw_samples",
     "draw_worst",
     "embed_scenes",

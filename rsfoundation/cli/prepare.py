@@ -12,7 +12,14 @@ import typer
 
 from rsfoundation.cli.console import say, table
 from rsfoundation.cli.options import Overrides
-from rsfoundation.core.choices import FeatureFormat, GroupBy, InstanceSource, LabelFormat, TilingPreset
+from rsfoundation.core.choices import (
+    FeatureFormat,
+    GroupBy,
+    InstanceSource,
+    LabelFormat,
+    PolygonSource,
+    TilingPreset,
+)
 from rsfoundation.core.errors import ConfigError, RSFError
 from rsfoundation.core.reports import SKIPPING, Policy
 from rsfoundation.datasets.oriented.classes import DotaVersion
@@ -83,7 +90,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Prepare data sets: draw toy scenes, tile large images into patches, convert labels.",
     )
-    for command in (toy, dota, fair1m, change, index, labels, instances, split, features):
+    for command in (toy, dota, fair1m, change, index, labels, instances, masks, split, features):
         group.command(command.__name__)(command)
     for kind, layout in MAP_KINDS.items():
         group.command(kind)(_maps_command(kind, layout))
@@ -304,16 +311,9 @@ def labels(
 
     with _fixes_of_the_console():
         result = convert_labels(
-            kind,
-            root,
-            out,
-            splits=split,
-            form=form,
-            version=version,
-            classes=classes,
-            class_column=class_column,
-            on_error=on_error,
-        )
+            kind, root, out, splits=split, form=form, version=version, classes=classes,
+            class_column=class_column, on_error=on_error,
+        )  # fmt: skip
     table("labels", ("", "count"), list(result.counts().items()))
     say(f"folder: {result.out}")
 
@@ -352,19 +352,55 @@ def instances(
 
     with _fixes_of_the_console():
         made = convert_instances(
-            kind,
-            root,
-            out,
-            split=split,
-            tiles=tiles,
-            connectivity=connectivity,
-            min_area=min_area,
-            on_error=on_error,
-            workers=workers,
-        )
+            kind, root, out, split=split, tiles=tiles, connectivity=connectivity, min_area=min_area,
+            on_error=on_error, workers=workers,
+        )  # fmt: skip
     totals = {"images": made.report.images, "objects": made.report.objects, **made.report.counts}
     table("instances", ("", "count"), list(totals.items()))
     say(f"written to {made.path}")
+
+
+def masks(
+    kind: Annotated[
+        PolygonSource,
+        typer.Argument(
+            help="coco: a COCO json. vector: GeoPackage, GeoJSON and others over images or rasters."
+        ),
+    ],
+    root: Annotated[
+        Path, typer.Argument(help="Its folder; of vectors <split>/images with labels/<image>.gpkg.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: img_dir/ (links) and ann_dir/.")],
+    split: Annotated[
+        list[str] | None, typer.Option("--split", "-s", help="Split, repeatable; of COCO all when not given.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="File with the classes, one a line, with a colour or without."),
+    ] = None,
+    class_column: Annotated[
+        str, typer.Option("--class-column", help="Column of vector files with the class names.")
+    ] = "class",
+    background: Annotated[
+        bool, typer.Option(help="Pixels of no polygon are class 0, background; else they are ignored.")
+    ] = True,
+    on_error: OnErrorOption = "fail",
+    workers: Workers = 2,
+) -> None:
+    """Draw polygons as label maps, the smallest on top, for semantic segmentation.
+
+    Example: rsf prepare masks vector data/harbour --split train -o data/harbour_masks
+    """
+    from rsfoundation.prepare.polygons import draw_label_maps
+
+    with _fixes_of_the_console():
+        made = draw_label_maps(
+            kind, root, out, splits=split or (), classes=classes, class_column=class_column,
+            background=background, on_error=on_error, workers=workers,
+        )  # fmt: skip
+    totals = {**made.tiles, "objects": made.report.objects or 0, **made.report.counts}
+    table("label maps", ("", "count"), list(totals.items()))
+    say(f"folder: {made.out}")
 
 
 def split(

@@ -11,6 +11,7 @@ WeightSelection = Literal["all", "trained", "adapters"]  # weights of a checkpoi
 TilingPreset = Literal["ss", "ms"]  # single-scale and multi-scale tiling of a data set
 LabelFormat = Literal["dota", "coco", "yolo", "fair1m", "voc", "label-studio", "cvat", "gpkg", "geojson"]
 InstanceSource = Literal["whu", "nwpu", "isaid", "masks"]  # of `rsf prepare instances`
+PolygonSource = Literal["coco", "vector"]  # of `rsf prepare masks`
 GroupBy = Literal["scene", "grid", "region"]  # what stays together in a split
 BrowseStage = Literal["before", "after", "both"]  # of augmentation
 FeatureFormat = Literal["int8", "fp16", "fp32"]  # of cached maps of a teacher

@@ -205,6 +205,19 @@ def read_labelled_polygons(
     return parts, names, found.astype(int).to_numpy()[owner].tolist()
 
 
+def class_names(path: Path, column: str = "class") -> set[str]:
+    """Return the classes of the polygons of a label file.
+
+    Args:
+        path: Any vector file that OGR reads.
+        column: The column of class names.
+
+    Raises:
+        DataError: As for :func:`read_labelled_polygons`.
+    """
+    return set(read_labelled_polygons(path, GeoReference(), column)[1])
+
+
 def _is_difficulty(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and float(value) in range(_HARDEST + 1)
 

@@ -55,6 +55,7 @@ from rsfoundation.io.dota import (
 )
 from rsfoundation.io.loading import ImageLoading, LoadedImage, read_windows
 from rsfoundation.io.png import holds, write_picture
+from rsfoundation.io.raster_formats import reordered
 from rsfoundation.io.rasters import image_size
 from rsfoundation.io.xml_labels import find_fair1m, image_names, read_fair1m_xml
 from rsfoundation.prepare.sources import Source, Sources
@@ -429,7 +430,8 @@ def _save_patch(folder: Path, one: ImagePatches, row: int, pixels: NDArray[Any])
             where=one.source.image,
             fix="choose with --bands and --pixel-range, or tile with --virtual",
         )
-    write_picture(pixels[..., ::-1], folder / "images" / f"{name}.png")  # loaded with blue first
+    blue_first = range(pixels.shape[2])[::-1]
+    write_picture(reordered(pixels, blue_first), folder / "images" / f"{name}.png")
     if one.source.labelled:
         write_dota_txt(folder / "annfiles" / f"{name}.txt", one.table.boxes_of(row))
 

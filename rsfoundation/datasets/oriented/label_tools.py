@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError, check_choice
 from rsfoundation.core.reports import SKIPPING, DatasetReport
@@ -21,6 +23,7 @@ from rsfoundation.datasets.oriented.annotations import (
 from rsfoundation.datasets.oriented.base import UNREADABLE_IMAGES, OrientedDataset
 from rsfoundation.datasets.oriented.sar_ships import read_coco_boxes
 from rsfoundation.io.dota import IMAGE_SUFFIXES, LabelledBox, list_images, pair_up
+from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.label_tools import TOOL_READERS, corners_of
 from rsfoundation.io.rasters import RasterReader, image_size
 from rsfoundation.io.vectors import VECTOR_FORMATS, read_labelled_polygons
@@ -100,7 +103,7 @@ class LabelToolDataset(OrientedDataset):
             files = pair_up(list_images(images), None if labels is None else sorted(labels.glob("*.xml")))
             return read_folders([files], read_voc_xml, report, needs_labels=True)
         if self.form == "vector":
-            return AnnotationTable.build(self._vectors(folder, images, report))
+            return AnnotationTable.build(self._vectors(folder, report))
         label = _only(folder, _SUFFIXES[self.form])
         if self.form == "coco":
             return read_coco_boxes(label, images, report, corners=True)
@@ -127,26 +130,16 @@ class LabelToolDataset(OrientedDataset):
             fix = f"label them, or leave such images out with {SKIPPING}"
             report.error(NO_LABEL, DataError(what, where=label, fix=fix), *files)
 
-    def _vectors(self, folder: Path, images: Path, report: DatasetReport) -> Iterator[ImageLabels]:
-        named = {p.stem: p for p in sorted((folder / "labels").glob("*")) if _is_vector(p)}
-        common = None if named else _only_vector(folder)
-        bare = []
-        for image in list_images(images):
-            label = common or named.pop(image.stem, None)
-            if label is None:
-                bare.append(image)
-                continue
+    def _vectors(self, folder: Path, report: DatasetReport) -> Iterator[ImageLabels]:
+        for image, label, common in vector_files(folder, report):
             kind, file = UNREADABLE_IMAGES, image
             try:
                 with RasterReader(image) as raster:
                     reference, size = raster.georeference, (raster.width, raster.height)
                 kind, file = UNREADABLE_LABELS, label
-                if common is not None and not reference.is_referenced:
-                    fix = "give it its CRS (gdal_edit.py -a_srs EPSG:n), or label each image in its own file"
-                    raise DataError(
-                        "one label file for all images, and this one has no CRS", where=image, fix=fix
-                    )
-                shapes, names, hard = read_labelled_polygons(label, reference, self.class_column)
+                shapes, names, hard = polygons_of(
+                    image, reference, label, common=common, column=self.class_column
+                )
                 rings = [shapely.get_coordinates(ring) for ring in shapely.get_exterior_ring(shapes)]
                 objects = [
                     LabelledBox(corners_of(ring - 0.5, label, report), name, difficulty)
@@ -159,15 +152,8 @@ class LabelToolDataset(OrientedDataset):
                     kind, DataError(f"malformed polygon: {error}", where=label, fix="repair it"), file
                 )
             else:
-                inside = [o for o in objects if _touches(o.quad, size)] if common is not None else objects
+                inside = [o for o in objects if _touches(o.quad, size)] if common else objects
                 yield ImageLabels(image, inside, label, size)
-        if bare:
-            problem = DataError(
-                f"{len(bare)} images have no label file", where=bare[0],
-                fix=f"add the files, or leave such images out with {SKIPPING}",
-            )  # fmt: skip
-            report.error(NO_LABEL, problem, *bare)
-        report.note(ORPHANS, [path.name for path in named.values()])
 
     def _described(self) -> str:
         return f"{self.data_root} {'+'.join(self.splits)}"
@@ -200,6 +186,55 @@ def _only(folder: Path, suffix: str) -> Path:
 
 def _is_vector(path: Path) -> bool:
     return path.suffix.lower().lstrip(".") in VECTOR_FORMATS
+
+
+def vector_files(folder: Path, report: DatasetReport) -> list[tuple[Path, Path, bool]]:
+    """Return the images of a split with their vector files, and whether a file is that of all images.
+
+    Args:
+        folder: Of the split.
+        report: Takes images without a file, and files without an image.
+
+    Raises:
+        DataError: There are no images, or no vector file, or several for all images.
+    """
+    images = list_images(_image_folder(folder))
+    named = {p.stem: p for p in sorted((folder / "labels").glob("*")) if _is_vector(p)}
+    if not named:
+        common = _only_vector(folder)
+        return [(image, common, True) for image in images]
+    found = [(image, named[image.stem], False) for image in images if image.stem in named]
+    bare = [image for image in images if image.stem not in named]
+    if bare:
+        problem = DataError(
+            f"{len(bare)} images have no label file", where=bare[0],
+            fix=f"add the files, or leave such images out with {SKIPPING}",
+        )  # fmt: skip
+        report.error(NO_LABEL, problem, *bare)
+    stems = {image.stem for image in images}
+    report.note(ORPHANS, [path.name for stem, path in named.items() if stem not in stems])
+    return found
+
+
+def polygons_of(
+    image: Path, reference: GeoReference, label: Path, *, common: bool, column: str
+) -> tuple[NDArray[np.object_], list[str], list[int]]:
+    """Return the labelled polygons of an image, as :func:`.read_labelled_polygons` does.
+
+    Args:
+        image: The image.
+        reference: Its georeference.
+        label: The vector file.
+        common: Whether the file is that of all images.
+        column: The column of class names.
+
+    Raises:
+        DataError: The file is broken; or it is that of all images, and this one has no place on the ground.
+    """
+    if common and not reference.is_referenced:
+        fix = "give it its CRS (gdal_edit.py -a_srs EPSG:n), or label each image in its own file"
+        raise DataError("one label file for all images, and this one has no CRS", where=image, fix=fix)
+    return read_labelled_polygons(label, reference, column)
 
 
 def _only_vector(folder: Path) -> Path:
