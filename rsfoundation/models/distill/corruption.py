@@ -13,7 +13,7 @@ from rsfoundation.models.masked_image import random_mask
 from rsfoundation.registry import MODELS
 
 _RAISE, _LOWER, _MOST = 1.1, 0.9, 2.0
-_SMOOTHING = 0.95
+_SMOOTHING = 0.95  # of the errors, per training step
 
 
 @MODELS.register_module()
@@ -22,7 +22,7 @@ class Corruption(nn.Module):
 
     Both rise from 0 to their values over the first steps. With ``adaptive`` they are raised by 10 % when the
     error of the clean view has not improved for ``patience`` steps, and lowered by 10 % when the error of the
-    corrupted view exceeds it by more than ``gap``. The state is in the checkpoint.
+    corrupted view exceeds it by more than the share ``gap``. The state is in the checkpoint.
 
     Args:
         bands: Bands of the images.
@@ -34,7 +34,7 @@ class Corruption(nn.Module):
             keeps them to the end.
         adaptive: Whether they are adapted.
         patience: Steps without an improvement of the clean error before they are raised.
-        gap: Difference of the relative errors of both views that is allowed.
+        gap: By how much the error of the corrupted view may exceed that of the clean one, as a share of it.
         masked_weight: Weight of the loss on hidden cells.
         interval: Steps between two measurements of the clean view, which cost a forward pass each.
 
@@ -121,13 +121,13 @@ class Corruption(nn.Module):
             corrupted: Of the corrupted view.
             step: Training steps so far.
         """
+        rest = _SMOOTHING**self.interval
         for kept, value in ((self.clean, clean), (self.corrupted, corrupted)):
-            first = float(kept) == 0
-            kept.copy_(value if first else _SMOOTHING * kept + (1 - _SMOOTHING) * value)
+            kept.copy_(value if float(kept) == 0 else rest * kept + (1 - rest) * value)
         if float(self.clean) < float(self.best):
             self.best.copy_(self.clean)
             self.best_step.fill_(step)
-        if float(self.corrupted - self.clean) > self.gap:
+        if float(self.corrupted) > (1 + self.gap) * float(self.clean):
             self.level.mul_(_LOWER)
         elif step - int(self.best_step) >= self.patience:
             self.level.mul_(_RAISE).clamp_(max=_MOST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -124,7 +125,7 @@ class HuggingFaceEncoder(BaseModule):
         out_channels: Channels of the map.
 
     Raises:
-        ConfigError: ``transformers`` is missing, or neither name nor config is given.
+        ConfigError: ``transformers`` is missing, neither name nor config is given, or nothing can be loaded.
     """
 
     def __init__(
@@ -142,7 +143,14 @@ class HuggingFaceEncoder(BaseModule):
         if (name is None) == (config is None):
             raise ConfigError("give one of name and config", where="HuggingFaceEncoder")
         if name is not None:
-            network = AutoModel.from_pretrained(name)
+            try:
+                network = AutoModel.from_pretrained(name)
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"{name} cannot be loaded by transformers: {str(error).splitlines()[0]}",
+                    where="model.teacher.name",
+                    fix="a folder that save_pretrained wrote, or a name on the hub: hf download NAME",
+                ) from error
         else:
             fields = dict(config or {})
             network = AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
@@ -151,9 +159,13 @@ class HuggingFaceEncoder(BaseModule):
         self.patch = getattr(described, "patch_size", 1)
         sizes = getattr(described, "hidden_sizes", None)
         self.out_channels = (sizes[-1] if sizes else described.hidden_size,)
+        accepted = inspect.signature(self.network.forward).parameters
+        self._options = {name: True for name in ("interpolate_pos_encoding",) if name in accepted}
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return one map ``(N, C, h, w)``; class and register tokens are left out.
+
+        Position tables are resampled to the size of the images where the encoder can do that.
 
         Args:
             images: ``(N, 3, H, W)``, normalised as the encoder expects.
@@ -162,7 +174,7 @@ class HuggingFaceEncoder(BaseModule):
             ConfigError: The encoder refuses the size of the images.
         """
         try:
-            output = self.network(images).last_hidden_state
+            output = self.network(images, **self._options).last_hidden_state
         except ValueError as error:
             raise ConfigError(
                 f"the encoder refuses images of {images.shape[2]} x {images.shape[3]}: {error}",

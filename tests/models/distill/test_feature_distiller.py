@@ -196,6 +196,21 @@ def test_corruption_changes_the_students_view_alone_and_adapts():
     corruption.corrupted.fill_(2.0)
     corruption.adapt(one, 2 * one, step=int(corruption.best_step) + 1)
     assert corruption.level == pytest.approx(0.99)  # the gap is too wide
+    low, lower = torch.tensor(0.12), torch.tensor(0.1)
+    for step in range(100, 200):  # a gap of 20 % of a small error is too wide as well
+        corruption.adapt(lower, low, step)
+    assert corruption.level < 0.1 and corruption.clean == pytest.approx(0.1, rel=0.1)
+
+
+def test_errors_are_smoothed_over_steps_whatever_the_interval():
+    errors = {}
+    for interval in (1, 10):
+        corruption = distiller(corruption=dict(interval=interval)).corruption
+        for step in range(0, 101, interval):
+            one = torch.tensor(1.0 if step == 0 else 0.5)
+            corruption.adapt(one, one, step)
+        errors[interval] = float(corruption.clean)
+    assert errors[1] == pytest.approx(errors[10], rel=0.02) and errors[1] < 0.51
 
 
 def test_corruption_ramps_up_and_fades_out():
