@@ -1,4 +1,4 @@
-"""Images per second of CPU time with cached features next to the live teacher; bytes and accuracy of int8 caches.
+"""Images per second of CPU time with cached features and the live teacher; bytes and accuracy of int8 caches.
 
     python benchmarks/distillation.py [--side 512] [--images 2] [--repeats 2] [--steps 200] [--json FILE]
 
