@@ -378,7 +378,7 @@ class PlainImage(RasterFormat):
 
     Bands are red, green and blue (palettes are expanded), or grey; alpha comes last. A JPEG is turned by its
     exif orientation. OpenCV decodes it, Pillow what OpenCV refuses; where rasterio is installed, GDAL decodes
-    the usual PNG of 8 bit: its wheels inflate in about half the time.
+    the usual PNG of 8 bit: its wheels inflate faster.
 
     Args:
         path: The file.
