@@ -131,7 +131,15 @@ def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
         )
     parser = argparse.ArgumentParser()
     parser.add_argument("--set", nargs="*", action=DictAction, default={})
-    parsed: dict[str, Any] = parser.parse_args(["--set", *overrides]).set if overrides else {}
+    parsed: dict[str, Any] = {}
+    for item in overrides:
+        try:
+            parsed |= parser.parse_args(["--set", item]).set
+        except (AssertionError, RecursionError) as error:  # of brackets that are no list or tuple
+            raise ConfigError(
+                f"--cfg-options cannot read the value of '{item}'",
+                fix="use numbers, words, [a,b] and (a,b); of a dict set each key: model.backbone.arch.embed_dims=96",
+            ) from error
     _refuse_misspelt(cfg, {key.partition(".")[0] for key in parsed})
     try:
         cfg.merge_from_dict(parsed)

@@ -73,3 +73,12 @@ def test_misspelt_top_level_keys_are_refused(tmp_path):
             load_config(file, [wrong])
     cfg = load_config(file, ["model.b=2", "tta.scales=(1.0,)", "randomness.seed=3", "resume=True"])
     assert (cfg.model.b, cfg.tta.scales, cfg.randomness.seed, cfg.resume) == (2, (1.0,), 3, True)
+
+
+@pytest.mark.parametrize("value", ["dict(a=1,b=2)", "{a,b}(", "(1,2"])
+def test_a_value_that_cannot_be_read_is_named(value, tmp_path):
+    path = tmp_path / "one.py"
+    path.write_text("model = dict(arch=dict(width=1))")
+    with pytest.raises(ConfigError, match="cannot read the value of 'model.arch") as caught:
+        load_config(path, ["model.arch.width=3", f"model.arch={value}"])
+    assert "set each key" in caught.value.fix
