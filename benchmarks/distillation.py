@@ -175,7 +175,21 @@ def main() -> None:
     MMLogger.get_instance("benchmark").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         rates = speed(options.side, options.images, options.repeats, Path(folder))
+        report(rates, options)
         errors = accuracy(options.steps, Path(folder))
+    change = errors["int8"] / errors["fp32"] - 1
+    print(
+        f"relative error after {options.steps} steps from fp32 {errors['fp32']:.4f}, "
+        f"from int8 {errors['int8']:.4f}: change {change:+.2%}"
+    )
+    if options.json:
+        sizes = {name: getattr(options, name) for name in ("side", "images", "repeats", "steps", "threads")}
+        content = dict(sizes, rates=rates, errors=errors, change=change)
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def report(rates: dict[str, float], options: argparse.Namespace) -> None:
+    """Print the rates."""
     versions = dict(torch=torch.__version__, python=platform.python_version())
     print(f"{options.images} images of {options.side} px, {torch.get_num_threads()} threads; {versions}")
     print(
@@ -184,16 +198,7 @@ def main() -> None:
     for kind, title in (("targets", "targets of a batch"), ("steps", "training steps, LWGANet-L0")):
         live, cached = rates[f"live_{kind}"], rates[f"cached_{kind}"]
         print(f"{title:28} live {live:8.2f} / s, cached {cached:8.2f} / s, ratio {cached / live:.1f}")
-    print(f"bytes of int8 / fp32: {rates['bytes_ratio']:.3f}")
-    change = errors["int8"] / errors["fp32"] - 1
-    print(
-        f"relative error after {options.steps} steps from fp32 {errors['fp32']:.4f}, "
-        f"from int8 {errors['int8']:.4f}: change {change:+.2%}"
-    )
-    if options.json:
-        sizes = {name: getattr(options, name) for name in ("side", "images", "repeats", "steps")}
-        content = dict(sizes, rates=rates, errors=errors, change=change, versions=versions)
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"bytes of int8 / fp32: {rates['bytes_ratio']:.3f}", flush=True)
 
 
 if __name__ == "__main__":

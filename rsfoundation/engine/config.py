@@ -138,7 +138,7 @@ def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
         except (AssertionError, RecursionError) as error:  # of brackets that are no list or tuple
             raise ConfigError(
                 f"--cfg-options cannot read the value of '{item}'",
-                fix="use numbers, words, [a,b] and (a,b); of a dict set each key: model.backbone.arch.embed_dims=96",
+                fix="use numbers, words, [a,b] and (a,b); of a dict set each key: model.backbone.depth=50",
             ) from error
     _refuse_misspelt(cfg, {key.partition(".")[0] for key in parsed})
     try:
