@@ -158,7 +158,7 @@ def predict(
     Args:
         model: What :func:`load_model` returned, a checkpoint file or a run folder.
         inputs: A file, folder, pattern, list file (``.txt``) or address, or several; for change detection
-            pairs.
+            both dates one after the other, or a pair of folders.
         out: Folder of the results, or one file for one scene: ``ships.gpkg``.
         **options: Fields of :class:`rsfoundation.inference.predict.PredictOptions`, such as ``window=512``,
             ``gsd=0.3``, ``formats=('gpkg', 'html')``.

@@ -88,7 +88,10 @@ def main(model, picture):
     settings = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
     height, width = session.get_inputs()[0].shape[2:]
     pixels = np.zeros((height, width, 3), np.float32)
-    image = np.asarray(Image.open(picture).convert("RGB"))[:height, :width]
+    image = np.asarray(Image.open(picture).convert("RGB"))
+    if image.shape[0] > height or image.shape[1] > width:
+        print(f"the model takes {height} x {width} pixels: the rest is cut off", file=sys.stderr)
+    image = image[:height, :width]
     pixels[: image.shape[0], : image.shape[1]] = image
     boxes, scores, labels = session.run(None, {"image": pixels.transpose(2, 0, 1)[None]})[:3]
     if not settings["suppressed"]:

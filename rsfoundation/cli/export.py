@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rsfoundation.engine.export import Export, Normalised
 
 
+_MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet
+_MIDDLE = 127.5  # of 8 bits, for other bands
 _COMPARED_SIDE = 2048  # of an image to compare on: its corner is enough
 
 
@@ -50,6 +52,9 @@ def export(
     ] = None,
     deploy: Annotated[
         bool, typer.Option("--deploy", help="Fold batch norms into convolutions (equal to 1e-5).")
+    ] = False,
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="Compare in OpenVINO on the CPU, too (ONNX files).")
     ] = False,
     image: Annotated[
         list[Path] | None,
@@ -91,6 +96,7 @@ def export(
         out,
         free_size=not fixed_size,
         deploy=deploy,
+        openvino=openvino,
         pixels=_pixels(image, channels) if image else None,
         metadata=metadata,
     )
@@ -108,7 +114,7 @@ def export(
 def _show_checks(done: Export) -> None:
     rows: list[tuple[str, ...]] = []
     for check in done.checks:
-        size, one = f"{check.size[0]} x {check.size[1]}", check.agreement
+        size, one = f"{check.size[0]} x {check.size[1]}, {check.runtime}", check.agreement
         if one is not None:
             masks = (f"{100 * one.mask_pixels:.3f} %",) if "masks" in done.output_shapes else ()
             numbers = str(one.detections), f"{100 * one.matched:.1f} %", f"{one.box_difference:.1e}"
@@ -116,9 +122,9 @@ def _show_checks(done: Export) -> None:
         else:
             equal = "" if check.equal_pixels is None else f"{100 * check.equal_pixels:.3f} %"
             rows.append((size, f"{check.difference:.1e}", equal))
-    columns: tuple[str, ...] = ("pixels", "largest difference, relative", "equal classes")
+    columns: tuple[str, ...] = ("pixels, run by", "largest difference, relative", "equal classes")
     if done.checks[0].agreement is not None:
-        columns = ("pixels", "detections", "matched", "corners, px", "scores")
+        columns = ("pixels, run by", "detections", "matched", "corners, px", "scores")
         columns += ("mask pixels",) if "masks" in done.output_shapes else ()
         if not all(check.agreement and check.agreement.detections for check in done.checks):
             say("[yellow]an image without detections was compared: give one with some by --image[/yellow]")
@@ -154,12 +160,19 @@ def _pixels(files: list[Path], channels: int) -> Tensor:
 
 
 def _named_backbone(name: str, bands: int | None) -> tuple[Normalised, int]:
-    """Return a backbone with random weights, for programs that time or load it."""
+    """Return a backbone with random weights, for programs that time or load it.
+
+    Its pixels are normalised, too: unnormalised ones let rounding grow to a hundredth of the maps.
+    """
+    from mmengine.model import ImgDataPreprocessor
+
     from rsfoundation.engine.export import Normalised, StageMaps
     from rsfoundation.models.factory import create_model
 
     backbone = create_model(name, in_channels=bands) if bands else create_model(name)
-    return Normalised(StageMaps(backbone), None), bands or 3
+    mean, std = (_MEAN, _STD) if bands in (None, 3) else ([_MIDDLE], [_MIDDLE])
+    preprocessor = ImgDataPreprocessor(mean=mean, std=std, bgr_to_rgb=True)
+    return Normalised(StageMaps(backbone), preprocessor), bands or 3
 
 
 def _trained(

@@ -14,9 +14,9 @@ import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,8 @@ class SizeCheck:
         difference: Largest difference of an output, as a part of its largest absolute value.
         equal_pixels: Share of pixels with the same class; ``None`` for outputs without classes.
         error: Why the file cannot run at this size.
-        agreement: Of detections, for detectors: their raw outputs come in an order that near-equal scores
-            decide, so what is left after suppression is compared.
+        agreement: Of detections, for detectors: their outputs come in an order that near-equal scores decide.
+        runtime: What ran the file.
     """
 
     size: tuple[int, int]
@@ -58,6 +58,7 @@ class SizeCheck:
     equal_pixels: float | None = None
     error: str = ""
     agreement: Agreement | None = None
+    runtime: str = "onnxruntime"
 
     @property
     def found(self) -> str:
@@ -197,6 +198,7 @@ def export(
     free_size: bool = True,
     *,
     deploy: bool = False,
+    openvino: bool = False,
     pixels: Tensor | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Export:
@@ -210,6 +212,7 @@ def export(
         file: ``*.onnx``, or ``*.pt2`` for ``torch.export``.
         free_size: Try free heights and widths first; the size is fixed where that is not right.
         deploy: Fold batch norms into their convolutions first.
+        openvino: Run the ONNX file in OpenVINO, too, and compare.
         pixels: An image ``(1, C, h, w)`` to compare on, repeated or cut to each size; random without.
         metadata: Written into the file: class names, thresholds.
 
@@ -220,7 +223,7 @@ def export(
         ConfigError: A package is missing, the name or the size is none that can be exported, or the model has
             an operator without an equivalent.
     """
-    _check_request(size, file)
+    _check_request(size, file, openvino)
     example = _images(channels, size, pixels)
     with torch.no_grad():
         outputs = _as_tuple(module(example))
@@ -241,9 +244,9 @@ def export(
                     note = f"the size is fixed: a free one cannot be exported ({_first_line(error)})"
                     continue
                 raise _not_exportable(module, example, error) from error
-            run = _loader(temporary)
             checks = tuple(
-                _compare(module, run, _images(channels, one, pixels))
+                replace(_compare(module, run, _images(channels, one, pixels)), runtime=runtime)
+                for runtime, run in _loaded(temporary, openvino)
                 for one in [size, *(others if free else [])]
             )
             bad = [check for check in checks if not check.passed]
@@ -252,7 +255,7 @@ def export(
             found = bad[0].found
             if not free:
                 raise ConfigError(
-                    f"the exported file does not compute what the model computes: {found}",
+                    f"the file does not compute in {bad[0].runtime} what the model computes: {found}",
                     where="rsf export",
                     fix="export the backbone alone: --part backbone",
                 )
@@ -261,7 +264,7 @@ def export(
     raise AssertionError("one of the two forms returns or raises")
 
 
-def _check_request(size: tuple[int, int], file: Path) -> None:
+def _check_request(size: tuple[int, int], file: Path, openvino: bool) -> None:
     if file.suffix not in _SUFFIXES:
         raise ConfigError(
             f"unknown kind of file: {file.suffix or file.name}", where="-o", fix="end it in .onnx or .pt2"
@@ -272,12 +275,18 @@ def _check_request(size: tuple[int, int], file: Path) -> None:
             where="--size",
             fix=f"--size {max(STRIDE, size[0] // STRIDE * STRIDE)}",
         )
-    needed = ("onnx", "onnxscript", "onnxruntime") if file.suffix == ".onnx" else ()
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
+    if openvino and file.suffix != ".onnx":
         raise ConfigError(
-            f"ONNX needs {', '.join(missing)}", where="rsf export", fix="pip install 'rsfoundation[onnx]'"
+            f"OpenVINO reads ONNX files, not {file.suffix}", where="--openvino", fix="end the file in .onnx"
         )
+    needed = ("onnx", "onnxscript", "onnxruntime") if file.suffix == ".onnx" else ()
+    for extra, names in (("onnx", needed), ("openvino", ("openvino",) if openvino else ())):
+        if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+            raise ConfigError(
+                f"the export needs {', '.join(missing)}",
+                where="rsf export",
+                fix=f"pip install 'rsfoundation[{extra}]'",
+            )
 
 
 def _write_onnx(
@@ -336,19 +345,27 @@ def _free_shapes() -> tuple[dict[int, Any]]:
     return ({2: STRIDE * height, 3: STRIDE * width},)
 
 
-def _loader(file: Path) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """Return a function that runs a file."""
-    if file.suffix == ".onnx":
-        import onnxruntime
+def _loaded(file: Path, openvino: bool) -> Iterator[tuple[str, Callable[[Tensor], tuple[Tensor, ...]]]]:
+    """Yield the programs that run a file: their names, and functions from images to outputs."""
+    if file.suffix != ".onnx":
+        program = torch.export.load(file).module()
+        yield "torch.export", lambda images: _as_tuple(program(images))
+        return
+    import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what it would log is raised, too
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        return lambda images: tuple(
-            torch.from_numpy(out) for out in session.run(None, {"image": images.numpy()})
-        )
-    program = torch.export.load(file).module()
-    return lambda images: _as_tuple(program(images))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it would log is raised, too
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    yield (
+        "onnxruntime",
+        lambda images: tuple(torch.from_numpy(out) for out in session.run(None, {"image": images.numpy()})),
+    )
+    if openvino:
+        from openvino import Core
+
+        # without the hint it computes in bfloat16 where the processor can
+        compiled = Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        yield "OpenVINO", lambda images: tuple(map(torch.from_numpy, compiled(images.numpy()).to_tuple()))
 
 
 def _compare(module: Normalised, run: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor) -> SizeCheck:

@@ -27,6 +27,7 @@ from rsfoundation.ops.roi_align import RoiGrid
 from rsfoundation.ops.rotated_roi_align import pool_levels
 
 _COMPARED = 200  # raw detections that a comparison takes at least
+_NO_OVERLAP, _ALL = 1.1, 1 << 20  # an overlap that no two boxes have; more detections than there are
 _BOX_TOLERANCE, _SCORE_TOLERANCE = 0.05, 1e-3  # pixels; of 1
 _SELECTION = "filter_scores_and_topk"  # of mmdet: drops candidates by score
 _ADAPTIVE_SAMPLES = 0
@@ -37,9 +38,9 @@ class Agreement:
     """How the detections of a file agree with those of the model.
 
     Attributes:
-        detections: Of the model, after suppression.
+        detections: Of the model, before suppression; after it for models with masks.
         matched: Share of them that the file has, too: same class, corners within 0.05 pixels, score within
-            0.001.
+            0.001; or of the file's that the model has, if that is less.
         box_difference: Largest distance of a corner along x or y among the matched, in pixels.
         score_difference: Largest difference of a score among the matched.
         mask_pixels: Share of equal pixels of their masks; 1 for models without.
@@ -121,7 +122,10 @@ class RawDetections(nn.Module):
     def compare(self, images: Tensor, found: Sequence[Tensor]) -> Agreement:
         """Compare a file's detections with those of the model's own prediction.
 
-        The threshold is that of the model or, where that leaves few, the one that 200 raw detections pass.
+        Both are taken before suppression: an overlap at its threshold may be rounded to either side, and
+        one box more or less changes what others suppress. The threshold of the scores is that of the model
+        or, where that leaves few, the one that 200 raw detections pass. Detections with masks are
+        suppressed in the graph and compared afterwards.
 
         Args:
             images: The normalised image ``(1, C, H, W)``.
@@ -129,22 +133,15 @@ class RawDetections(nn.Module):
         """
         settings = self.metadata()
         limit = settings["score_threshold"]
-        if not self.masks and len(found[1]) > _COMPARED:
-            limit = min(limit, float(found[1].topk(_COMPARED).values[-1]))
-            found = suppress(found[0], found[1], found[2], {**settings, "score_threshold": limit})
-        with _threshold(self.model, limit):
+        if self.masks:
             expected = self._own_prediction(images)
-        # a centre-ness that lowers scores comes after the model's threshold, and before the file's
-        able = expected.scores > limit
-        boxes, scores, labels = (
-            get_box_tensor(expected.bboxes)[able],
-            expected.scores[able],
-            expected.labels[able],
-        )
-        masks = (expected.masks[able], found[3]) if self.masks else None
-        return _agreement(
-            (boxes[able], scores[able], labels[able]), found, masks, settings.get("mask_threshold", 0.5)
-        )
+            rows = get_box_tensor(expected.bboxes), expected.scores, expected.labels
+            return _agreement(rows, found, limit, (expected.masks, found[3], settings["mask_threshold"]))
+        if len(found[1]) > _COMPARED:
+            limit = min(limit, float(found[1].topk(_COMPARED).values[-1]))
+        with _without_suppression(self.model, limit - _SCORE_TOLERANCE):
+            expected = self._own_prediction(images)
+        return _agreement((get_box_tensor(expected.bboxes), expected.scores, expected.labels), found, limit)
 
     def _own_prediction(self, images: Tensor) -> Any:
         from mmdet.structures import DetDataSample
@@ -254,28 +251,59 @@ def suppress(
 def _agreement(
     expected: Sequence[Tensor],
     found: Sequence[Tensor],
-    masks: tuple[Tensor, Tensor] | None,
-    mask_threshold: float,
+    limit: float,
+    masks: tuple[Tensor, Tensor, float] | None = None,
 ) -> Agreement:
-    if not len(expected[0]) or not len(found[0]):
-        return Agreement(len(expected[0]), float(len(expected[0]) == len(found[0])), 0.0, 0.0)
-    ours, theirs = corners_of(found[0]), corners_of(expected[0])
-    # corners of a near-square box may start at another one
-    turned = torch.stack([ours.roll(shift, 1) for shift in range(4)]).flatten(2)
-    apart = torch.cdist(theirs.flatten(1).expand(4, -1, -1), turned).amin(0)
-    apart = torch.where(expected[2][:, None] == found[2][None], apart, torch.inf)
-    near = apart.argmin(1)
-    box = (turned[:, near] - theirs.flatten(1)).abs().amax(2).amin(0)
-    score = (expected[1] - found[1][near]).abs()
-    good = (box <= _BOX_TOLERANCE) & (score <= _SCORE_TOLERANCE) & torch.isfinite(apart.amin(1))
+    """Match the detections over a score in both directions.
+
+    Args:
+        expected: Boxes, scores and labels of the model.
+        found: Those of the file.
+        limit: The score; the other side's detections count from a thousandth below it on.
+        masks: Masks of the model in pixels, those of the file over their boxes, and their threshold.
+    """
+    ours, theirs = (
+        [part[rows[1] > limit - _SCORE_TOLERANCE] for part in rows[:3]] for rows in (found, expected)
+    )
+    sides = [int((rows[1] > limit).sum()) for rows in (theirs, ours)]
+    if not min(sides):
+        return Agreement(sides[0], float(sides[0] == sides[1]), 0.0, 0.0)
+    near, box, score, good = _partners(theirs, ours)
+    able = theirs[1] > limit
+    back = _partners(ours, theirs)[3][ours[1] > limit]
+    good = good & able
+    share = min(float(good.sum()) / sides[0], float(back.float().mean()))
     if not bool(good.any()):
-        return Agreement(len(box), 0.0, float("inf"), float("inf"), 0.0)
+        return Agreement(sides[0], 0.0, float("inf"), float("inf"), 0.0)
     equal = 1.0
     if masks is not None:
-        pasted = paste_masks(masks[1][near], found[0][near], masks[0].shape[1:]) >= mask_threshold
-        equal = float((pasted == masks[0])[good].float().mean())
-    share = float(good.float().mean())
-    return Agreement(len(box), share, float(box[good].max()), float(score[good].max()), equal)
+        known, own, threshold = masks
+        place = (found[1] > limit - _SCORE_TOLERANCE).nonzero()[:, 0][near]
+        known = known[expected[1] > limit - _SCORE_TOLERANCE]
+        pasted = paste_masks(own[place], found[0][place], known.shape[1:]) >= threshold
+        equal = float((pasted == known)[good].float().mean())
+    return Agreement(sides[0], share, float(box[good].max()), float(score[good].max()), equal)
+
+
+def _partners(some: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the nearest other detection of the same class, how far it is, and whether it is the same one.
+
+    Args:
+        some: Boxes, scores and labels.
+        others: Boxes, scores and labels.
+    """
+    places, other_places = corners_of(some[0]), corners_of(others[0])
+    # corners of a near-square box may start at another one
+    turned = torch.stack([other_places.roll(shift, 1) for shift in range(4)]).flatten(2)
+    apart = torch.cdist(places.flatten(1).expand(4, -1, -1), turned).amin(0)
+    # of equal boxes (two anchors, one object) the one of the nearest score
+    apart = apart + (some[1][:, None] - others[1][None]).abs()
+    apart = torch.where(some[2][:, None] == others[2][None], apart, torch.inf)
+    near = apart.argmin(1)
+    box = (turned[:, near] - places.flatten(1)).abs().amax(2).amin(0)
+    score = (some[1] - others[1][near]).abs()
+    same = (box <= _BOX_TOLERANCE) & (score <= _SCORE_TOLERANCE) & torch.isfinite(apart.amin(1))
+    return near, box, score, same
 
 
 def corners_of(boxes: Tensor) -> Tensor:
@@ -303,19 +331,20 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @contextmanager
-def _threshold(model: nn.Module, value: float) -> Iterator[None]:
-    """Let a model report detections from a score on."""
+def _without_suppression(model: nn.Module, score: float) -> Iterator[None]:
+    """Let a model report all detections over a score."""
     configs = [
         config for part in model.modules() if "score_thr" in (config := getattr(part, "test_cfg", None) or {})
     ]
-    before = [config["score_thr"] for config in configs]
+    before = [(config["score_thr"], config["nms"], config["max_per_img"]) for config in configs]
     try:
         for config in configs:
-            config["score_thr"] = value
+            nothing = {**config["nms"], "iou_threshold": _NO_OVERLAP}
+            config.update(score_thr=score, nms=ConfigDict(nothing), max_per_img=_ALL)
         yield
     finally:
-        for config, old in zip(configs, before, strict=True):
-            config["score_thr"] = old
+        for config, (old_score, nms_config, count) in zip(configs, before, strict=True):
+            config.update(score_thr=old_score, nms=nms_config, max_per_img=count)
 
 
 def _stages(roi_head: Any) -> list[tuple[Any, Any]]:

@@ -109,6 +109,25 @@ def test_wrong_requests(tmp_path, size, name, what):
         export(Normalised(Maps().eval(), None), 3, size, tmp_path / name)
 
 
+@pytest.mark.usefixtures("_onnx")
+def test_openvino_computes_the_same(tmp_path):
+    pytest.importorskip("openvino", reason="pip install rsfoundation[openvino]")
+    done = export(Normalised(Maps().eval(), None), 3, (64, 64), tmp_path / "m.onnx", openvino=True)
+    assert [check.runtime for check in done.checks] == ["onnxruntime"] * 3 + ["OpenVINO"] * 3
+    assert done.free_size and all(check.passed for check in done.checks)
+    with pytest.raises(ConfigError, match="OpenVINO reads ONNX files"):
+        export(Normalised(Maps().eval(), None), 3, (64, 64), tmp_path / "m.pt2", openvino=True)
+
+
+@pytest.mark.parametrize("bands", [None, 5])
+def test_backbones_by_name_are_normalised(bands):
+    from rsfoundation.cli.export import _MEAN, _named_backbone
+
+    module, channels = _named_backbone("lwganet_l0", bands)
+    middle = torch.tensor(_MEAN if bands is None else [127.5]).view(1, -1, 1, 1).expand(1, channels, 32, 32)
+    assert channels == (bands or 3) and float(module.normalised(middle).abs().max()) == 0
+
+
 def test_checks_count_classes():
     assert SizeCheck((32, 32), 1e-6, 1.0).passed
     assert not SizeCheck((32, 32), 1e-6, 0.0).passed

@@ -61,8 +61,7 @@ def check(name, side):
     with torch.no_grad():
         found = module.network.compare(pixels, module(pixels))
     assert found.detections >= 10
-    # random weights give thousands of boxes, some of whose overlaps are at the threshold
-    assert found.matched >= 0.98 and found.mask_pixels > 0.999
+    assert found.matched >= 0.99 and found.mask_pixels > 0.999
     assert found.box_difference < 0.01 and found.score_difference < 1e-4
 
 
@@ -87,9 +86,16 @@ def test_files_of_every_family(tmp_path, name):
 
 
 @pytest.mark.slow
+def test_a_program_of_torch_export(tmp_path):
+    module = Normalised(RawDetections(build(FAMILIES[0])), None).eval()
+    done = export(module, 3, (128, 128), tmp_path / "m.pt2", pixels=(image(128) - 120) / 60)
+    assert done.checks[0].agreement.detections >= 10 and done.checks[0].agreement.matched == 1
+
+
+@pytest.mark.slow
 def test_a_file_runs_without_the_package(tmp_path):
     onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime")
     from PIL import Image
 
     network = RawDetections(build(FAMILIES[0]))
@@ -109,8 +115,9 @@ def test_a_file_runs_without_the_package(tmp_path):
         [*command, str(script), str(file), str(tmp_path / "tile.png")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    with torch.no_grad():
-        boxes, _, labels = suppress(*network(pixels), data)
+    # by the package from the same file: an overlap may be rounded to either side of the threshold
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    boxes, _, labels = suppress(*map(torch.from_numpy, session.run(None, {"image": pixels.numpy()})), data)
     lines = [line.split() for line in out.stdout.splitlines()]
     assert len(lines) == len(boxes) > 0
     assert [line[0] for line in lines] == [f"class{label}" for label in labels.tolist()]
@@ -196,7 +203,12 @@ def test_detections_that_differ_fail_the_check():
     with torch.no_grad():
         boxes, scores, labels = network(pixels)
         moved = network.compare(pixels, (boxes + torch.tensor([1.0, 0, 0, 0, 0]), scores, labels))
+        more = [torch.cat([part, part[:50]]) for part in (boxes, scores, labels)]
+        more[0][-50:] += 40
+        more[1][-50:] = scores.max()
+        added = network.compare(pixels, more)
     assert moved.matched < 0.5
+    assert added.matched < 0.95  # 840 of 890
 
 
 def test_masks_are_pasted_as_mmdet_pastes_them():
