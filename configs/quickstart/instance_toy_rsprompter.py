@@ -25,7 +25,7 @@ model = dict(
         out_channels=_width,
         num_outs=4),
     shared_image_embedding=dict(
-        hf_pretrain_name=None, init_cfg=None, extra_config=dict(hidden_size=16, num_pos_feats=_width // 2)),
+        hf_pretrain_name=None, init_cfg=None, extra_config=dict(scale=8, num_pos_feats=_width // 2)),
     rpn_head=dict(
         in_channels=_width,
         feat_channels=_width,

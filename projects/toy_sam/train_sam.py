@@ -1,6 +1,6 @@
 """Train a small SAM on boxes and points in toy scenes, and measure the masks that `rsf predict` would write.
 
-python projects/toy_sam/train_sam.py data/toy/instance work_dirs/toy_sam.pth [--steps 700]
+python projects/toy_sam/train_sam.py data/toy/instance work_dirs/toy_sam.pth [--steps 700] [--minutes 5]
 """
 
 import argparse
@@ -126,20 +126,23 @@ def step_loss(sam: SAM, scenes: list[Scene], rng: np.random.Generator) -> torch.
     return losses.min(-1).values.mean() + estimates
 
 
-def train(scenes: list[Scene], steps: int) -> SAM:
-    """Return a trained SAM."""
+def train(scenes: list[Scene], steps: int, minutes: float) -> SAM:
+    """Return a SAM trained for a number of steps, or fewer where they take longer than ``minutes``."""
     torch.manual_seed(0)
     rng, sam = np.random.default_rng(0), build_sam().train()
     optimizer = torch.optim.AdamW(sam.parameters(), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps, pct_start=0.1)
     started = time.time()
     for number in range(1, steps + 1):
+        done = max(number / steps, (time.time() - started) / (60 * minutes))
+        if done > 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = 1.5e-3 * min(1, number / 30, 1.25 * (1 - done) + 0.02)
         loss = step_loss(sam, scenes, rng)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         if number % 50 == 0:
             print(f"{number:5} steps, {time.time() - started:5.0f} s, loss {loss.item():.3f}", flush=True)
     return sam.eval()
@@ -172,8 +175,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()
-    sam = train(read_scenes(options.data, "train"), options.steps)
+    sam = train(read_scenes(options.data, "train"), options.steps, options.minutes)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save(sam.state_dict(), options.output)
     for kind, value in measure(options.output, read_scenes(options.data, "val")).items():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rsfoundation.core.errors import CheckpointError, ConfigError, nearest
-from rsfoundation.models.encoders.sam_vit import ARCHS, GENERAL_FIELDS, SAMViT
+from rsfoundation.models.encoders.sam_vit import GENERAL_FIELDS, SAMViT
 from rsfoundation.models.pretrained.download import resolve
 from rsfoundation.models.pretrained.loading import (
     PublishedModule,
@@ -60,7 +60,7 @@ class SAM(PublishedModule):
     ) -> None:
         super().__init__(init_cfg)
         vision = dict(vision_config or {})
-        self.shared_image_embedding = build_positional_embedding(arch, vision)
+        self.shared_image_embedding = build_positional_embedding(vision)
         self.vision_encoder = SAMViT(arch, **vision)
         self.prompt_encoder = SAMPromptEncoder(
             **known_fields(SAMPromptEncoder, prompt_encoder_config),
@@ -236,12 +236,14 @@ def known_fields(kind: type, fields: Fields | None) -> dict[str, Any]:
     return {key: value for key, value in (fields or {}).items() if key in known}
 
 
-def build_positional_embedding(arch: str, vision: Fields) -> SAMPositionalEmbedding:
+def build_positional_embedding(vision: Fields) -> SAMPositionalEmbedding:
     """Build the positional embedding of a SAM.
 
+    Random frequencies have a deviation of 1, as in the original code. transformers draws them with half the
+    encoder's width: positions of neighbouring cells are then unrelated, and a model from random weights
+    learns no places. Checkpoints carry their own.
+
     Args:
-        arch: Size that gives the fields that are not set.
-        vision: Fields of the vision config.
+        vision: Fields of the vision config: ``num_pos_feats``, and ``scale`` for another deviation.
     """
-    width = vision.get("hidden_size") or ARCHS[arch]["hidden_size"]
-    return SAMPositionalEmbedding(vision.get("num_pos_feats", 128), scale=width // 2)
+    return SAMPositionalEmbedding(vision.get("num_pos_feats", 128), vision.get("scale", 1.0))

@@ -97,7 +97,7 @@ class RSSamPositionalEmbedding(_SAMPart):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.shared_image_embedding = build_positional_embedding(self.arch, self.fields)
+        self.shared_image_embedding = build_positional_embedding(self.fields)
 
     def forward(self, coordinates: torch.Tensor, input_shape: Any = None) -> torch.Tensor:
         """Embed coordinates.

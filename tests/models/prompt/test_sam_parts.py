@@ -91,6 +91,20 @@ def test_wide_embedding_by_its_definition():
     torch.testing.assert_close(pixels, embedding(torch.tensor([[0.75, 0.5]])))
 
 
+def test_neighbouring_cells_have_like_positions_from_random_weights():
+    torch.manual_seed(0)
+    wrapper = MODELS.build(
+        dict(type="rsfoundation.RSSamPositionalEmbedding", hf_pretrain_name="sam-vit-base")
+    )
+    sam = SAM(vision_config=VISION, prompt_encoder_config=PROMPT, mask_decoder_config=DECODER)
+    for embedding in (wrapper.shared_image_embedding, sam.shared_image_embedding):
+        assert embedding.positional_embedding.std().item() == pytest.approx(1, abs=0.25)
+        assert not list(embedding.parameters()), "frequencies are not trained"
+        cells = embedding.image_wide(64)[0]
+        assert torch.cosine_similarity(cells[:, :, 1:], cells[:, :, :-1], dim=0).mean() > 0.9
+        assert torch.cosine_similarity(cells[:, :, 32:], cells[:, :, :-32], dim=0).mean().abs() < 0.5
+
+
 def test_errors_name_the_input():
     encoder = SAMPromptEncoder(**PROMPT)
     with pytest.raises(ConfigError, match="points need labels"):
