@@ -104,7 +104,8 @@ def find_coco_truth(image: Path, classes: Classes) -> DetDataSample | None:
         classes: Names and colours of the classes.
 
     Returns:
-        A sample with ``gt_instances.masks`` and ``labels``; None where no truth is found.
+        A sample with ``gt_instances.masks`` and ``labels``; None where no truth is found, or all of it is of
+        other classes, as for the objects of prompts.
     """
     files = sorted((image.parent.parent / "annotations").glob("*.json"))
     of_split = [file for file in files if file.stem.endswith(f"_{image.parent.name}")]
@@ -114,6 +115,8 @@ def find_coco_truth(image: Path, classes: Classes) -> DetDataSample | None:
     content, entry = found[0]
     height, width = entry["height"], entry["width"]
     names = {category["id"]: category["name"] for category in content["categories"]}
+    if not set(names.values()) & set(classes.names):
+        return None
     objects = [
         (classes.names.index(names[item["category_id"]]), decode_mask(item["segmentation"], height, width))
         for item in content["annotations"]

@@ -49,6 +49,11 @@ def test_crowds_and_unknown_classes_are_left_out(tmp_path):
     assert truth.masks.masks.shape == (0, 20, 30)
 
 
+def test_truth_of_other_classes_alone_is_not_compared(tmp_path):
+    write(tmp_path, "instances_val", dict(category_id=1, segmentation=SEGMENTATIONS["polygon"]))
+    assert find_coco_truth(tmp_path / "val" / "a.png", Classes(("object",), ((255, 0, 0),))) is None
+
+
 def test_the_file_of_the_split_is_asked(tmp_path):
     square = dict(category_id=1, segmentation=SEGMENTATIONS["polygon"])
     write(tmp_path, "instances_train")
