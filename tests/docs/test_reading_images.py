@@ -183,6 +183,18 @@ def test_large_plain_image(tmp_path, monkeypatch):
     assert not RasterReader(tmp_path / "a.png").windowed
 
 
+def test_colours_of_large_jpegs(tmp_path):
+    """Of a JPEG with chroma at half size, reading by windows gives slightly other colours: GDAL decodes it."""
+    pytest.importorskip("rasterio")
+    stripes = np.repeat(np.array([[(200, 60, 60), (60, 60, 200)] * 8], np.uint8), 5, axis=1).repeat(
+        64, axis=0
+    )
+    Image.fromarray(stripes).save(tmp_path / "a.jpg", quality=95, subsampling="4:2:0")
+    whole = RasterReader(tmp_path / "a.jpg").read().astype(int)
+    windows = RasterReader(tmp_path / "a.jpg", decode_limit=0).read()
+    assert 0 < np.abs(whole - windows).max() < 64 and np.abs(whole - windows).mean() < 8
+
+
 def test_broken(tmp_path, raster_library):
     """A broken image is an error with its file."""
     for name in ("a.tif", "a.png", "a.jpg"):
