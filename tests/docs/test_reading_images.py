@@ -184,7 +184,7 @@ def test_large_plain_image(tmp_path, monkeypatch):
 
 
 def test_colours_of_large_jpegs(tmp_path):
-    """Of a JPEG with chroma at half size, reading by windows gives slightly other colours: GDAL decodes it."""
+    """A JPEG with chroma at half size has slightly other colours when read by windows: GDAL decodes it."""
     pytest.importorskip("rasterio")
     stripes = np.repeat(np.array([[(200, 60, 60), (60, 60, 200)] * 8], np.uint8), 5, axis=1).repeat(
         64, axis=0
