@@ -35,8 +35,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from rsfoundation.ops import nms_rotated
-
 _RECTANGLE = 0.009  # pixels; corners that a turned rectangle meets within it are one
 Mask = NDArray[np.bool_]
 
@@ -312,6 +310,8 @@ def suppress(
         iou: Overlap from which the worse of two goes.
         class_agnostic: Compare detections of different classes too.
     """
+    from rsfoundation.ops import nms_rotated  # imports torchvision, which preparing data does not need
+
     order = np.argsort(-scores, kind="stable")
     ranks = torch.arange(len(order), 0, -1, dtype=torch.float64)
     table = torch.from_numpy(boxes[order].astype(np.float32))

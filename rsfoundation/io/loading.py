@@ -10,7 +10,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from rsfoundation.io.rasters import DECODE_LIMIT, RasterReader, Size
 
 Bands = tuple[int | str, ...]
 PADDING = (104, 116, 124)  # BGR; the value of DOTA's and mmrotate's tools
+_ROWS = 128  # rows of a strip that are read at once
 _MOST_OPEN = 64  # files, far below what systems allow a process
 _SHIFTS = {"uint8": 0, "uint16": 8, "int16": 7}  # from the whole range of a type to 8 bit
 _SAMPLES, _SAMPLE_SIDE = 5, 256  # windows per side, and their size, that a value range is found from
@@ -333,7 +334,7 @@ def read_windows(
         windows: Column, row and side ``(N, 3)`` of each.
 
     Yields:
-        Positions in ``windows``, and the pixels ``(side, side, C)`` of each.
+        Positions in ``windows``, and the pixels ``(side, side, C)`` of each, which stay until the next row.
 
     Raises:
         DataError: The pixels are broken.
@@ -344,14 +345,35 @@ def read_windows(
     for (side, y), group in groupby(order, key=lambda row: windows[row, [2, 1]].tolist()):
         rows = list(group)
         x1, x2 = int(windows[rows, 0].min()), min(int(windows[rows, 0].max()) + side, image.width)
-        shared = strip[y - top :] if (x1, x2) == extent and y >= top else strip[:0]
-        first, last = y + len(shared), min(y + side, image.height)
-        if first < last:
-            below = image.read(Window(x1, first, x2 - x1, last - first))
-            shared = np.concatenate([shared, below]) if len(shared) else below
-        strip, top, extent = shared, y, (x1, x2)
+        count = min(y + side, image.height) - y
+        known = min(count, max(0, top + len(strip) - y)) if (x1, x2) == extent and y >= top else 0
+        strip = _next_rows(image, (x1, x2), y, count, strip, strip[y - top :][:known])
+        top, extent = y, (x1, x2)
         columns = [int(windows[row, 0]) - x1 for row in rows]
-        yield rows, [padded(strip[: last - y, column : column + side], side) for column in columns]
+        yield rows, [padded(strip[:count, column : column + side], side) for column in columns]
+
+
+def _next_rows(
+    image: LoadedImage,
+    extent: tuple[int, int],
+    y: int,
+    count: int,
+    strip: NDArray[Any],
+    known: NDArray[Any],
+) -> NDArray[Any]:
+    """Return rows of an image: those known already, moved up in place, and the next ones read in blocks."""
+    whole = strip if len(strip) == count and len(known) else None
+    bounds = [*range(0, len(known), _ROWS), *range(len(known), count, _ROWS), count]
+    for start, end in pairwise(bounds):
+        if end <= len(known):
+            part = known[start:end]
+        else:
+            part = image.read(Window(extent[0], y + start, extent[1] - extent[0], end - start))
+        if whole is None:
+            whole = np.empty((count, *part.shape[1:]), part.dtype)
+        whole[start:end] = part
+    assert whole is not None  # windows have rows
+    return whole
 
 
 class OpenImages:

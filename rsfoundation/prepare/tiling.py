@@ -32,13 +32,13 @@ from rsfoundation.core.reports import SKIPPING, DatasetReport, Policy
 from rsfoundation.datasets.oriented.annotations import (
     NO_LABEL,
     ORPHANS,
+    UNREADABLE_IMAGES,
     UNREADABLE_LABELS,
     AnnotationTable,
     ImageLabels,
     read_labels,
     report_unpaired,
 )
-from rsfoundation.datasets.oriented.base import UNREADABLE_IMAGES
 from rsfoundation.datasets.oriented.classes import DotaVersion
 from rsfoundation.datasets.oriented.patch_index import INDEX, PatchIndex, WatchedFiles, write_index
 from rsfoundation.geometry.boxes import is_outside

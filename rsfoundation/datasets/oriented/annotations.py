@@ -239,6 +239,7 @@ class AnnotationTable(Sequence[dict]):
 
 LabelReader = Callable[[Path, DatasetReport], LabelFile]
 UNREADABLE_LABELS = "unreadable label files"  # kinds in reports
+UNREADABLE_IMAGES = "unreadable images"
 NO_LABEL = "images without a label file"
 NO_IMAGE = "listed images that do not exist"
 ORPHANS = "label files without an image"

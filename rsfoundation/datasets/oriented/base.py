@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rsfoundation.core.errors import ConfigError, DataError, check_choice, nearest
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import SKIPPING, DatasetReport, Example, ReadingPolicy
-from rsfoundation.datasets.oriented.annotations import AnnotationTable
+from rsfoundation.datasets.oriented.annotations import UNREADABLE_IMAGES, AnnotationTable
 from rsfoundation.datasets.samplers import spread
 from rsfoundation.datasets.transforms.images import pipeline_loading
 from rsfoundation.geometry.boxes import in_order, is_outside
@@ -84,7 +84,6 @@ MIN_SIDE = 2.0  # pixels; mmrotate 0.x drops smaller rectangles when it loads la
 _FLAT = 1e-3  # pixels; a side below it encodes to infinite regression targets
 _NOT_USED, _UNKNOWN = -1, -2  # labels of classes of the family that the class list lacks, and of no class
 _OPENED = 8  # images whose size is compared with the stated one: enough for sets that were resized
-UNREADABLE_IMAGES = "unreadable images"  # kind in reports
 
 
 class OrientedDataset(BaseDetDataset):

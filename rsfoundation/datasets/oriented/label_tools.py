@@ -14,13 +14,14 @@ from rsfoundation.datasets.oriented.annotations import (
     NO_IMAGE,
     NO_LABEL,
     ORPHANS,
+    UNREADABLE_IMAGES,
     UNREADABLE_LABELS,
     AnnotationTable,
     ImageLabels,
     join_splits,
     read_folders,
 )
-from rsfoundation.datasets.oriented.base import UNREADABLE_IMAGES, OrientedDataset
+from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.datasets.oriented.sar_ships import read_coco_boxes
 from rsfoundation.io.dota import IMAGE_SUFFIXES, LabelledBox, list_images, pair_up
 from rsfoundation.io.georeference import GeoReference

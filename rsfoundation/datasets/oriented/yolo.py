@@ -7,13 +7,14 @@ from typing import Any
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.reports import DatasetReport
 from rsfoundation.datasets.oriented.annotations import (
+    UNREADABLE_IMAGES,
     UNREADABLE_LABELS,
     AnnotationTable,
     ImageLabels,
     join_splits,
     report_unpaired,
 )
-from rsfoundation.datasets.oriented.base import UNREADABLE_IMAGES, OrientedDataset
+from rsfoundation.datasets.oriented.base import OrientedDataset
 from rsfoundation.io.dota import SplitFiles, list_images, pair_up
 from rsfoundation.io.rasters import image_size
 from rsfoundation.io.yolo import read_yolo_classes, read_yolo_txt

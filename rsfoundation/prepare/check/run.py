@@ -17,7 +17,7 @@ from rsfoundation.core.files import write_json
 from rsfoundation.core.parallel import run_jobs
 from rsfoundation.core.reports import DatasetReport, Example
 from rsfoundation.datasets.label_check import CheckSettings, check_classes
-from rsfoundation.datasets.oriented.base import UNREADABLE_IMAGES
+from rsfoundation.datasets.oriented.annotations import UNREADABLE_IMAGES
 from rsfoundation.prepare.check.boxes import BoxStatistics, box_statistics
 from rsfoundation.prepare.check.images import ImageMeasures, measure_image
 from rsfoundation.prepare.check.items import Item, SplitData, read_splits
