@@ -506,7 +506,7 @@ class PlainImage(RasterFormat):
 
 
 _ORIENTATION_TAG = 0x0112
-_PIXELS_FOR_GDAL = range(160**2, 2**24)  # opening takes longer below; above, a third copy takes memory
+_PIXELS_FOR_GDAL = range(160**2, 2**25)  # opening takes longer below; above, a third copy takes memory
 _TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _HEADERS: dict[bytes, Callable[..., Any]] = {

@@ -65,7 +65,8 @@ LOST = "objects in no patch"  # kinds in reports
 OUTSIDE = "objects beyond their image"
 WITHOUT_AREA = "objects without area"
 _STORED = ("patches", "empty_patches", "placed", "truncated")  # counts that a manifest holds
-_SMALL = 2**26  # pixels: larger images are tiled one at a time
+_SMALL = 2**25  # pixels: larger images are tiled one at a time, and read by rows of windows
+_DECODED = 3 * _SMALL  # bytes
 _VERSION = 2  # raised when the same input gives other files
 
 
@@ -370,7 +371,7 @@ def _open_whole(loading: ImageLoading, one: ImagePatches) -> LoadedImage:
     Raises:
         DataError: The image is broken.
     """
-    image = loading.open(one.source.image)
+    image = loading.open(one.source.image, decode_limit=_DECODED)
     for _ in read_windows(image, one.table.windows):
         pass
     return image
@@ -414,7 +415,7 @@ def _write_patches(
         except DataError as error:
             return _broken(one, error)
     else:
-        image = options.loading.open(one.source.image)
+        image = options.loading.open(one.source.image, decode_limit=_DECODED)
     save = partial(_save_patch, folder, one)
     with image:
         for rows, pixels in read_windows(image, one.table.windows):

@@ -113,7 +113,7 @@ def test_under_skip_every_window_is_read_with_one_image_open(make_split, tmp_pat
             return np.zeros((window.height, window.width, 3), np.uint8)
 
     class Loading:
-        def open(self, path):
+        def open(self, path, decode_limit):
             return Open(path)
 
     source = make_split(P1=SHIP, P2=SHIP, P3=SHIP)
