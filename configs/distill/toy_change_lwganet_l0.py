@@ -3,7 +3,8 @@
 #   rsf train change_toy_lsknet_t_changer        # the teacher
 #   rsf train distill/toy_change_lwganet_l0
 # Protocol: 160 training and 40 held-out pairs of 256 px, metrics of the changed class over all held-out pixels, 320
-# iterations of 4 crops. The same training without a teacher: --cfg-options distill=None
+# iterations of 4 crops: 0.823 F1 (mean of seeds 0 to 2, deviation 0.008). The same training without a teacher
+# (--cfg-options distill=None): 0.535 (0.131).
 _base_ = [
     '../_base_/backbones/lwganet_l0_scratch.py',
     '../_base_/heads/changer.py',

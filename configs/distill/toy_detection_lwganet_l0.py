@@ -2,8 +2,9 @@
 #   rsf prepare toy data/toy
 #   rsf train detection_toy_lsknet_t        # the teacher
 #   rsf train distill/toy_detection_lwganet_l0
-# Protocol: 160 training and 40 held-out scenes of 256 px at one scale, VOC07 rule, 240 iterations of 2 scenes. The same
-# training without a teacher: --cfg-options distill=None
+# Protocol: 160 training and 40 held-out scenes of 256 px at one scale, VOC07 rule, 240 iterations of 2 scenes:
+# 0.611 mAP50 (mean of seeds 0 to 2, deviation 0.007). The same training without a teacher (--cfg-options distill=None):
+# 0.501 (0.089).
 _base_ = [
     '../_base_/backbones/lwganet_l0_scratch.py',
     '../_base_/heads/oriented_rcnn_small.py',

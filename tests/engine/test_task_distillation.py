@@ -102,7 +102,7 @@ def test_distance_falls_while_the_student_learns(teacher):
     found = []
     for _ in range(30):
         losses = network(**data, mode="loss")
-        assert set(losses) == {"loss", "loss_0_FeatureImitation"}
+        assert set(losses) == {"loss_side", "loss_0_FeatureImitation"}
         found.append(float(losses["loss_0_FeatureImitation"]))
         optimizer.zero_grad()
         losses["loss_0_FeatureImitation"].backward()
@@ -157,6 +157,18 @@ def test_another_teacher_cannot_continue_a_run(taught, tmp_path):
     )
     with pytest.raises(CheckpointError, match="the run had another teacher"):
         train(taught / "config.py", options)
+
+
+def test_mixed_precision_trains_with_a_teacher(teacher, tmp_path):
+    config = student_config(tmp_path, teacher)
+    folder = train(config, RunOptions(tmp_path / "run", device="cpu", amp=True)).work_dir
+    logged = [
+        row["loss_0_FeatureImitation"] for row in json.loads((folder / "metrics.json").read_text())["train"]
+    ]
+    assert 0 < logged[-1] < logged[0]
+    content = read_checkpoint(folder / "epoch_2.pth")
+    for value in (*content["state_dict"].values(), *content["distiller"]["weights"].values()):
+        assert value.dtype == torch.float32 and value.isfinite().all()
 
 
 def test_other_classes_are_refused(teacher, tmp_path):

@@ -32,7 +32,7 @@ class TaughtNet(TinyNet):
 
     def loss(self, inputs, data_samples):
         labels = torch.tensor([sample.label for sample in data_samples], device=inputs.device)
-        return dict(loss=torch.nn.functional.cross_entropy(self._logits(inputs), labels))
+        return dict(loss_side=torch.nn.functional.cross_entropy(self._logits(inputs), labels))
 
     def forward(self, inputs, data_samples=None, mode="tensor"):
         if mode == "loss":
