@@ -33,7 +33,7 @@ NOT_RUN = {
     r"pretrained=True|sam_vit_base-sa1b": "downloads weights",
     r"^report\.|dataset\.report|check_data": "a fragment",
     r"my_parts|_base_ = \[\"configs": "tests/docs/test_new_parts.py runs it",
-    r"^(backbone|lora|model|task|optim_wrapper|train_dataloader) = |_base_ = \[\"\.\./": "part of a config",
+    r"^(backbone|distill|lora|model|task|optim_wrapper|train_dataloader) = |_base_ = \[\"\.\./": "part of a config",
     r"^# in a config": "part of a config",
 }
 FEW = "train_dataloader.dataset.indices=8 val_dataloader.dataset.indices=4 test_dataloader.dataset.indices=4"
@@ -43,7 +43,8 @@ def blocks(page):
     """Yield language, line number and text of every block of a page that has a language."""
     text = page.read_text(encoding="utf-8")
     for match in re.finditer(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        yield match[1], text.count("\n", 0, match.start()) + 2, match[2]
+        content = re.sub(r"\\\n\s*", "", match[2]) if match[1] == "bash" else match[2]
+        yield match[1], text.count("\n", 0, match.start()) + 2, content
 
 
 def commands(page):
