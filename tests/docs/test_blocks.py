@@ -31,6 +31,7 @@ NOT_RUN = {
     r"Task[12]\.zip|test\.zip|found\.segm\.json": "result files of the reader's",
     r"rsf convert config|my_own_old_file|my_run": "files of the reader's",
     r"pretrained=True|sam_vit_base-sa1b": "downloads weights",
+    r"work_dirs/student|checkpoint=student\.pth": "the student of the reader's images",
     r"^report\.|dataset\.report|check_data": "a fragment",
     r"my_parts|_base_ = \[\"configs": "tests/docs/test_new_parts.py runs it",
     r"^(backbone|lora|model|task|optim_wrapper|train_dataloader) = |_base_ = \[\"\.\./": "part of a config",
@@ -128,6 +129,7 @@ def shorter(words):
         options += [f"train_cfg.{length}", f"train_cfg.val_interval={4 if iterations else 1}"]
         options += ["default_hooks.checkpoint.interval=4"] if iterations else []
         options += ["model.backbone.init_cfg=None"] if name == "own.py" else []
+        options += ["train_dataloader.batch_size=4"] if "distill/toy_sam" in text else []
         given = ["--cfg-options"] if "--cfg-options" not in words else []
         device = ["--device", "cpu"] if "--device" not in words else []
         return [*words, *given, *" ".join(options).split(), *device]
