@@ -89,7 +89,8 @@ def read(name):
 def test_no_config_is_missing_or_unlisted():
     bases = re.compile(r"'\.\./_base_/heads/(unetformer|upernet)\.py'")
     found = {name for name, path in list_configs().items() if bases.search(path.read_text())}
-    assert {name for name in found if not name.startswith("quickstart/")} == set(ROWS)
+    other = ("quickstart/", "distill/")  # test_distillation_configs.py has those of the latter
+    assert {name for name in found if not name.startswith(other)} == set(ROWS)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -170,9 +170,28 @@ def own_rasters(folder):
         "tree": "0 255 0", "car": "255 255 0", "clutter": "255 0 0",
     }  # fmt: skip
     (own / "classes.txt").write_text("".join(f"{name} {colour}\n" for name, colour in colours.items()))
-    (config,) = (text for language, _, text in blocks(ROOT / "docs/segmentation.md") if language == "python")
+    write_config("segmentation.md", folder)
+
+
+def write_config(page, folder):
+    """Write the config of one's own as it is printed."""
+    (config,) = (
+        text
+        for language, _, text in blocks(ROOT / "docs" / page)
+        if language == "python" and text.startswith("# own.py")
+    )
     (folder / "own.py").write_text(config)
     (folder / "configs").symlink_to(ROOT / "configs")
+
+
+def own_instances(folder):
+    """Images with COCO json, for instance.md."""
+    own = folder / "data/own"
+    for split in ("train", "val"):
+        shutil.copytree(f"data/toy/instance/{split}", own / split)
+        shutil.copy(f"data/toy/instance/annotations/instances_{split}.json", own / f"{split}.json")
+    shutil.copy("data/toy/geotiff/large_1_1.tif", "scene.tif")
+    write_config("instance.md", folder)
 
 
 def trained(*tasks):
@@ -190,6 +209,7 @@ def trained(*tasks):
 SETUP = {
     "own_data.md": own_images,
     "segmentation.md": own_rasters,
+    "instance.md": own_instances,
     "scenes.md": trained("detection", "segmentation", "change"),
     "export.md": trained("detection", "segmentation", "change"),
 }
