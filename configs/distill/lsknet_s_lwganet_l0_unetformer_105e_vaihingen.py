@@ -5,18 +5,8 @@
 # at test (`--tta`): flips, quarter turn, five scales, mean of logits.
 # Training: 1 GPU x 8 images, AdamW within Lookahead 4e-4, 105 epochs, ImageNet-1k weights. The teacher is trained first:
 #   rsf train lsknet/lsknet_s_unetformer_105e_vaihingen
-_base_ = [
-    '../_base_/backbones/lwganet_l0.py',
-    '../_base_/heads/unetformer.py',
-    '../_base_/datasets/vaihingen.py',
-    '../_base_/schedules/segmentation_105e.py',
-    '../_base_/runtime/default.py',
-]
+_base_ = '../lwganet/lwganet_l0_unetformer_105e_vaihingen.py'
 
-model = dict(
-    backbone={{_base_.backbone}},
-    decode_head=dict(in_channels={{_base_.backbone_channels}}, num_classes=6),
-    test_cfg=dict(_delete_=True, mode='whole'))
 distill = dict(
     teacher_config='lsknet/lsknet_s_unetformer_105e_vaihingen',
     teacher_checkpoint='work_dirs/lsknet_s_unetformer_105e_vaihingen',
@@ -24,11 +14,3 @@ distill = dict(
         dict(type='PixelImitation', module='decode_head.conv_seg', weight=1.0),
         dict(type='FeatureImitation', module='decode_head.conv_seg', part='input', weight=1.0),
     ])
-tta = dict(
-    scales=(0.5, 0.75, 1.0, 1.25, 1.5),
-    flips=(None, 'horizontal', 'vertical', 'diagonal'),
-    rotations=(0, 90),
-    average='logits',
-    resize='bicubic')
-default_hooks = dict(checkpoint=dict(save_best='mF1/clutter_kept'))
-predict = dict(window=1024, overlap=256)
