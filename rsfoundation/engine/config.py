@@ -258,7 +258,7 @@ def checkpoint_classes(meta: Mapping[str, Any], cfg: Config) -> Classes:
 
 
 _UNKNOWN_TYPE = re.compile(r"(\S+) is not in the (\S+)::(.+?) registry")
-_UNKNOWN_OPTION = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+UNKNOWN_OPTION = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 _MISSING_OPTION = re.compile(r"(\w+)\.__init__\(\) missing \d+ required \S+ arguments?: (.+)")
 
 
@@ -334,7 +334,7 @@ def explained_option_errors(cfg: Config) -> Iterator[None]:
 
 def _option_error(error: TypeError, cfg: Config) -> ConfigError | None:
     """Return the config's error for one of Python about arguments; ``None`` for any other ``TypeError``."""
-    unknown, missing = _UNKNOWN_OPTION.search(str(error)), _MISSING_OPTION.search(str(error))
+    unknown, missing = UNKNOWN_OPTION.search(str(error)), _MISSING_OPTION.search(str(error))
     if unknown is not None:
         kind, option = unknown.groups()
         found = next(((path, node) for path, node in dicts_of(cfg.to_dict()) if option in node), None)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import copy
+import os
 import pprint
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,11 +20,16 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.errors import ConfigError, nearest
 from rsfoundation.core.files import replacing
 from rsfoundation.registry import MODELS
 
 _OLD_KEYS = ("data", "optimizer", "runner", "lr_config", "img_norm_cfg", "total_epochs")  # of 0.x alone
+_VERSIONS = {
+    "mmrotate": ("0.x", "1.x"),
+    "mmdet": ("2.x", "3.x"),
+    "mmseg": ("0.x", "1.x"),
+}  # without, with MMEngine
 _SCOPES = {"mmrotate": "OrientedDetection", "mmdet": "InstanceSegmentation", "mmseg": "SemanticSegmentation"}
 _OPENCD = ("DIEncoderDecoder", "SiamEncoderDecoder", "SiamEncoderMultiDecoder")
 # 0.x types that have no type of that name in 1.x
@@ -49,27 +56,18 @@ _TYPES = {
     "LWGANet": "rsfoundation.LWGANet",
     "StripHead": "rsfoundation.StripHead",
 }
-# upstream types of 0.x that belong to mmdet in a config of mmrotate
-_MMDET = frozenset(
-    [
-        "FPN",
-        "AnchorGenerator",
-        "MaxIoUAssigner",
-        "RandomSampler",
-        "CrossEntropyLoss",
-        "SmoothL1Loss",
-        "FocalLoss",
-        "L1Loss",
-        "StandardRoIHead",
-        "Shared2FCBBoxHead",
-        "FasterRCNN",
-        "RetinaNet",
-        "FCOS",
-        "ResNet",
-        "GIoULoss",
-        "PseudoSampler",
-    ]
+# fmt: off
+_UNREGISTERED = (
+    "Pretrained", "Normal", "Xavier", "Kaiming", "Constant", "TruncNormal",
+    "nms", "nms_rotated", "soft_nms",
 )
+# upstream types of 0.x that belong to mmdet in a config of mmrotate
+_MMDET = frozenset([
+    "FPN", "AnchorGenerator", "MaxIoUAssigner", "RandomSampler", "CrossEntropyLoss", "SmoothL1Loss",
+    "FocalLoss", "L1Loss", "StandardRoIHead", "Shared2FCBBoxHead", "FasterRCNN", "RetinaNet", "FCOS",
+    "ResNet", "GIoULoss", "PseudoSampler",
+])
+# fmt: on
 _RENAMED = {
     "iou_thr": "iou_threshold",
     "angle_range": "angle_version",
@@ -77,51 +75,17 @@ _RENAMED = {
     "sample_num": "sampling_ratio",
 }
 _STAGES = {"fam_head": "bbox_head_init", "odm_head": "bbox_head_refine", "refine_heads": "bbox_head_refine"}
-_IGNORED = frozenset(
-    [
-        "log_config",
-        "log_level",
-        "dist_params",
-        "workflow",
-        "opencv_num_threads",
-        "mp_start_method",
-        "checkpoint_config",
-        "custom_imports",
-        "find_unused_parameters",
-        "cudnn_benchmark",
-        "device",
-        "gpu_ids",
-        "angle_version",
-        "img_norm_cfg",
-        "work_dir",
-        "seed",
-        "auto_resume",
-        "launcher",
-        "train_pipeline",
-        "test_pipeline",
-        "val_pipeline",
-        "dataset_type",
-        "data_root",
-        "classes",
-        "crop_size",
-        "norm_cfg",
-        "backend_args",
-        "file_client_args",
-        "default_scope",
-        "env_cfg",
-        "vis_backends",
-        "visualizer",
-        "log_processor",
-        "default_hooks",
-        "tta_model",
-        "tta_pipeline",
-        "resume",
-        "resume_from",
-        "auto_scale_lr",
-        "model_wrapper_cfg",
-        "custom_hooks",
-    ]
-)
+# fmt: off
+_IGNORED = frozenset([
+    "log_config", "log_level", "dist_params", "workflow", "opencv_num_threads", "mp_start_method",
+    "checkpoint_config", "custom_imports", "find_unused_parameters", "cudnn_benchmark", "device", "gpu_ids",
+    "angle_version", "img_norm_cfg", "work_dir", "seed", "auto_resume", "launcher", "train_pipeline",
+    "test_pipeline", "val_pipeline", "dataset_type", "data_root", "classes", "crop_size", "norm_cfg",
+    "backend_args", "file_client_args", "default_scope", "env_cfg", "vis_backends", "visualizer",
+    "log_processor", "default_hooks", "tta_model", "tta_pipeline", "resume", "resume_from", "auto_scale_lr",
+    "model_wrapper_cfg", "custom_hooks",
+])
+# fmt: on
 
 
 _ARCHS = {
@@ -142,7 +106,7 @@ class Unknown:
 
     Attributes:
         key: Dotted.
-        where: ``file:line``; the file alone where it comes from a base that could not be searched.
+        where: ``file:line``; the file alone where the key is not written out.
         why: What is known of it.
     """
 
@@ -183,10 +147,11 @@ def convert_config(source: str | Path, output: str | Path, dataset: str | None =
         source: The config; its bases must be where it names them.
         output: The new config, a ``.py`` file.
         dataset: A file of ``configs/_base_/datasets`` by name, such as ``dota_ss``; without, the new config
-            has no data set and says so.
+            has no data set and says so. Where that file leaves the steps of training open, those of a file of
+            ``configs/_base_/pipelines`` are added.
 
     Raises:
-        ConfigError: The file cannot be read, or has no model.
+        ConfigError: The file cannot be read, or has no model; no data set has that name.
     """
     path = Path(source)
     if not path.is_file():
@@ -204,7 +169,7 @@ def convert_config(source: str | Path, output: str | Path, dataset: str | None =
     for module in ("mmdet.models", "mmseg.models", "mmrotate.models"):  # their types register themselves
         import_module(module)
     MODELS.import_from_location()
-    converted = _Converter(cfg, path).run(dataset)
+    converted = _Converter(cfg, path).run(_dataset_file(dataset) if dataset else None, Path(output))
     with replacing(Path(output)) as temporary:
         temporary.write_text(converted.text, encoding="utf-8")
     return converted
@@ -231,7 +196,7 @@ class _Converter:
         oriented = ("Rotated", "Oriented", "angle_version", "RoITrans", "S2ANet", "R3Det", "le90")
         return "mmrotate" if any(word in types for word in oriented) else "mmdet"
 
-    def run(self, dataset: str | None) -> ConvertedConfig:
+    def run(self, dataset: Path | None, output: Path) -> ConvertedConfig:
         model = self._part(copy.deepcopy(self.cfg["model"]), "model")
         model.pop("_scope_", None)
         pretrained = model.pop("pretrained", None)
@@ -260,26 +225,14 @@ class _Converter:
         self._check_build(model, scope)
         body |= self._schedule()
         for key in self.cfg:
-            if key not in _IGNORED and key not in body and key not in self._consumed():
+            if key not in _IGNORED and key not in body and key not in _CONSUMED:
                 self._report(key, "no key of this package or of MMEngine")
         return ConvertedConfig(
-            self._text(body, dataset),
-            "Open-CD" if self.scope == "opencd" else f"{self.scope} {'0.x' if self.old else '1.x'}",
+            self._text(body, dataset, output),
+            "Open-CD" if self.scope == "opencd" else f"{self.scope} {_VERSIONS[self.scope][not self.old]}",
             task,
             tuple(self.renamed.items()),
             tuple(self.unknown),
-        )
-
-    def _consumed(self) -> tuple[str, ...]:
-        return (
-            "model",
-            *_OLD_KEYS,
-            "optimizer_config",
-            "evaluation",
-            "load_from",
-            "fp16",
-            *_DATA,
-            *_SCHEDULE,
         )
 
     def _part(self, part: Any, where: str) -> Any:
@@ -378,11 +331,34 @@ class _Converter:
         from mmengine.registry import DefaultScope
 
         with DefaultScope.overwrite_default_scope(scope):
-            try:
-                MODELS.build(ConfigDict(copy.deepcopy(model)))
-            except Exception as error:  # a type of any toolbox may raise anything
-                lines = str(error).strip().splitlines() or [""]
-                self._report("model", f"it does not build: {type(error).__name__}: {lines[-1][:200]}")
+            while True:
+                try:
+                    MODELS.build(ConfigDict(copy.deepcopy(model)))
+                    return
+                except Exception as error:  # a type of any toolbox may raise anything
+                    if self._drop_unknown_option(model, str(error)):
+                        continue
+                    lines = str(error).strip().splitlines() or [""]
+                    why = f"it does not build: {type(error).__name__}: {lines[-1][:200]}"
+                    return self._report("model", why)
+
+    def _drop_unknown_option(self, model: dict[str, Any], error: str) -> bool:
+        """Take an option that a type does not have out of the model, and report it with its own line."""
+        from rsfoundation.engine.config import UNKNOWN_OPTION, dicts_of  # that module reads this one
+
+        found = UNKNOWN_OPTION.search(error)
+        if not found:
+            return False
+        owner, option = found.groups()
+        having = [(path, part) for path, part in dicts_of(model, "model.") if option in part]
+        # a type may hand its options on to a base class, which then refuses them
+        named = [one for one in having if str(one[1].get("type", "")).rsplit(".", 1)[-1] == owner]
+        if not having or (len(having) > 1 and not named):
+            return False
+        path, part = (named or having)[0]
+        del part[option]
+        self._report(f"{path}{option}", f"{part.get('type', owner)} has no such option")
+        return True
 
     def _schedule(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -457,38 +433,97 @@ class _Converter:
         return out
 
     def _report(self, key: str, why: str) -> None:
-        last = key.replace("]", "").replace("[", ".").split(".")
-        line = next(
-            (self.lines[word] for word in reversed(last) if word != "type" and word in self.lines), None
-        )
-        self.unknown.append(Unknown(key, f"{self.path}:{line}" if line else str(self.path), why))
+        words = [word for word in re.split(r"[.\[\]]+", key) if word]
+        candidates = (".".join(words), *(word for word in reversed(words) if word != "type"))
+        place = next((self.lines[name] for name in candidates if name in self.lines), str(self.path))
+        self.unknown.append(Unknown(key, place, why))
 
-    def _text(self, body: dict[str, Any], dataset: str | None) -> str:
+    def _text(self, body: dict[str, Any], dataset: Path | None, output: Path) -> str:
         lines = [f"# Converted from {self.path.name} by `rsf convert config`."]
         lines += [f"# Not converted: {one.key} ({one.why})." for one in self.unknown]
-        if dataset:
-            lines.append(f"_base_ = ['../_base_/datasets/{dataset}.py', '../_base_/runtime/default.py']")
-        else:
+        schedule = body.get("train_cfg") or {}
+        iterations = "max_iters" in schedule
+        runtime = f"runtime/{'iterations' if iterations else 'default'}.py"
+        data: list[str] = []
+        if dataset is None:
             lines.append("# The data set is missing: add a file of configs/_base_/datasets to _base_.")
-            lines.append("_base_ = ['../_base_/runtime/default.py']")
-        out = "\n".join(lines) + "\n\n"
+            bases = [runtime]
+        else:
+            pipeline = self._pipeline(dataset)
+            bases = [f"datasets/{dataset.name}", *([f"pipelines/{pipeline}.py"] if pipeline else []), runtime]
+            data = self._loaders(bool(pipeline), iterations)
+            if pipeline:
+                lines.append(f"# The steps of training are those of _base_/pipelines/{pipeline}.py.")
+        if iterations and schedule.get("val_interval"):
+            body["default_hooks"] = dict(checkpoint=dict(interval=schedule["val_interval"]))
+        root = dataset.parents[1] if dataset else _config_folder()
+        root_name = Path(os.path.relpath(root, output.resolve().parent)).as_posix()
+        out = "\n".join([*lines, f"_base_ = {[f'{root_name}/{base}' for base in bases]}"]) + "\n\n"
         for key, value in body.items():
             # a base's model or schedule must not shine through
             out += f"{key} = {pprint.pformat(value, sort_dicts=False, width=110)}\n"
-        return out
+        return out + "".join(f"{line}\n" for line in data)
+
+    def _pipeline(self, dataset: Path) -> str | None:
+        """Return the file of ``_base_/pipelines`` that a data set needs, if its own file has no steps."""
+        if "pipeline" in Config.fromfile(str(dataset)).train_dataloader.dataset:
+            return None
+        if self.scope == "mmdet":
+            return "instance_1024"
+        types = repr(self.cfg["model"])
+        if "SiamEncoderMultiDecoder" in types:
+            return "semantic_change"
+        if "'Changer'" in types:
+            return "change_changer"
+        return "change_standard_512" if 512 in (self.cfg.get("crop_size") or ()) else "change_standard_256"
+
+    def _loaders(self, pipeline: bool, iterations: bool) -> list[str]:
+        """Return the lines of the loaders: batch, sampler of the schedule, steps."""
+        batch = (self.cfg.get("train_dataloader") or {}).get("batch_size")
+        batch = batch or (self.cfg.get("data") or {}).get("samples_per_gpu")
+        parts = [f"batch_size={batch}"] if batch else []
+        # an infinite sampler would never end an epoch
+        parts.append(f"sampler=dict(type='{'Infinite' if iterations else 'Default'}Sampler', shuffle=True)")
+        parts += ["dataset=dict(pipeline={{_base_.train_pipeline}})"] if pipeline else []
+        lines = [f"train_dataloader = dict({', '.join(parts)})"]
+        if pipeline and self.scope == "mmdet":
+            lines.append("val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))")
+            lines.append("test_dataloader = val_dataloader")
+        return lines
 
 
-_DATA = frozenset(
-    [
-        "train_dataloader",
-        "val_dataloader",
-        "test_dataloader",
-        "val_evaluator",
-        "test_evaluator",
-        "data_preprocessor",
-    ]
-)
+def _config_folder() -> Path:
+    from rsfoundation.engine.config import config_root  # that module reads this one
+
+    return config_root() / "_base_"
+
+
+def _dataset_file(name: str) -> Path:
+    """Return the file of a data set.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    folder = _config_folder() / "datasets"
+    known = sorted(file.stem for file in folder.glob("*.py"))
+    if name not in known:
+        hint = nearest(name, known)
+        raise ConfigError(
+            f"no data set is called '{name}'",
+            where="--dataset",
+            fix=f"{hint} Names: {', '.join(known)}".strip(),
+        )
+    return folder / f"{name}.py"
+
+
+# fmt: off
+_DATA = frozenset([
+    "train_dataloader", "val_dataloader", "test_dataloader", "val_evaluator", "test_evaluator",
+    "data_preprocessor",
+])
+# fmt: on
 _SCHEDULE = ("train_cfg", "val_cfg", "test_cfg", "optim_wrapper", "param_scheduler")
+_CONSUMED = {"model", *_OLD_KEYS, "optimizer_config", "evaluation", "load_from", "fp16", *_DATA, *_SCHEDULE}
 
 
 def _registered(name: str, scope: str) -> bool:
@@ -507,17 +542,7 @@ def _registered(name: str, scope: str) -> bool:
                     return True
             except (KeyError, ImportError):
                 continue
-    return name in (
-        "Pretrained",
-        "Normal",
-        "Xavier",
-        "Kaiming",
-        "Constant",
-        "TruncNormal",
-        "nms",
-        "nms_rotated",
-        "soft_nms",
-    )
+    return name in _UNREGISTERED
 
 
 def _find(part: Any, kind: str) -> dict[str, Any] | None:
@@ -531,21 +556,42 @@ def _find(part: Any, kind: str) -> dict[str, Any] | None:
     return None
 
 
-def _lines_of_keys(path: Path) -> dict[str, int]:
-    """Return the first line of every key that a config file writes."""
-    found: dict[str, int] = {}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[tuple[str, int]] = []
-        if isinstance(node, ast.Assign):
-            names = [(target.id, node.lineno) for target in node.targets if isinstance(target, ast.Name)]
-        elif isinstance(node, ast.keyword) and node.arg:
-            names = [(node.arg, node.lineno)]
+def _lines_of_keys(path: Path) -> dict[str, str]:
+    """Return ``file:line`` of every key of a config and its bases, dotted, and of its last word."""
+    found: dict[str, str] = {}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own: dict[str, str] = {}
+
+    def visit(node: ast.AST, key: str) -> None:
+        pairs: list[tuple[str, ast.AST, int]] = []
+        if isinstance(node, ast.Call):
+            pairs = [(f"{key}.{one.arg}", one.value, one.lineno) for one in node.keywords if one.arg]
         elif isinstance(node, ast.Dict):
-            names = [
-                (key.value, key.lineno)
-                for key in node.keys
-                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            pairs = [
+                (f"{key}.{name.value}", value, name.lineno)
+                for name, value in zip(node.keys, node.values, strict=True)
+                if isinstance(name, ast.Constant) and isinstance(name.value, str)
             ]
-        for name, line in names:
-            found[name] = min(line, found.get(name, line))
-    return found
+        elif isinstance(node, (ast.List, ast.Tuple)):
+            pairs = [(f"{key}.{index}", one, one.lineno) for index, one in enumerate(node.elts)]
+        for name, value, line in pairs:
+            note(name, line)
+            visit(value, name)
+
+    def note(name: str, line: int) -> None:
+        own.setdefault(name, f"{path}:{line}")
+        own.setdefault(name.rpartition(".")[2], f"{path}:{line}")
+
+    for statement in tree.body:
+        for target in statement.targets if isinstance(statement, ast.Assign) else ():
+            if not isinstance(target, ast.Name):
+                continue
+            assert isinstance(statement, ast.Assign)
+            if target.id == "_base_":
+                bases = ast.literal_eval(statement.value)
+                for base in [bases] if isinstance(bases, str) else bases:
+                    file = path.parent / base
+                    found |= _lines_of_keys(file) if file.suffix == ".py" and file.is_file() else {}
+            note(target.id, statement.lineno)
+            visit(statement.value, target.id)
+    return found | own

@@ -115,6 +115,70 @@ def test_a_config_of_open_cd(tmp_path):
     assert (done.dialect, done.task, done.unknown) == ("Open-CD", "ChangeDetection", ())
 
 
+def test_options_that_a_type_does_not_have_are_named_with_their_line_in_a_base(tmp_path):
+    base = ROTATED.replace("type='FPN',", "type='FPN',\n              speed_up=True,")
+    (tmp_path / "base.py").write_text(base + SCHEDULE, encoding="utf-8")
+    old = write(tmp_path, "_base_ = ['base.py']\nmodel = dict(\n    bbox_head=dict(fast=1))\n")
+    done = convert_config(old, tmp_path / "new.py")
+    rows = (base + SCHEDULE).splitlines()
+    line, other = (next(i for i, row in enumerate(rows, 1) if word in row) for word in ("speed_up", "my_key"))
+    assert {one.key: one.where for one in done.unknown} == {
+        "model.neck.speed_up": f"{tmp_path / 'base.py'}:{line}",
+        "model.bbox_head.fast": f"{old}:3",
+        "my_key": f"{tmp_path / 'base.py'}:{other}",
+    }
+    assert "speed_up=" not in done.text and "# Not converted: model.neck.speed_up" in done.text
+
+
+CHANGE = """
+default_scope = 'opencd'
+model = dict(
+    type='SiamEncoderDecoder',
+    backbone=dict(type='mmseg.ResNetV1c', depth=18),
+    neck=dict(type='FeatureFusionNeck', policy='concat'),
+    decode_head=dict(type='mmseg.FCNHead', in_channels=1024, in_index=3, channels=32, num_classes=2,
+                     loss_decode=dict(type='mmseg.CrossEntropyLoss')))
+train_dataloader = dict(batch_size=3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "dataset", "pipeline", "sampler"),
+    [
+        (
+            "train_cfg = dict(type='IterBasedTrainLoop', max_iters=40, val_interval=20)",
+            "levir_cd",
+            "change_standard_256",
+            "InfiniteSampler",
+        ),
+        (
+            "train_cfg = dict(by_epoch=True, max_epochs=4)",
+            "levir_cd",
+            "change_standard_256",
+            "DefaultSampler",
+        ),
+        ("train_cfg = dict(by_epoch=True, max_epochs=4)", "toy_change", None, "DefaultSampler"),
+    ],
+)
+def test_the_new_config_has_all_that_a_training_needs(tmp_path, schedule, dataset, pipeline, sampler):
+    done = convert_config(write(tmp_path, CHANGE + schedule), tmp_path / "new.py", dataset)
+    cfg = load_config(tmp_path / "new.py")  # bases are found from wherever it is written
+    assert done.unknown == ()
+    loader = cfg.train_dataloader
+    # an infinite sampler would never end an epoch, and rates belong to the batch
+    assert (loader.batch_size, loader.sampler.type) == (3, sampler)
+    assert loader.dataset.pipeline[0].type.startswith("rsfoundation.")
+    assert (f"pipelines/{pipeline}.py" in done.text) if pipeline else ("pipelines" not in done.text)
+    if "max_iters" in schedule:
+        assert cfg.default_hooks.checkpoint.interval == 20 and not cfg.log_processor.by_epoch
+
+
+def test_a_data_set_that_does_not_exist(tmp_path):
+    with pytest.raises(ConfigError, match="no data set is called 'dota'") as raised:
+        convert_config(write(tmp_path, CHANGE), tmp_path / "new.py", "dota")
+    assert "dota_ss" in raised.value.fix and not (tmp_path / "new.py").exists()
+
+
 def test_old_configs_are_refused_with_the_command(tmp_path):
     old = write(tmp_path, ROTATED + SCHEDULE)
     with pytest.raises(ConfigError, match=r"0\.x") as raised:

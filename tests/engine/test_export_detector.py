@@ -1,11 +1,14 @@
 """Detectors as graphs: raw detections, suppressed afterwards, equal what the model predicts."""
 
 import runpy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from locations import ROOT
+from torchvision.ops import nms
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.config import load_config
@@ -93,6 +96,20 @@ def test_a_program_of_torch_export(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_program_with_suppression_is_loaded_after_torchvision(tmp_path):
+    class Suppressed(torch.nn.Module):
+        def forward(self, boxes, scores):
+            return nms(boxes, scores, 0.5)
+
+    file = tmp_path / "m.pt2"
+    torch.export.save(torch.export.export(Suppressed(), (torch.rand(9, 4), torch.rand(9))), file)
+    load = f"torch.export.load({str(file)!r})"
+    for names, code in (("torch, torchvision", 0), ("torch", 1)):
+        done = subprocess.run([sys.executable, "-c", f"import {names}; {load}"], capture_output=True)
+        assert done.returncode == code
+
+
+@pytest.mark.slow
 def test_a_file_runs_without_the_package(tmp_path):
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -106,9 +123,6 @@ def test_a_file_runs_without_the_package(tmp_path):
     export(Normalised(network, None).eval(), 3, (128, 128), file, pixels=pixels, metadata=data, deploy=True)
     assert {entry.key for entry in onnx.load(file).metadata_props} >= {"classes", "iou_threshold"}
     Image.fromarray(pixels[0].permute(1, 2, 0).byte().numpy()).save(tmp_path / "tile.png")
-    import subprocess
-    import sys
-
     script = ROOT / "docs/examples/onnx_detector.py"
     command = [sys.executable, "-c", f"import sys; sys.modules['torch'] = None; {RUN}"]
     out = subprocess.run(
