@@ -33,6 +33,7 @@ def network(cfg):
 def with_teacher(name, folder, **changes):
     """Return the student of a config, whose teacher has random weights."""
     cfg = load_config(name)
+    cfg.setdefault("distill", {})
     cfg.merge_from_dict({f"distill.{key}": value for key, value in changes.items()})
     teacher = load_config(cfg.distill.teacher_config)
     teacher.pop("distill", None)
@@ -105,3 +106,38 @@ def test_a_model_has_no_distance_from_itself(name, tmp_path):
     model.distiller.teacher.load_state_dict(state)
     _, imitated = losses_of(model.eval(), name)
     assert imitated and all(float(value.detach()) < 1e-4 for value in imitated.values())
+
+
+ONE_STAGE = {
+    "retinanet": [
+        dict(type="FeatureImitation", module="neck"),
+        dict(type="ClassImitation", module="bbox_head"),
+        dict(type="BoxImitation", module="bbox_head", min_score=0.0),
+    ],
+    "s2anet": [
+        dict(type="FeatureImitation", module="neck"),
+        dict(type="ClassImitation", module="bbox_head_init"),
+        dict(type="BoxImitation", module="bbox_head_init", min_score=0.0),
+        dict(type="ClassImitation", module="bbox_head_refine.0"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ONE_STAGE)
+def test_one_stage_detectors_learn_from_one_of_another_backbone(kind, tmp_path):
+    names = (f"quickstart/detection_toy_{kind}_{backbone}" for backbone in ("lwganet_l0", "lsknet_t"))
+    student, teacher = names
+    model = with_teacher(student, tmp_path, teacher_config=teacher, losses=ONE_STAGE[kind]).train()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    found = model(**model.data_preprocessor(batch("detection"), True), mode="loss")
+    imitated = {key: value for key, value in found.items() if key.endswith("Imitation")}
+    assert len(imitated) == len(ONE_STAGE[kind])
+    for value in imitated.values():
+        assert value.isfinite() and value > 0
+        (reached,) = torch.autograd.grad(value, next(model.backbone.parameters()), retain_graph=True)
+        assert reached.abs().max() > 0
+    before = next(model.backbone.parameters()).clone()
+    total, _ = model.parse_losses(found)
+    total.backward()
+    optimizer.step()
+    assert not torch.equal(before, next(model.backbone.parameters()))

@@ -171,6 +171,28 @@ def test_mixed_precision_trains_with_a_teacher(teacher, tmp_path):
         assert value.dtype == torch.float32 and value.isfinite().all()
 
 
+def test_adapters_learn_from_a_teacher_and_resume_exactly(teacher, tmp_path):
+    config = student_config(tmp_path, teacher, "lora = dict(rank=2, scope='body', target=['0'])\n")
+    whole = run(config, "whole")
+    first, last = (read_checkpoint(whole / f"epoch_{number}.pth") for number in (1, 2))
+    weights = first["state_dict"], last["state_dict"]
+    assert torch.equal(*(one["body.0.base_layer.weight"] for one in weights))
+    (moved,) = (name for name in weights[0] if "lora_B" in name)
+    assert not torch.equal(*(one[moved] for one in weights))
+    assert set(last["distiller"]["weights"]) == {ADAPTER}
+    alone = read_checkpoint(run(config, "alone", None, "distill=None") / "epoch_2.pth")["state_dict"]
+    assert (alone[moved] - weights[1][moved]).abs().max() > 1e-4  # the teacher moves the adapters
+    again = tmp_path / "again"
+    again.mkdir()
+    for name in ("epoch_1.pth", "config.py"):
+        shutil.copy(whole / name, again / name)
+    train(whole / "config.py", RunOptions(again, "auto", device="cpu", seed=3))
+    found = read_checkpoint(again / "epoch_2.pth")
+    assert all(torch.equal(value, found["state_dict"][key]) for key, value in weights[1].items())
+    tested = run_test(config, whole / "epoch_2.pth", RunOptions(tmp_path / "t", device="cpu"), pictures=0)
+    assert tested.metrics["accuracy"] > 0.5
+
+
 def test_other_classes_are_refused(teacher, tmp_path):
     config = student_config(tmp_path, teacher)
     config.write_text(

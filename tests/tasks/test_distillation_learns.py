@@ -8,23 +8,43 @@ from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
 from rsfoundation.prepare.toy.make import make_toy_scenes
 
-EPOCHS = 20
-STEPS = 6 * EPOCHS  # of 16 scenes
 
-
-def config_of(scenes, *more):
+def config_of(scenes, epochs, steps, *more):
+    """Return the toy config for scenes in a folder, ``steps`` steps in all, validated at the end."""
     options = [f"{part}_dataloader.num_workers=0" for part in ("train", "val", "test")]
     options += [
         f"{part}_dataloader.dataset.data_root={scenes / ('train' if part == 'train' else 'val') / 'images'}"
         for part in ("train", "val", "test")
     ]
-    length = [f"train_cfg.max_epochs={EPOCHS}", f"train_cfg.val_interval={EPOCHS}"]
-    end = [f"param_scheduler.1.end={STEPS}", f"param_scheduler.1.T_max={STEPS - 25}"]
-    options += [*length, *end, f"default_hooks.checkpoint.interval={EPOCHS}", *more]
+    length = [f"train_cfg.max_epochs={epochs}", f"train_cfg.val_interval={epochs}"]
+    end = [f"param_scheduler.1.end={steps}", f"param_scheduler.1.T_max={steps - 25}"]
+    options += [*length, *end, f"default_hooks.checkpoint.interval={epochs}", *more]
     cfg = load_config(ROOT / "configs" / "distill" / "toy_sam_vit.py", options)
     for part in ("train", "val", "test"):
         cfg[f"{part}_dataloader"].pop("persistent_workers")
     return cfg
+
+
+def fade(steps):
+    return f"model.corruption.fade=({steps // 2},{3 * steps // 4})"
+
+
+def error_of(cfg, folder):
+    return train(cfg, RunOptions(folder, device="cpu", seed=0)).metrics["relative_error"]
+
+
+def test_a_tiny_student_halves_the_error_of_the_best_constant_map(tmp_path):
+    counts = dict(train=32, val=12, test=1)
+    make_toy_scenes(tmp_path, size=96, counts=counts, large=0, tasks=("detection",))
+    small = ["model.teacher.image_size=64", "model.backbone.image_size=64"]
+    small += [
+        "train_dataloader.dataset.pipeline.1.size=64",
+        "train_dataloader.dataset.pipeline.1.scale=(0.4,0.6)",
+    ]
+    small += [f"{part}_dataloader.dataset.pipeline.1.crop_size=(64,64)" for part in ("val", "test")]
+    steps = 120
+    cfg = config_of(tmp_path / "detection", steps // 2, steps, fade(steps), *small)
+    assert error_of(cfg, tmp_path / "run") < 0.5
 
 
 @pytest.mark.slow
@@ -32,11 +52,8 @@ def config_of(scenes, *more):
 def test_the_error_falls_below_half_of_the_constant_maps_with_and_without_noise(tmp_path):
     counts = dict(train=100, val=24, test=1)
     make_toy_scenes(tmp_path, size=256, counts=counts, large=0, tasks=("detection",))
-    errors = {}
-    fade = f"model.corruption.fade=({STEPS // 2},{3 * STEPS // 4})"
-    for name, options in (("corrupted", (fade,)), ("clean", ("model.corruption=None",))):
-        cfg = config_of(tmp_path / "detection", *options)
-        result = train(cfg, RunOptions(tmp_path / name, device="cpu", seed=0))
-        errors[name] = result.metrics["relative_error"]
+    errors, steps = {}, 120  # of 16 scenes
+    for name, options in (("corrupted", (fade(steps),)), ("clean", ("model.corruption=None",))):
+        errors[name] = error_of(config_of(tmp_path / "detection", 20, steps, *options), tmp_path / name)
     assert max(errors.values()) < 0.5, errors
     assert errors["corrupted"] < errors["clean"] + 0.1, errors
