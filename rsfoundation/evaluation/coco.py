@@ -130,7 +130,7 @@ def evaluate_coco(
 
     categories = {number: place for place, number in enumerate(category_ids, start=1)}
     images = {number: place for place, number in enumerate(sorted(set(image_ids)), start=1)}
-    known = hotcoco.COCO(_renumbered(truth, images, categories, iou_type))
+    known = _index(truth, images, categories, iou_type)
     found = _load(known, detections, images, categories, iou_type)
     evaluator = hotcoco.COCOeval(known, found, iou_type)
     parameters = evaluator.params
@@ -149,38 +149,35 @@ def evaluate_coco(
     )
 
 
-def _renumbered(
+def _index(
     truth: Content, images: Mapping[Any, int], categories: Mapping[Any, int], iou_type: IouType
-) -> dict[str, Any]:
-    """Return the annotations that count, numbered from 1, with masks as pycocotools rasterises them."""
+) -> Any:
+    """Return hotcoco's index of the annotations that count, with masks as pycocotools rasterises them."""
+    import hotcoco
+
     sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in truth["images"]}
-    annotations: list[dict[str, Any]] = []
-    for item in truth["annotations"]:
-        if item["image_id"] not in images or item["category_id"] not in categories:
-            continue
-        row = dict(
-            id=len(annotations) + 1,
-            image_id=images[item["image_id"]],
-            category_id=categories[item["category_id"]],
-            bbox=item["bbox"],
-            area=item["area"],
-            iscrowd=int(item.get("iscrowd", 0)),
-        )
-        if iou_type == "segm":
-            row["segmentation"] = _text(run_lengths(item["segmentation"], *sizes[item["image_id"]]))
-        annotations.append(row)
-    listed = [
-        dict(id=images[number], height=size[0], width=size[1])
-        for number, size in sizes.items()
-        if number in images
+    rows = [
+        item
+        for item in truth["annotations"]
+        if item["image_id"] in images and item["category_id"] in categories
     ]
-    names = [dict(id=place, name=str(place)) for place in categories.values()]
-    return dict(images=listed, annotations=annotations, categories=names)
-
-
-def _text(mask: dict[str, Any]) -> dict[str, Any]:
-    counts = mask["counts"]
-    return dict(mask, counts=counts.decode() if isinstance(counts, bytes) else counts)
+    masks = None
+    if iou_type == "segm":
+        masks = [run_lengths(item["segmentation"], *sizes[item["image_id"]]) for item in rows]
+    return hotcoco.COCO.from_arrays(
+        [
+            dict(id=images[number], height=size[0], width=size[1])
+            for number, size in sizes.items()
+            if number in images
+        ],
+        [dict(id=place, name=str(place)) for place in categories.values()],
+        np.array([images[item["image_id"]] for item in rows], int),
+        np.array([categories[item["category_id"]] for item in rows], int),
+        np.array([item["bbox"] for item in rows], float).reshape(-1, 4),
+        area=np.array([item["area"] for item in rows], float),
+        iscrowd=np.array([int(item.get("iscrowd", 0)) for item in rows], int),
+        segmentation=masks,
+    )
 
 
 def _load(
