@@ -15,7 +15,7 @@ import numpy as np
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.files import replacing
 
-_VERSION = 1  # raised when equal settings would give other files
+_VERSION = 2  # raised when equal settings would give other files
 
 
 @dataclass(frozen=True)

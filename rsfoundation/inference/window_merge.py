@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from rsfoundation.core.task import Window
 
+_COLUMNS = 1024  # without a window that are settled at once
+_CHUNK = 16  # rows that are worked on at once
 _FLOOR = 1e-3  # weight of a window's outermost pixels: they count only where nothing else covers them
 QUANTA = 254  # a probability p is stored as round(p * QUANTA); 255 is no data
 
@@ -120,6 +122,7 @@ class WindowMerge:
         self._valid = np.zeros((0, width), dtype=bool)
         self._left = 0  # columns before it are finished in the current window row
         self._block = np.zeros((planes, 0, 0), dtype=np.float32)  # sums of the columns from `left` on
+        self._known = 0  # of these columns, how many have sums; the memory of the others is used again
         self._rows = np.zeros((0, width), dtype=np.uint8)
         self._shares = np.zeros((0, width, classes), dtype=np.uint8)
 
@@ -151,8 +154,12 @@ class WindowMerge:
         self._widen(window.left + window.width)
         weights = taper(window.height, window.width)
         target = self._block[:, : window.height, : window.width]
-        for sums, scores in zip(target[: self.classes], probabilities, strict=True):
-            sums += scores * weights  # class by class: what is multiplied stays in the processor's cache
+        part = np.empty((min(_CHUNK, window.height), window.width), dtype=np.float32)
+        for top in range(0, window.height, _CHUNK):  # what is multiplied stays in the processor's cache
+            rows = slice(top, top + _CHUNK)
+            for sums, scores in zip(target[: self.classes, rows], probabilities[:, rows], strict=True):
+                np.multiply(scores, weights[rows], out=part[: len(scores)])
+                sums += part[: len(scores)]
         if self.with_probabilities:
             target[self.classes] += weights
         columns = slice(window.left, window.left + window.width)
@@ -190,37 +197,50 @@ class WindowMerge:
             grown = np.zeros((len(self._scores), held, self.width), dtype=np.float32)
             grown[:, : self._scores.shape[1]] = self._scores
             self._scores = grown
-        if self._block.shape[1] < window.height:
-            more = window.height - self._block.shape[1]
-            self._block = np.pad(self._block, ((0, 0), (0, more), (0, 0)))
+        rows = self._bottom - self._top
+        if self._block.shape[1] < rows:
+            taller = np.empty((len(self._block), rows, self._block.shape[2]), dtype=np.float32)
+            taller[:, : self._block.shape[1], : self._known] = self._block[..., : self._known]
+            self._block = taller
+        if missing > 0:
+            self._block[:, rows - missing : rows, : self._known] = 0
 
     def _widen(self, right: int) -> None:
         """Let the block reach to a column, beginning with what earlier window rows gave."""
-        known = self._left + self._block.shape[2]
-        if right <= known:
+        first, count = self._left + self._known, right - self._left
+        if right <= first:
             return
-        wider = np.zeros((len(self._block), self._block.shape[1], right - self._left), dtype=np.float32)
-        wider[..., : known - self._left] = self._block
-        rows = min(self._scores.shape[1], wider.shape[1])
-        wider[:, :rows, known - self._left :] = self._scores[:, :rows, known:right]
-        self._block = wider
+        if count > self._block.shape[2]:
+            wider = np.empty((*self._block.shape[:2], count), dtype=np.float32)
+            wider[..., : self._known] = self._block[..., : self._known]
+            self._block = wider
+        new = self._block[:, : self._bottom - self._top, self._known : count]
+        rows = min(self._scores.shape[1], new.shape[1])
+        new[:, :rows] = self._scores[:, :rows, first:right]
+        new[:, rows:] = 0
+        self._known = count
 
     def _finish_columns(self, left: int) -> None:
         """Settle the columns before ``left``; rows that the next window row shares are kept as sums."""
-        if left <= self._left:
-            return
+        while self._left < left:  # columns that no window reached come in parts: a row may hold few windows
+            self._settle(min(left, self._left + max(self._known, _COLUMNS)))
+
+    def _settle(self, left: int) -> None:
+        """Settle the columns of the block before ``left`` and move the others to its beginning."""
         self._widen(left)
         count = left - self._left
-        done, columns = self._block[..., :count], slice(self._left, left)
-        settled = min(self._decided - self._top, done.shape[1])
+        block = self._block[:, : self._bottom - self._top]
+        done, columns = block[..., :count], slice(self._left, left)
+        settled = self._decided - self._top
         if settled:
             self._rows[:settled, columns] = self._decide(done[:, :settled], self._valid[:settled, columns])
             if self.with_probabilities:
                 self._shares[:settled, columns] = self._quantise(done[:, :settled])
         kept = done[:, settled:]
-        self._scores[:, : kept.shape[1], columns] = kept[:, : self._scores.shape[1]]
+        self._scores[:, : kept.shape[1], columns] = kept
         self._scores[:, kept.shape[1] :, columns] = 0
-        self._block = self._block[..., count:].copy()
+        block[..., : self._known - count] = block[..., count : self._known]
+        self._known -= count
         self._left = left
 
     def _end_row(self, next_top: int) -> None:
@@ -243,7 +263,7 @@ class WindowMerge:
         self._valid = self._valid[next_top - self._top :]
         self._top, self._bottom = next_top, next_top + len(self._valid)
         self._decided, self._left = next_top, 0
-        self._block = self._block[:, :0, :0]
+        self._known = 0
         self._rows = self._rows[:0]
 
     def _write_nothing(self, rows: int) -> None:
@@ -253,11 +273,14 @@ class WindowMerge:
 
     def _decide(self, sums: np.ndarray, valid: np.ndarray) -> NDArray[np.uint8]:
         """Return the class of the largest sum, the first of equal ones. The weight does not move it."""
-        best = sums[0].copy()
-        labels = np.zeros(best.shape, dtype=np.uint8)
-        for index in range(1, self.classes):
-            np.copyto(labels, index, where=sums[index] > best)
-            np.maximum(best, sums[index], out=best)
+        labels = np.zeros(valid.shape, dtype=np.uint8)
+        for top in range(0, len(labels), _CHUNK):
+            best, part = sums[0, top : top + _CHUNK].copy(), labels[top : top + _CHUNK]
+            for index in range(1, self.classes):
+                scores = sums[index, top : top + _CHUNK]
+                larger = (scores > best).view(np.uint8)  # indices ascend: the last one stays
+                np.maximum(part, np.multiply(larger, index, out=larger), out=part)
+                np.maximum(best, scores, out=best)
         if not valid.all():
             np.copyto(labels, np.uint8(self.nodata), where=~valid)
         return labels

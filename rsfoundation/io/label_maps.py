@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rsfoundation.core.task import Classes
 from rsfoundation.io.png import row_blocks, write_png
@@ -54,10 +56,15 @@ class LabelMap:
 
     def areas(self) -> dict[str, int]:
         """Return the number of pixels of each class; labels of no class (255: no data) are not counted."""
+        return {name: int(self._counts[label]) for label, name in enumerate(self.classes.names)}
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        """Pixels of each label. The map is read once: its rows may be compressed, on disk."""
         counts = np.zeros(256, dtype=np.int64)
         for rows in row_blocks(self.labels):
             counts += np.bincount(rows.reshape(-1), minlength=256)
-        return {name: int(counts[label]) for label, name in enumerate(self.classes.names)}
+        return counts
 
     def shares(self) -> dict[str, float]:
         """Return the share of the labelled pixels that each class covers, in 0..1."""

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rsfoundation.core.files import replacing
+from rsfoundation.io.png import deflate_labels, inflate
 
 TILE = 512
-_LEVEL = 6  # of deflate
+_LEVEL = 6  # of deflate, for several bands
 _MAGIC = b"RSFTILES"
 
 
@@ -111,7 +112,7 @@ class TileRows:
         rows = np.empty((TILE, len(sizes) * TILE, self.bands), dtype=self.dtype)
         place = len(_MAGIC) + 4 + 4 * len(sizes)
         for column, size in enumerate(sizes):
-            tile = np.frombuffer(zlib.decompress(content[place : place + size]), dtype=self.dtype)
+            tile = np.frombuffer(inflate(content[place : place + size]), dtype=self.dtype)
             rows[:, column * TILE : (column + 1) * TILE] = tile.reshape(TILE, TILE, self.bands)
             place += size
         part = rows[: bottom - top, : self.width]
@@ -155,7 +156,8 @@ def compress_tiles(rows: NDArray, dtype: DTypeLike, workers: int) -> list[bytes]
         else:
             tile = np.zeros((TILE, TILE, rows.shape[2]), dtype=dtype)
             tile[: part.shape[0], : part.shape[1]] = part
-        return zlib.compress(tile.data, _LEVEL)
+        is_labels = tile.shape[2] == 1 and tile.dtype == np.uint8
+        return deflate_labels(tile[..., 0]) if is_labels else zlib.compress(tile.data, _LEVEL)
 
     if workers <= 1 or columns == 1:
         return [one(column) for column in range(columns)]

@@ -65,3 +65,34 @@ def test_taper_is_symmetric_and_positive(size):
     weights = taper(size, size)
     np.testing.assert_allclose(weights, weights[::-1, ::-1])
     assert weights.min() > 0 and weights.max() <= 1
+
+
+@pytest.mark.parametrize("with_probabilities", [False, True])
+def test_rows_with_few_windows_settle_their_other_columns_as_no_data(with_probabilities, monkeypatch):
+    monkeypatch.setattr("rsfoundation.inference.window_merge._COLUMNS", 7)
+    windows = [Window(left, top, 16, 16) for top in (0, 12, 24) for left in (0, 12, 60, 84)]
+    random = np.random.default_rng(2)
+    total, seen = np.zeros((3, 40, 100)), np.zeros((40, 100), bool)
+    rows = []
+
+    class Sink:
+        def write(self, labels, probabilities):
+            rows.append((labels.copy(), None if probabilities is None else probabilities.copy()))
+
+    merge = WindowMerge(
+        40, 100, 3, sink=Sink(), tops=(0, 12, 24), nodata=255, with_probabilities=with_probabilities
+    )
+    for window in windows[:5] + windows[6:]:  # the second row has a hole where the first one had a window
+        scores = random.random((3, 16, 16), dtype=np.float32)
+        scores /= scores.sum(axis=0)
+        merge.add(window, scores)
+        part = slice(window.top, window.top + 16), slice(window.left, window.left + 16)
+        total[(slice(None), *part)] += scores * taper(16, 16)
+        seen[part] = True
+        assert merge._block.shape[1:] <= (16, 40)
+    merge.finish()
+    expected = np.where(seen, total.argmax(axis=0), 255)
+    np.testing.assert_array_equal(np.concatenate([labels for labels, _ in rows]), expected)
+    if with_probabilities:
+        shares = np.concatenate([shares for _, shares in rows])
+        assert (shares[~seen] == 255).all() and (np.abs(shares[seen].sum(axis=1) - 254.0) <= 2).all()

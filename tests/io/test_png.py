@@ -7,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.io import png
@@ -68,3 +69,33 @@ def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="cannot write") as caught:
         png.write_picture(np.zeros((4, 4, 3), np.uint8), tmp_path / "none" / "a.png")
     assert "none" in str(caught.value.where)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+@pytest.mark.parametrize("shape", [(1, 1), (512, 3), (1300, 70)])
+def test_class_maps_of_several_blocks_are_one_valid_stream(tmp_path, shape, share):
+    rng = np.random.default_rng(4)
+    labels = np.where(rng.random(shape) < share, rng.integers(0, 7, shape), 3).astype(np.uint8)
+    png.write_png(labels, tmp_path / "a.png", palette=((9, 9, 9),) * 7)
+    with Image.open(tmp_path / "a.png") as read:
+        read.load()
+        assert read.mode == "P" and np.array_equal(np.asarray(read), labels)
+    content = (tmp_path / "a.png").read_bytes()
+    data, place = b"", 8
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        data += content[place + 8 : place + 8 + size] if content[place + 4 : place + 8] == b"IDAT" else b""
+        place += 12 + size
+    assert len(zlib.decompress(data)) == labels.size + len(labels)  # its checksum is right, too
+
+
+def test_labels_that_change_often_are_compressed_by_runs():
+    rng = np.random.default_rng(5)
+    noisy, calm = rng.integers(0, 6, (256, 256)).astype(np.uint8), np.zeros((256, 256), np.uint8)
+    calm[::2] = np.repeat(rng.integers(0, 6, (1, 8)), 32, axis=1)
+    for labels in (noisy, calm):
+        packed = png.deflate_labels(labels)
+        assert zlib.decompress(packed) == labels.tobytes()
+        assert len(packed) < 1.1 * len(zlib.compress(labels.tobytes(), 6))
+    runs = zlib.compressobj(6, strategy=zlib.Z_RLE)
+    assert png.deflate_labels(noisy) == runs.compress(noisy.tobytes()) + runs.flush()
