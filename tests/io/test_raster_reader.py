@@ -138,6 +138,32 @@ def test_nodata_alpha_and_nan_are_not_valid(tmp_path, raster_library):
     assert np.array_equal(raster.valid_mask(out_size=(53, 94)), np.repeat(valid, 2, axis=0))
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_grey_geopackage_raster_reads_as_colours_and_its_alpha_is_a_mask(tmp_path, count):
+    """GDAL stores one band of 8 bit as tiles of four: the model gets three equal ones."""
+    rasterio = pytest.importorskip("rasterio")
+    made = pixels(1, height=300, width=400)
+    alpha = np.full((300, 400), 255, np.uint8)
+    if count == 2:
+        alpha[:40] = 0
+    place = rasterio.transform.from_origin(500000, 5200000, 0.5, 0.5)
+    profile = dict(driver="GPKG", width=400, height=300, count=count, dtype="uint8", crs="EPSG:32633")
+    with rasterio.open(tmp_path / "grey.gpkg", "w", **profile, transform=place, TILE_FORMAT="PNG") as raster:
+        raster.write(made[..., 0], 1)
+        if count == 2:
+            raster.write(alpha, 2)
+    before = (tmp_path / "grey.gpkg").read_bytes()
+    raster = RasterReader(tmp_path / "grey.gpkg")
+    assert (raster.count, raster.alpha_band, raster.bands) == (4, 4, (1, 2, 3))
+    seen = alpha > 0
+    assert np.array_equal(raster.read()[seen], np.repeat(made, 3, axis=2)[seen])
+    assert np.array_equal(raster.valid_mask(), seen)
+    assert raster.georeference.crs == "EPSG:32633" and raster.read(PART).shape == (31, 20, 3)
+    raster.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["grey.gpkg"]
+    assert (tmp_path / "grey.gpkg").read_bytes() == before
+
+
 def test_masks_of_the_file_and_next_to_it(tmp_path, monkeypatch):
     rasterio = pytest.importorskip("rasterio")
     made, valid = pixels(3), RNG.random((47, 53)) < 0.5

@@ -7,6 +7,7 @@ pytest.importorskip("pyogrio")
 pytest.importorskip("geopandas")
 
 import geopandas
+import pyogrio
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,6 +107,9 @@ def test_rows_keep_their_order_and_their_numbers(tmp_path, kind):
     table = geopandas.read_parquet(file) if kind == "parquet" else geopandas.read_file(file)
     if kind != "fgb":
         assert table["id"].tolist() == list(range(1, 301))
+    if kind == "gpkg":
+        rows = pyogrio.read_dataframe(file, fid_as_index=True)
+        assert rows.index.tolist() == rows["id"].tolist() and "fid" not in map(str.lower, rows.columns)
     table = table.sort_values("id", ignore_index=True).to_crs("EPSG:32633")
     assert np.allclose(table["score"], score, atol=1e-6)
     middles = place.pixel_edges_to_crs(boxes[:, :2] + 0.5)
