@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -351,6 +351,18 @@ class PredictsScenes(ABC):
         return None
 
 
+class ClassScores(NamedTuple):
+    """Scores of the classes in each pixel of a window.
+
+    Attributes:
+        values: ``(C, H, W)`` float32.
+        are_logits: Whether the softmax of the values gives probabilities; otherwise they are probabilities.
+    """
+
+    values: np.ndarray
+    are_logits: bool
+
+
 class PredictsMaps(PredictsScenes):
     """Predicts one class per pixel; results are maps that are written while the scene is predicted."""
 
@@ -358,8 +370,8 @@ class PredictsMaps(PredictsScenes):
     """Label that gets no polygons, such as ``unchanged``."""
 
     @abstractmethod
-    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
-        """Return class probabilities ``(C, H, W)`` float32 of one window."""
+    def class_scores(self, sample: BaseDataElement) -> ClassScores:
+        """Return the scores of one window."""
 
     @abstractmethod
     def map_result(self, labels: Any, classes: Classes) -> SceneResult:

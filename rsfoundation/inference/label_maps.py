@@ -10,18 +10,16 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rsfoundation.core.files import write_json
-from rsfoundation.core.task import Classes, MergeOptions, PredictsMaps, Window
+from rsfoundation.core.task import Classes, ClassScores, MergeOptions, PredictsMaps, Window
 from rsfoundation.inference.window_merge import WindowMerge
 from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.label_maps import LabelMap, write_indexed_png
 from rsfoundation.io.png import write_png
 
 _Map = TypeVar("_Map", bound="SceneMap")
-_ROWS = 16  # whose probabilities are computed at once
 
 
 def probabilities(scores: Tensor) -> Tensor:
@@ -34,28 +32,19 @@ def probabilities(scores: Tensor) -> Tensor:
     return scores.softmax(dim=0)
 
 
-def class_probabilities(sample: BaseDataElement) -> NDArray[np.float32]:
-    """Return the class probabilities ``(C, H, W)`` float32 of a window's ``seg_logits``."""
-    scores = sample.seg_logits.data
-    if scores.size(0) > 1 and scores.device.type == "cpu" and scores.dtype == torch.float32:
-        return _softmax(scores.numpy())
-    return probabilities(scores).float().cpu().numpy()
+def class_scores(sample: BaseDataElement) -> ClassScores:
+    """Return the scores of a window: logits where this processor has them, else probabilities.
 
+    The merge takes the softmax of a few rows at a time, in one thread: torch's would start as many threads
+    again as are busy with the next window. On a GPU the softmax costs nothing.
 
-def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the softmax of ``(C, H, W)`` over its first axis, in one thread.
-
-    Windows are merged in a thread of their own while torch's threads are at the next window: torch's softmax
-    would start as many threads again, which wait for each other. A few rows at a time stay in the processor's
-    cache, whatever the order of the axes in memory.
+    Args:
+        sample: With ``seg_logits``.
     """
-    result = np.empty(scores.shape, dtype=np.float32)
-    for top in range(0, scores.shape[1], _ROWS):
-        rows = np.ascontiguousarray(scores[:, top : top + _ROWS])
-        rows = np.subtract(rows, rows.max(axis=0))
-        np.exp(rows, out=rows)
-        np.multiply(rows, 1 / rows.sum(axis=0), out=result[:, top : top + _ROWS])
-    return result
+    scores = sample.seg_logits.data
+    if scores.size(0) > 1 and scores.device.type == "cpu":
+        return ClassScores(scores.float().numpy(), True)
+    return ClassScores(probabilities(scores).float().cpu().numpy(), False)
 
 
 def plane(sample: BaseDataElement, field: str) -> np.ndarray:
@@ -128,7 +117,8 @@ class LabelMapAccumulator:
             window: Place of the window in the scene, in scene pixels.
             sample: Data sample with ``seg_logits``.
         """
-        self._merge.add(window, class_probabilities(sample))
+        scores = class_scores(sample)
+        self._merge.add(window, scores.values, are_logits=scores.are_logits)
 
     def result(self) -> SceneMap:
         """Return the map of the whole scene."""
@@ -155,9 +145,9 @@ class PredictsLabelMaps(PredictsMaps):
         """Return an empty map; the threshold has no meaning for classes that fill the scene."""
         return LabelMapAccumulator(height, width, classes, self.map_type)
 
-    def class_scores(self, sample: BaseDataElement) -> np.ndarray:
-        """Return class probabilities ``(C, H, W)`` of one window."""
-        return class_probabilities(sample)
+    def class_scores(self, sample: BaseDataElement) -> ClassScores:
+        """Return the scores of one window."""
+        return class_scores(sample)
 
     def map_result(self, labels: Any, classes: Classes) -> SceneMap:
         """Return the map."""

@@ -271,10 +271,13 @@ class MapRun(SceneRun):
         part = self.grid.used_part(window)
         rows = slice(part.top - window.top, part.top - window.top + part.height)
         columns = slice(part.left - window.left, part.left - window.left + part.width)
-        scores = self.task.class_scores(sample)[:, rows, columns]
-        if not np.isfinite(scores.sum()):
-            raise FloatingPointError("the network returned numbers that are not finite")
-        self._merge.add(part, scores, None if valid is None else valid[rows, columns])
+        scores = self.task.class_scores(sample)
+        self._merge.add(
+            part,
+            scores.values[:, rows, columns],
+            None if valid is None else valid[rows, columns],
+            are_logits=scores.are_logits,
+        )
 
     def end(self) -> None:
         """Complete the planned rows."""

@@ -76,6 +76,23 @@ def _ramp(length: int) -> np.ndarray:
     return np.clip(from_border / (length / 4), _FLOOR, 1.0)
 
 
+def _weighted(scores: np.ndarray, weights: np.ndarray, are_logits: bool) -> NDArray[np.float32]:
+    """Return probabilities ``(C, n, W)`` of some rows times their weights ``(n, W)``."""
+    values = np.array(scores, dtype=np.float32, order="C")  # networks give rows of pixels or of classes
+    if are_logits:
+        with np.errstate(invalid="ignore"):  # infinity is refused below
+            values -= values.max(axis=0)
+        np.exp(values, out=values)
+        weights = weights / values.sum(axis=0)
+        total = weights.sum()
+    else:
+        total = values.sum()
+    if not np.isfinite(total):
+        raise FloatingPointError("the network returned numbers that are not finite")
+    values *= weights
+    return values
+
+
 class WindowMerge:
     """Averages the probabilities of overlapping windows and keeps the most probable class.
 
@@ -126,21 +143,30 @@ class WindowMerge:
         self._rows = np.zeros((0, width), dtype=np.uint8)
         self._shares = np.zeros((0, width, classes), dtype=np.uint8)
 
-    def add(self, window: Window, probabilities: np.ndarray, valid: np.ndarray | None = None) -> None:
+    def add(
+        self,
+        window: Window,
+        scores: NDArray[np.float32],
+        valid: NDArray[np.bool_] | None = None,
+        *,
+        are_logits: bool = False,
+    ) -> None:
         """Take the scores of one window.
 
         Args:
             window: Its place in the scene.
-            probabilities: ``(classes, window.height, window.width)``.
+            scores: ``(classes, window.height, window.width)``.
             valid: ``(window.height, window.width)`` booleans; all pixels when not given.
+            are_logits: The softmax of the scores is what is averaged.
 
         Raises:
             ValueError: The window starts above rows that are settled already, or left of columns that are,
                 or the shape differs.
+            FloatingPointError: A score is not finite.
         """
         expected = (self.classes, window.height, window.width)
-        if probabilities.shape != expected:
-            raise ValueError(f"expected scores of shape {expected}, got {probabilities.shape}")
+        if scores.shape != expected:
+            raise ValueError(f"expected scores of shape {expected}, got {scores.shape}")
         if window.top < self._top:
             raise ValueError(f"row {window.top} comes after row {self._top}: windows must come top down")
         if window.top > self._top:
@@ -154,12 +180,9 @@ class WindowMerge:
         self._widen(window.left + window.width)
         weights = taper(window.height, window.width)
         target = self._block[:, : window.height, : window.width]
-        part = np.empty((min(_CHUNK, window.height), window.width), dtype=np.float32)
         for top in range(0, window.height, _CHUNK):  # what is multiplied stays in the processor's cache
             rows = slice(top, top + _CHUNK)
-            for sums, scores in zip(target[: self.classes, rows], probabilities[:, rows], strict=True):
-                np.multiply(scores, weights[rows], out=part[: len(scores)])
-                sums += part[: len(scores)]
+            target[: self.classes, rows] += _weighted(scores[:, rows], weights[rows], are_logits)
         if self.with_probabilities:
             target[self.classes] += weights
         columns = slice(window.left, window.left + window.width)

@@ -1,17 +1,11 @@
 import numpy as np
-import pytest
 import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
 from rsfoundation.core.task import Classes, Window
-from rsfoundation.inference.label_maps import (
-    LabelMapAccumulator,
-    SegmentationMap,
-    class_probabilities,
-    probabilities,
-)
+from rsfoundation.inference.label_maps import LabelMapAccumulator, SegmentationMap, probabilities
 from rsfoundation.io.label_maps import LabelMap, write_grey_png, write_indexed_png
 
 CLASSES = Classes(("ground", "roof"), ((0, 255, 0), (0, 0, 255)))
@@ -22,23 +16,6 @@ def test_logits_and_probabilities_of_one_channel_are_distinguished():
     assert torch.allclose(probabilities(logits), logits.softmax(0))
     single = probabilities(torch.tensor([[[0.75]]]))
     assert single.flatten().tolist() == [0.25, 0.75]
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_probabilities_of_a_window_equal_the_softmax_in_any_memory_order(order):
-    shape = [(5, 37, 21)[axis] for axis in np.argsort(order)]
-    logits = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 30).permute(order)
-    logits[0, 0, 0], logits[1, 1, 1] = -torch.inf, 1e4
-    found = class_probabilities(SegDataSample(seg_logits=PixelData(data=logits)))
-    assert found.dtype == np.float32 and found.flags.c_contiguous
-    np.testing.assert_allclose(found, logits.softmax(0).numpy(), rtol=3e-6, atol=1e-37)
-
-
-def test_logits_that_are_not_finite_stay_visible():
-    logits = torch.zeros(3, 20, 20)
-    logits[1, 19, 3] = torch.nan
-    found = class_probabilities(SegDataSample(seg_logits=PixelData(data=logits)))
-    assert np.isnan(found[:, 19, 3]).all() and np.isnan(found).sum() == 3
 
 
 def test_windows_become_the_class_map_of_the_scene():

@@ -96,3 +96,33 @@ def test_rows_with_few_windows_settle_their_other_columns_as_no_data(with_probab
     if with_probabilities:
         shares = np.concatenate([shares for _, shares in rows])
         assert (shares[~seen] == 255).all() and (np.abs(shares[seen].sum(axis=1) - 254.0) <= 2).all()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_logits_become_probabilities_in_any_memory_order(order):
+    shape = [(5, 37, 21)[axis] for axis in np.argsort(order)]
+    logits = np.random.default_rng(3).normal(0, 30, shape).astype(np.float32).transpose(order)
+    logits[0, 0, 0], logits[1, 1, 1] = -np.inf, 1e4
+    rows = []
+
+    class Sink:
+        def write(self, labels, probabilities):
+            rows.append((labels, probabilities))
+
+    merge = WindowMerge(37, 21, 5, sink=Sink(), with_probabilities=True)
+    merge.add(Window(0, 0, 21, 37), logits, are_logits=True)
+    merge.finish()
+    exact = np.exp(logits.astype(np.float64) - logits.max(axis=0))
+    exact /= exact.sum(axis=0)
+    ((labels, probabilities),) = rows
+    np.testing.assert_array_equal(labels, logits.argmax(axis=0))
+    assert np.abs(probabilities - 254 * exact.transpose(1, 2, 0)).max() <= 0.501
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("are_logits", [False, True])
+def test_scores_that_are_not_finite_are_refused(value, are_logits):
+    scores = np.zeros((3, 40, 20), np.float32)
+    scores[1, 39, 3] = value
+    with pytest.raises(FloatingPointError, match="not finite"):
+        WindowMerge(40, 20, 3).add(Window(0, 0, 20, 40), scores, are_logits=are_logits)
