@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 
 from rsfoundation.core.task import Classes
 from rsfoundation.io.vectors import Features, class_columns
+
+_BATCH = 4096  # polygons that are built at once
+_Rings = Sequence[Sequence[tuple[float, float]]]
 
 
 def map_polygons(
@@ -49,24 +54,34 @@ def _regions(path: Path) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     import rasterio
     from rasterio.features import shapes
 
-    polygons, labels = [], []
+    polygons, labels = [np.empty(0, dtype=object)], []
     with rasterio.open(path) as raster:
         nodata = raster.nodata
         to_pixels = ~raster.transform  # of a band, GDAL's coordinates are those of the CRS
-        for geometry, value in shapes(rasterio.band(raster, 1), connectivity=4):
-            if value != nodata:
-                rings = geometry["coordinates"]
-                polygons.append(shapely.Polygon(rings[0], rings[1:]))
-                labels.append(int(value))
-    found = np.empty(len(polygons), dtype=object)
-    found[:] = polygons
-    a, b, c, d, e, f = to_pixels[:6]
+        regions = shapes(rasterio.band(raster, 1), connectivity=4)
+        found = ((region["coordinates"], value) for region, value in regions if value != nodata)
+        while batch := list(islice(found, _BATCH)):
+            polygons.append(_polygons([rings for rings, _ in batch], to_pixels[:6]))
+            labels += [int(value) for _, value in batch]
+    return np.concatenate(polygons), np.array(labels, dtype=np.int64)
 
-    def to_edges(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = points[:, 0], points[:, 1]
-        return np.rint(np.stack([a * x + b * y + c, d * x + e * y + f], axis=1))
 
-    return np.asarray(shapely.transform(found, to_edges)), np.array(labels, dtype=np.int64)
+def _polygons(parts: Sequence[_Rings], to_pixels: Sequence[float]) -> NDArray[np.object_]:
+    """Return polygons in pixel edges; together they take less than half the time of ``shapely.Polygon``.
+
+    Args:
+        parts: The rings of each polygon, the outer one first, in the coordinates of the CRS.
+        to_pixels: Affine transform of these to pixel edges.
+    """
+    rings = [ring for part in parts for ring in part]
+    lengths = [len(ring) for ring in rings]
+    numbers = chain.from_iterable(chain.from_iterable(rings))
+    x, y = np.fromiter(numbers, dtype=np.float64, count=2 * sum(lengths)).reshape(-1, 2).T
+    a, b, c, d, e, f = to_pixels
+    points = np.rint(np.stack([a * x + b * y + c, d * x + e * y + f], axis=1))
+    made = shapely.linearrings(points, indices=np.repeat(np.arange(len(rings)), lengths))
+    owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return np.asarray(shapely.polygons(made, indices=owners))
 
 
 def mask_polygon(bitmap: NDArray[np.bool_], left: int, top: int) -> shapely.Geometry:
