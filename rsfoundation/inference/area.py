@@ -9,8 +9,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.task import Window
+from rsfoundation.inference.grid import SceneGrid
 from rsfoundation.io.georeference import GeoReference
 from rsfoundation.io.vectors import read_polygons
 
@@ -40,6 +41,17 @@ class Area:
         )
         return bool(self.shape.intersects(box))
 
+    def needs(self, window: Window, grid: SceneGrid, is_map: bool) -> bool:
+        """Say whether a window is predicted.
+
+        Args:
+            window: In scene pixels.
+            grid: The windows of the scene.
+            is_map: Whether the result is a map; objects near the area count too, for they may suppress some
+                inside.
+        """
+        return self.touches(grid.used_part(window)) if is_map else self.touches(window, grid.overlap)
+
     def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Say which points ``(N, 2)`` in pixel edges are inside."""
         shapely.prepare(self.shape)
@@ -61,17 +73,18 @@ class Area:
         return ~geometry_mask([self.shape], (bottom - top, width), Affine(1, 0, 0, 0, 1, top))
 
 
-def read_area(source: str, reference: GeoReference, scene: Path) -> Area:
+def read_area(source: str, reference: GeoReference, size: tuple[int, int], scene: Path) -> Area:
     """Read an area of interest for one scene.
 
     Args:
         source: A vector file (any that OGR reads), or ``xmin,ymin,xmax,ymax`` in the CRS of the scene.
         reference: Of the scene at the resolution of the prediction.
+        size: Height and width of the scene at that resolution.
         scene: Its file, for errors.
 
     Raises:
         ConfigError: The text is no box, or the scene has no transform.
-        DataError: The file holds no polygon or cannot be read.
+        DataError: The file holds no polygon or cannot be read, or nothing of the area is in the scene.
     """
     if reference.transform is None:
         raise ConfigError(
@@ -81,8 +94,19 @@ def read_area(source: str, reference: GeoReference, scene: Path) -> Area:
         )
     path = Path(source)
     if path.exists():
-        return Area(shapely.make_valid(shapely.union_all(read_polygons(path, reference))))
-    return Area(shapely.transform(_read_box(source), reference.crs_to_pixel_edges))
+        area = Area(shapely.make_valid(shapely.union_all(read_polygons(path, reference))))
+    else:
+        area = Area(shapely.transform(_read_box(source), reference.crs_to_pixel_edges))
+    height, width = size
+    if not area.touches(Window(0, 0, width, height)):
+        corners = reference.pixel_edges_to_crs([(0, 0), (width, 0), (0, height), (width, height)])
+        extent = ",".join(f"{value:.10g}" for value in (*corners.min(axis=0), *corners.max(axis=0)))
+        raise DataError(
+            f"the area of interest is outside of the scene, which covers {extent} ({reference.crs})",
+            where=scene,
+            fix="choose an area within (--aoi), or leave the scene out",
+        )
+    return area
 
 
 def _read_box(source: str) -> shapely.Geometry:

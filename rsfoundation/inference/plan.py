@@ -10,7 +10,7 @@ import numpy as np
 
 from rsfoundation.core.task import Window
 from rsfoundation.inference.model import WindowModel
-from rsfoundation.inference.predict import PredictOptions, scene_grid
+from rsfoundation.inference.predict import PredictOptions, scene_area, scene_grid
 from rsfoundation.inference.products import is_map
 from rsfoundation.inference.scenes import Scene, SceneInput, SceneList, open_scene
 from rsfoundation.io.loading import ImageLoading
@@ -74,11 +74,17 @@ def plan_scenes(
 
 def _plan(models: Sequence[WindowModel], scene: Scene, options: PredictOptions, speed: float) -> ScenePlan:
     grid = scene_grid(models[0], scene, options)
-    windows = [window for row in range(len(grid.tops)) for window in grid.row(row)]
+    area = scene_area(scene, options)
+    windows = [
+        window
+        for row in range(len(grid.tops))
+        for window in grid.row(row)
+        if area is None or any(area.needs(window, grid, is_map(model)) for model in models)
+    ]
     pixels = sum(window.width * window.height for window in windows)
     across, down = scene.step
     per_pixel = sum(len(image.reader.bands) * image.reader.dtype.itemsize for image in scene.images)
-    window = windows[0]
+    window = grid.row(0)[0]
     held = (2 * options.batch_size + options.workers + 1) * window.width * window.height * per_pixel * 2
     for model in models:
         classes = len(model.classes.names)

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from rsfoundation.core.errors import ConfigError, DataError, RSFError
 from rsfoundation.core.task import SceneResult, Window
-from rsfoundation.inference.area import read_area
+from rsfoundation.inference.area import Area, read_area
 from rsfoundation.inference.grid import SceneGrid
 from rsfoundation.inference.journal import file_identity
 from rsfoundation.inference.model import WindowModel
@@ -363,13 +363,28 @@ def scene_grid(model: WindowModel, scene: Scene, options: PredictOptions) -> Sce
     return SceneGrid.cover(scene.height, scene.width, *_window_and_overlap(model, options))
 
 
+def scene_area(scene: Scene, options: PredictOptions) -> Area | None:
+    """Return the area of interest in a scene; ``None`` where the whole scene is wanted.
+
+    Args:
+        scene: The scene.
+        options: Of the prediction.
+
+    Raises:
+        RSFError: It cannot be read, has no place in the scene, or is outside of it.
+    """
+    if options.aoi is None:
+        return None
+    return read_area(options.aoi, scene.georeference, scene.size, scene.paths[0])
+
+
 def _make_run(
     model: WindowModel, scene: Scene, folder: Path, options: PredictOptions, *, with_probabilities: bool
 ) -> SceneRun:
     grid = scene_grid(model, scene, options)
     agnostic = options.class_agnostic if options.class_agnostic is not None else model.class_agnostic
     settings = RunSettings(options.score_threshold, agnostic, with_probabilities, options.workers)
-    area = read_area(options.aoi, scene.georeference, scene.paths[0]) if options.aoi else None
+    area = scene_area(scene, options)
     identity: dict[str, Any] = {
         "scene": [scene_identity(path) for path in scene.paths],
         "step": scene.step,

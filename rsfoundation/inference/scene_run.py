@@ -142,7 +142,7 @@ class ObjectRun(SceneRun):
 
     def wants(self, window: Window) -> bool:
         """Windows near the area are needed too: their objects may suppress some inside."""
-        return self.area is None or self.area.touches(window, self.grid.overlap)
+        return self.area is None or self.area.needs(window, self.grid, is_map=False)
 
     def add(self, window: Window, sample: BaseDataElement | None, valid: NDArray[np.bool_] | None) -> None:
         """Take the prediction of one window."""
@@ -262,7 +262,7 @@ class MapRun(SceneRun):
 
     def wants(self, window: Window) -> bool:
         """Windows that touch the area are needed."""
-        return self.area is None or self.area.touches(self.grid.used_part(window))
+        return self.area is None or self.area.needs(window, self.grid, is_map=True)
 
     def add(self, window: Window, sample: BaseDataElement | None, valid: NDArray[np.bool_] | None) -> None:
         """Take the prediction of one window."""

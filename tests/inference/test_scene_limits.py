@@ -155,6 +155,16 @@ def test_a_stretch_is_that_of_the_scene_and_not_of_a_window(models, tmp_path, st
     assert (labels[70:, :64] == low).all()
 
 
+def test_an_area_that_misses_a_scene_is_that_scenes_error(models, tmp_path):
+    near = save(tmp_path / "near.tif", rectangle())
+    far = save(tmp_path / "far.tif", rectangle(), transform=from_origin(600000, 5200000.75, 0.5, 0.5))
+    options = PredictOptions(aoi="500000,5199990,500020,5200010", formats=("gpkg",), picture=False)
+    done = predict_scenes([models["detection"]], [far, near], tmp_path / "out", options)
+    assert done[0].error is not None and done[1].error is None and done[1].windows > 0
+    assert "600000,5199936.75,600064,5200000.75 (EPSG:32633)" in done[0].error.what
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["near.gpkg", "near.qml"]
+
+
 def test_a_stretch_that_is_none(models, tmp_path):
     scene = save(tmp_path / "scene.tif", rectangle())
     with pytest.raises(ConfigError, match="neither minmax nor two percentiles"):
@@ -299,6 +309,17 @@ def test_a_dry_run_counts_what_a_run_does(models, tmp_path):
     assert (plan.width, plan.height, plan.crs, plan.gsd) == (SIDE, SIDE, "EPSG:32633", 0.5)
     assert plan.memory_bytes > 64 * 64 * 3 and plan.seconds > 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "scene.tif"]
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "detection"])
+def test_a_dry_run_counts_the_windows_of_the_area(models, tmp_path, kind):
+    scene = save(tmp_path / "scene.tif", rectangle())
+    area = "500000.25,5199980.75,500010.25,5200000.75"
+    options = PredictOptions(window=48, overlap=8, aoi=area, picture=False)
+    (plan,) = plan_scenes([models[kind]], [scene], options)
+    (done,) = predict(models[kind], [scene], tmp_path / "out", options)
+    assert plan.windows == done.windows < 9
+    assert plan.read_bytes == plan.windows * 48 * 48 * 3
 
 
 def test_more_classes_than_a_map_has_values(tmp_path):
