@@ -31,6 +31,13 @@ Resume = Annotated[
     ),
 ]
 
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Run backbone and neck through torch.compile; the log says how long that took."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -42,6 +49,7 @@ def train(
     work_dir: WorkDir = None,
     resume: Resume = None,
     amp: Amp = False,
+    compiled: Compile = False,
     device: Device = "auto",
     seed: Seed = None,
     launcher: LauncherOption = "none",
@@ -67,6 +75,7 @@ def train(
         work_dir=work_dir,
         resume=resume,
         amp=amp,
+        compiled=compiled,
         device=device,
         seed=seed,
         launcher=launcher,

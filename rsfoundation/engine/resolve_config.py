@@ -7,6 +7,8 @@ afterwards, and the ``config.py`` of the run folder holds it.
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from rsfoundation.engine.tracking import use_trackers
 from rsfoundation.io.loading import ImageLoading
 
 _LOOPS = ("EpochBasedTrainLoop", "IterBasedTrainLoop")
+_COMPILE_HOOK = "rsfoundation.CompileHook"
 _SHARDED = ("FSDPStrategy", "DeepSpeedStrategy")
 
 
@@ -34,6 +37,7 @@ class RunOptions:
         work_dir: Run folder; ``work_dirs/<config name>`` when not given.
         resume: ``'auto'`` for the newest checkpoint of the run folder, or a checkpoint file.
         amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on CPU.
+        compiled: Run backbone and neck through ``torch.compile`` in training.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Seed of every random generator; the config's own, or 0, when not given.
         launcher: Program that started the ranks of a distributed run.
@@ -48,6 +52,7 @@ class RunOptions:
     work_dir: Path | None = None
     resume: str | None = None
     amp: bool = False
+    compiled: bool = False
     device: str = "auto"
     seed: int | None = None
     launcher: Launcher = "none"
@@ -124,6 +129,7 @@ def resolve_config(
         lambda: _set_run(cfg, options),
         lambda: _set_start(cfg, options, request, start),
         lambda: _set_precision(cfg, options, device),
+        lambda: _set_compile(cfg, options, request, device),
         lambda: use_trackers(cfg, options.track) if options.track else None,
         lambda: _set_norm(cfg, options, device),
         lambda: _set_cpu_wrapper(cfg, options, device),
@@ -268,6 +274,30 @@ def _set_precision(cfg: Config, options: RunOptions, device: str) -> None:
     else:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def _set_compile(cfg: Config, options: RunOptions, request: RunRequest, device: str) -> None:
+    """Turn ``--compile`` or the key ``compile_backbone`` into a hook with torch.compile's options."""
+    chosen = cfg.pop("compile_backbone", False)
+    if request.stage != "train" or not (chosen or options.compiled):
+        return
+    if not isinstance(chosen, (bool, dict)):
+        raise ConfigError(
+            f"compile_backbone is {chosen!r}; it is True, False or a dict of torch.compile's options",
+            where="compile_backbone",
+            fix="compile_backbone=dict(mode='default')",
+        )
+    settings = dict(chosen) if isinstance(chosen, dict) else {}
+    compiler = os.environ.get("CXX", "g++")
+    needs_compiler = device == "cpu" and settings.get("backend", "inductor") == "inductor"
+    if needs_compiler and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"torch.compile on a CPU needs a C++ compiler, and there is no '{compiler}'",
+            where="--compile" if options.compiled else "compile_backbone",
+            fix="install g++ (or set CXX), or train without --compile",
+        )
+    hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook.get("type") != _COMPILE_HOOK]
+    cfg.custom_hooks = [*hooks, dict(type=_COMPILE_HOOK, **settings)]
 
 
 def _set_norm(cfg: Config, options: RunOptions, device: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import resource
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,70 @@ def _note_progress(runner: Runner, running: int) -> None:
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         progress["epoch"] = runner.epoch + running
     runner.message_hub.update_info(PROGRESS, progress, resumed=False)
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Run every backbone and neck of the model through ``torch.compile``, and log how long compiling took.
+
+    Names of weights stay: checkpoints are those of a run without it. Heads stay eager, as they call operators
+    and count objects. The first validation and images of another size compile once more.
+
+    Args:
+        **options: Of ``torch.compile``: ``mode``, ``backend``, ``dynamic`` ...
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self._ends: list[float] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare the parts; they are compiled when they are called first."""
+        parts = compiled_parts(runner.model)
+        for part in parts.values():
+            part.compile(**self.options)
+        runner.logger.info(f"torch.compile: {', '.join(parts)}; the first step compiles them")
+        self._ends = [time.perf_counter()]
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Log the time of the first step less that of the second, once."""
+        if len(self._ends) > 2:
+            return
+        self._ends.append(time.perf_counter())
+        if len(self._ends) == 3:
+            start, first, second = self._ends
+            seconds = max(0.0, (first - start) - (second - first))
+            runner.logger.info(
+                f"torch.compile: compiled in {seconds:.1f} s (first step {first - start:.1f} s, "
+                f"second {second - first:.2f} s)"
+            )
+
+
+def compiled_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the outermost modules named ``backbone`` or ``neck`` by their dotted names.
+
+    Args:
+        model: The model in all its wrappers.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    parts: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in parts)
+        if name.rpartition(".")[2] in ("backbone", "neck") and not inside:
+            parts[name] = module
+    if not parts:
+        raise ConfigError(
+            "the model has no part named backbone or neck to compile",
+            where="compile_backbone",
+            fix="leave --compile out",
+        )
+    return parts
 
 
 class WorstHook(Hook):

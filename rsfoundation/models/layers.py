@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rsfoundation.ops import depthwise_conv2d
+from rsfoundation.ops import depthwise_conv2d, narrow_conv2d, pointwise_conv2d
 from rsfoundation.registry import MODELS
 
 _MAX_IN_FEATURES = 2048  # oneDNN finds no good blocking for wider 1x1 convolutions: a third of the speed
@@ -32,7 +32,7 @@ def is_plain(*layers: nn.Module) -> bool:
     A layer that is wrapped (a LoRA adapter, a parametrization, a quantised layer) computes something else.
     Shortcuts that read the weights must not be taken then: the layer has to be called.
     """
-    return all(type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d) for layer in layers)
+    return all(type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, PointwiseConv2d) for layer in layers)
 
 
 def init_truncated(layer: nn.Linear | nn.Conv2d) -> None:
@@ -62,7 +62,7 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     if not fast:
         return layer(x)
     column = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
-    out = F.conv2d(column, layer.weight[:, :, None, None], layer.bias)
+    out = pointwise_conv2d(column, layer.weight[:, :, None, None], layer.bias)
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], layer.out_features)
 
 
@@ -276,6 +276,39 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve ``(N, C, H, W)``."""
         return depthwise_conv2d(x, self.weight, self.bias)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution with faster gradients on a CPU.
+
+    Args:
+        in_channels: Channels of the map.
+        out_channels: Channels of the result.
+        bias: Add a bias.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve ``(N, C, H, W)``."""
+        return pointwise_conv2d(x, self.weight, self.bias)
+
+
+class NarrowConv2d(nn.Conv2d):
+    """A convolution of few channels that keeps the size, with faster gradients on a CPU.
+
+    Args:
+        channels: Channels of the map and of the result.
+        kernel: Side of the kernel, odd.
+    """
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__(channels, channels, kernel, padding=kernel // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve ``(N, C, H, W)``."""
+        return narrow_conv2d(x, self.weight, self.bias)
 
 
 def depthwise_half(conv: nn.Conv2d, x: torch.Tensor, half: int) -> torch.Tensor:

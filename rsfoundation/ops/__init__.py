@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rsfoundation.ops.convolution import narrow_conv2d, pointwise_conv2d
     from rsfoundation.ops.depthwise import depthwise_conv2d
     from rsfoundation.ops.feature_ops import carafe, deform_attention, rotated_feature_align
     from rsfoundation.ops.focal_loss import (
@@ -41,10 +42,12 @@ _MODULE_OF = {
     "deform_attention": "feature_ops",
     "depthwise_conv2d": "depthwise",
     "min_area_polygons": "polygons",
+    "narrow_conv2d": "convolution",
     "nms": "suppression",
     "nms_match": "suppression",
     "nms_quadri": "polygons",
     "nms_rotated": "suppression",
+    "pointwise_conv2d": "convolution",
     "points_in_polygons": "polygons",
     "roi_align_average": "roi_align",
     "roi_align_max": "roi_align",
@@ -73,11 +76,13 @@ __all__ = [
     "deform_attention",
     "depthwise_conv2d",
     "min_area_polygons",
+    "narrow_conv2d",
     "nms",
     "nms_match",
     "nms_quadri",
     "nms_rotated",
     "points_in_polygons",
+    "pointwise_conv2d",
     "roi_align_average",
     "roi_align_max",
     "roi_align_rotated",
