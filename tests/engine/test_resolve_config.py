@@ -9,6 +9,8 @@ import pytest
 from locations import HELPERS, ROOT
 from mmengine.config import Config
 
+from rsfoundation.core.errors import ConfigError
+from rsfoundation.core.task import RunRequest
 from rsfoundation.engine.config import build_task, load_config
 from rsfoundation.engine.resolve_config import RunOptions, resolve_config
 from rsfoundation.engine.train import train
@@ -98,3 +100,29 @@ def test_options_read_a_file_and_a_config_alike(tiny_config, as_file):
     assert cfg.train_cfg.max_epochs == 7
     assert dict(cfg.image_loading) == {"bands": [4, 3, 2], "pixel_range": [0, 2047]}
     assert as_file or config.to_dict() == before
+
+
+def compile_hooks(run):
+    return [hook for hook in run.cfg.get("custom_hooks") or [] if hook.type == "rsfoundation.CompileHook"]
+
+
+def test_compile_is_a_hook_with_torch_compile_s_options(tiny_config, monkeypatch):
+    monkeypatch.setenv("CXX", sys.executable)  # any program that is there
+    assert compile_hooks(resolved(tiny_config)) == []
+    assert compile_hooks(resolved(tiny_config, compiled=True)) == [dict(type="rsfoundation.CompileHook")]
+    run = resolved(tiny_config, "compile_backbone.mode=max-autotune", compiled=True)
+    assert compile_hooks(run) == [dict(type="rsfoundation.CompileHook", mode="max-autotune")]
+    again = resolve_config(run.cfg, RunOptions(compiled=True), run.task)
+    assert len(compile_hooks(again)) == 1, "a recorded config trains again as it is"
+    tested = resolve_config(load_config(tiny_config), RunOptions(compiled=True), run.task, RunRequest("test"))
+    assert compile_hooks(tested) == []
+
+
+def test_compile_without_a_compiler_and_with_a_wrong_value(tiny_config, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="no 'no-such-compiler'") as caught:
+        resolved(tiny_config, compiled=True)
+    assert caught.value.where == "--compile" and "CXX" in caught.value.fix
+    assert compile_hooks(resolved(tiny_config, "compile_backbone.backend=eager")), "needs no compiler"
+    with pytest.raises(ConfigError, match="compile_backbone is 'fast'"):
+        resolved(tiny_config, "compile_backbone=fast")

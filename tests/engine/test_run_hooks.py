@@ -1,12 +1,14 @@
 """Heads, checkpoint and data must have the same classes."""
 
+import re
 import types
 
 import pytest
+import torch
 from torch import nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.engine.run_hooks import ClassCountHook
+from rsfoundation.engine.run_hooks import ClassCountHook, CompileHook
 
 
 class Head(nn.Module):
@@ -97,3 +99,54 @@ def test_other_names_are_a_warning_and_checkpoints_without_names_pass(caplog):
     hook.before_test(runner)
     logger.removeHandler(caplog.handler)
     assert "a, b, c, e; the test data: a, b, c, d" in caplog.text
+
+
+class Part(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.layer(x).relu()
+
+
+class Wrapped(nn.Module):
+    """A model in a wrapper, with a part inside a part."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Module()
+        self.module.backbone, self.module.neck = Part(), Part()
+        self.module.backbone.neck = nn.Identity()
+        self.module.head = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.module.head(self.module.neck(self.module.backbone(x)))
+
+
+def test_backbone_and_neck_are_compiled_and_the_time_is_logged_once():
+    lines, graphs = [], []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    model, x = Wrapped(), torch.randn(3, 2)
+    names, wanted = list(model.state_dict()), model(x)
+    runner = types.SimpleNamespace(model=model, logger=types.SimpleNamespace(info=lines.append))
+    hook = CompileHook(backend=backend)
+    hook.before_train(runner)
+    assert not graphs, "compiled at the first call"
+    for step in range(4):
+        torch.testing.assert_close(model(x), wanted)
+        hook.after_train_iter(runner, step)
+    assert len(graphs) == 2 and list(model.state_dict()) == names
+    assert len(lines) == 2
+    assert "module.backbone, module.neck;" in lines[0]
+    assert re.search(r"compiled in \d+\.\d s \(first step", lines[1])
+
+
+def test_a_model_without_backbone_and_neck_is_not_compiled():
+    runner = types.SimpleNamespace(model=nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match="no part named backbone or neck"):
+        CompileHook().before_train(runner)
