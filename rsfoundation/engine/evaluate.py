@@ -13,14 +13,12 @@ from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Draws, Evaluates, RunRequest, require
 from rsfoundation.engine.checkpointing.find import find_checkpoint
 from rsfoundation.engine.config import build_task, explained_option_errors
-from rsfoundation.engine.distributed.launch import init_distributed
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import StateDictCheckHook
-from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolve_config, run_folder
+from rsfoundation.engine.resolve_config import RunOptions, resolve_config, run_folder
 from rsfoundation.engine.results import TestResult, unify_metrics
 from rsfoundation.engine.run_hooks import ClassCountHook, PictureHook, WorstHook
-from rsfoundation.engine.train import build_runner
-from rsfoundation.io.checkpoints import trusting
+from rsfoundation.engine.train import build_runner, enter_run
 
 
 def test(
@@ -52,10 +50,7 @@ def test(
     task = build_task(cfg)
     metrics_of = require(task, Evaluates, "rsf test")
     with ExitStack() as stack:
-        if options.trust_checkpoint:
-            stack.enter_context(trusting())
-        if options.launcher != "none":
-            init_distributed(launcher_name(options), device, cfg)
+        enter_run(stack, cfg, options, device)
         start = find_checkpoint(checkpoint or run_folder(cfg, options))
         run = resolve_config(cfg, options, task, replace(request, stage="test"), device=device, start=start)
         folder = Path(run.cfg.work_dir)

@@ -50,10 +50,7 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
     device = use_device(options.device)
     task = build_task(cfg)
     with ExitStack() as stack:
-        if options.trust_checkpoint:
-            stack.enter_context(trusting())
-        if options.launcher != "none":
-            init_distributed(launcher_name(options), device, cfg)
+        enter_run(stack, cfg, options, device)
         start = None
         if options.resume or cfg.get("resume") or cfg.get("load_from"):
             start = find_start(cfg, options.resume, run_folder(cfg, options))
@@ -87,6 +84,21 @@ def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> Tr
         metrics=metrics,
         seconds=time.monotonic() - started,
     )
+
+
+def enter_run(stack: ExitStack, cfg: Config, options: RunOptions, device: str) -> None:
+    """Trust checkpoints where the options say so, and join the other ranks.
+
+    Args:
+        stack: Trusts until it is closed.
+        cfg: The config as read.
+        options: Settings of the run.
+        device: ``cpu`` or ``cuda``.
+    """
+    if options.trust_checkpoint:
+        stack.enter_context(trusting())
+    if options.launcher != "none":
+        init_distributed(launcher_name(options), device, cfg)
 
 
 def _log_interval(cfg: Config) -> int:
