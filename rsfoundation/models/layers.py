@@ -32,7 +32,7 @@ def is_plain(*layers: nn.Module) -> bool:
     A layer that is wrapped (a LoRA adapter, a parametrization, a quantised layer) computes something else.
     Shortcuts that read the weights must not be taken then: the layer has to be called.
     """
-    return all(type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, PointwiseConv2d) for layer in layers)
+    return all(type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, FastConv2d) for layer in layers)
 
 
 def init_truncated(layer: nn.Linear | nn.Conv2d) -> None:
@@ -278,37 +278,25 @@ class DepthwiseConv2d(nn.Conv2d):
         return depthwise_conv2d(x, self.weight, self.bias)
 
 
-class PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution with faster gradients on a CPU.
+_NARROW = 16  # most products of input and output channels of a narrow convolution
 
-    Args:
-        in_channels: Channels of the map.
-        out_channels: Channels of the result.
-        bias: Add a bias.
+
+class FastConv2d(nn.Conv2d):
+    """``nn.Conv2d`` with faster gradients on a CPU where it is 1x1, or has few channels and keeps the size.
+
+    It takes ``nn.Conv2d``'s arguments: peft makes adapters of a layer by its class.
     """
-
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve ``(N, C, H, W)``."""
-        return pointwise_conv2d(x, self.weight, self.bias)
-
-
-class NarrowConv2d(nn.Conv2d):
-    """A convolution of few channels that keeps the size, with faster gradients on a CPU.
-
-    Args:
-        channels: Channels of the map and of the result.
-        kernel: Side of the kernel, odd.
-    """
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__(channels, channels, kernel, padding=kernel // 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Convolve ``(N, C, H, W)``."""
-        return narrow_conv2d(x, self.weight, self.bias)
+        same = tuple(side // 2 for side in self.kernel_size) == self.padding
+        simple = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
+        if simple and self.kernel_size == (1, 1) and same:
+            return pointwise_conv2d(x, self.weight, self.bias)
+        odd = all(side % 2 for side in self.kernel_size)
+        if simple and same and odd and self.in_channels * self.out_channels <= _NARROW:
+            return narrow_conv2d(x, self.weight, self.bias)
+        return super().forward(x)
 
 
 def depthwise_half(conv: nn.Conv2d, x: torch.Tensor, half: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from rsfoundation.models.layers import TokenMLP, conv_norm, depthwise_half, is_plain, linear
+from rsfoundation.models.layers import FastConv2d, TokenMLP, conv_norm, depthwise_half, is_plain, linear
 
 
 @pytest.fixture
@@ -79,3 +79,39 @@ def test_norms_folded_into_weights_or_applied_to_the_map(side):
     x = torch.randn(1, 8, side, side)
     with torch.no_grad():
         torch.testing.assert_close(conv_norm(conv, norm, x), norm(conv(x)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours"),
+    [
+        (dict(kernel_size=1), "_PointwiseConv2dBackward"),
+        (dict(kernel_size=(3, 5), padding=(1, 2)), "_NarrowConv2dBackward"),
+        (dict(kernel_size=1, stride=2), None),
+        (dict(kernel_size=1, groups=2), None),
+        (dict(kernel_size=3, padding=1, dilation=2), None),
+        (dict(kernel_size=3, padding=0), None),
+        (dict(kernel_size=3, padding="same"), None),
+        (dict(kernel_size=4, padding=2), None),
+        (dict(kernel_size=3, padding=1, padding_mode="reflect"), None),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_fast_convolution_equals_torch_s(arguments, ours, bias):
+    torch.manual_seed(0)
+    fast = FastConv2d(2, 4, bias=bias, **arguments)
+    plain = torch.nn.Conv2d(2, 4, bias=bias, **arguments)
+    plain.load_state_dict(fast.state_dict())
+    x = torch.randn(2, 2, 9, 10).contiguous(memory_format=torch.channels_last)
+    found, wanted = fast(x), plain(x)
+    assert (type(found.grad_fn).__name__ == ours) if ours else found.grad_fn.name() == wanted.grad_fn.name()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    (found * found).sum().backward()
+    (wanted * wanted).sum().backward()
+    for our, their in zip(fast.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(our.grad, their.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_wide_3x3_convolution_is_torch_s():
+    x = torch.randn(1, 8, 5, 5).contiguous(memory_format=torch.channels_last)
+    assert "Narrow" not in FastConv2d(8, 8, 3, padding=1)(x).grad_fn.name()
+    assert is_plain(FastConv2d(8, 8, 3))

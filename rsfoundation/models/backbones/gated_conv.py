@@ -19,8 +19,7 @@ from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, dr
 from rsfoundation.models.layers import (
     Affine,
     DepthwiseConv2d,
-    NarrowConv2d,
-    PointwiseConv2d,
+    FastConv2d,
     chunk_channels,
     conv_norm,
     convolve,
@@ -67,10 +66,10 @@ class LSKGate(nn.Module):
         """Create the layers; a method of its own so that a subclass can create another layer first."""
         self.conv0 = DepthwiseConv2d(channels, (5, 5))
         self.conv_spatial = nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels)
-        self.conv1 = PointwiseConv2d(channels, channels // 2)
-        self.conv2 = PointwiseConv2d(channels, channels // 2)
-        self.conv_squeeze = NarrowConv2d(2, 7)
-        self.conv = PointwiseConv2d(channels // 2, channels)
+        self.conv1 = FastConv2d(channels, channels // 2, 1)
+        self.conv2 = FastConv2d(channels, channels // 2, 1)
+        self.conv_squeeze = FastConv2d(2, 2, 7, padding=3)
+        self.conv = FastConv2d(channels // 2, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` times its gate, ``(N, C, H, W)``."""
@@ -96,7 +95,7 @@ class StripGate(nn.Module):
         self.conv0 = DepthwiseConv2d(channels, (5, 5))
         self.strip_conv1 = DepthwiseConv2d(channels, (1, _STRIP_LENGTH))
         self.strip_conv2 = DepthwiseConv2d(channels, (_STRIP_LENGTH, 1))
-        self.conv1 = PointwiseConv2d(channels, channels)
+        self.conv1 = FastConv2d(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` times its gate, ``(N, C, H, W)``."""
@@ -156,9 +155,9 @@ class ConvMLP(nn.Module):
 
     def __init__(self, channels: int, hidden: int, drop_rate: float) -> None:
         super().__init__()
-        self.fc1 = PointwiseConv2d(channels, hidden)
+        self.fc1 = FastConv2d(channels, hidden, 1)
         self.dwconv = DepthwiseConv(hidden)
-        self.fc2 = PointwiseConv2d(hidden, channels)
+        self.fc2 = FastConv2d(hidden, channels, 1)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -195,9 +194,9 @@ class GatedAttention(nn.Module):
 
     def __init__(self, channels: int, gate: type[nn.Module]) -> None:
         super().__init__()
-        self.proj_1 = PointwiseConv2d(channels, channels)
+        self.proj_1 = FastConv2d(channels, channels, 1)
         self.spatial_gating_unit = gate(channels)
-        self.proj_2 = PointwiseConv2d(channels, channels)
+        self.proj_2 = FastConv2d(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a map of the same shape."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from rsfoundation.models.backbones.base import BATCH_NORM, Backbone, NormCfg, Size, drop_path_rates, read_arch
 from rsfoundation.models.backbones.gated_conv import LSKGate
 from rsfoundation.models.layers import (
-    PointwiseConv2d,
+    FastConv2d,
     conv_norm,
     depthwise_half,
     folded_pointwise,
@@ -45,10 +45,10 @@ class PointAttention(nn.Module):
     def __init__(self, channels: int, act: type[nn.Module], norm_cfg: NormCfg) -> None:
         super().__init__()
         self.p_conv = nn.Sequential(
-            PointwiseConv2d(channels, 4 * channels, bias=False),
+            FastConv2d(channels, 4 * channels, 1, bias=False),
             build_norm_layer(norm_cfg, 4 * channels)[1],
             act(),
-            PointwiseConv2d(4 * channels, channels, bias=False),
+            FastConv2d(4 * channels, channels, 1, bias=False),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -184,9 +184,9 @@ class PooledGate(LSKGate):
 
     def __init__(self, channels: int, act: type[nn.Module]) -> None:
         nn.Module.__init__(self)
-        self.proj_1 = PointwiseConv2d(channels, channels)
+        self.proj_1 = FastConv2d(channels, channels, 1)
         self.add_kernels(channels)
-        self.proj_2 = PointwiseConv2d(channels, channels)
+        self.proj_2 = FastConv2d(channels, channels, 1)
         self.act = act()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -273,7 +273,7 @@ class DownSampler(nn.Module):
         self.act = act()
         self.norm_c = build_norm_layer(norm_cfg, wide)[1]
         self.norm_m = build_norm_layer(norm_cfg, wide)[1]
-        self.fusion = PointwiseConv2d(2 * wide, wide)
+        self.fusion = FastConv2d(2 * wide, wide, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``(N, 2C, ceil(H / 2), ceil(W / 2))``."""
@@ -312,10 +312,10 @@ class LWGABlock(nn.Module):
         super().__init__()
         quarter = channels // 4
         self.mlp = nn.Sequential(
-            PointwiseConv2d(channels, 2 * channels, bias=False),
+            FastConv2d(channels, 2 * channels, 1, bias=False),
             build_norm_layer(norm_cfg, 2 * channels)[1],
             act(),
-            PointwiseConv2d(2 * channels, channels, bias=False),
+            FastConv2d(2 * channels, channels, 1, bias=False),
         )
         self.PA = PointAttention(quarter, act, norm_cfg)
         self.LA = LocalAttention(quarter, act, norm_cfg)
