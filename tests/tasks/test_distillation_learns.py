@@ -42,7 +42,7 @@ def test_a_tiny_student_halves_the_error_of_the_best_constant_map(tmp_path):
         "train_dataloader.dataset.pipeline.1.scale=(0.4,0.6)",
     ]
     small += [f"{part}_dataloader.dataset.pipeline.1.crop_size=(64,64)" for part in ("val", "test")]
-    steps = 120
+    steps = 180
     cfg = config_of(tmp_path / "detection", steps // 2, steps, fade(steps), *small)
     assert error_of(cfg, tmp_path / "run") < 0.5
 
@@ -57,3 +57,23 @@ def test_the_error_falls_below_half_of_the_constant_maps_with_and_without_noise(
         errors[name] = error_of(config_of(tmp_path / "detection", 20, steps, *options), tmp_path / name)
     assert max(errors.values()) < 0.5, errors
     assert errors["corrupted"] < errors["clean"] + 0.1, errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_noise_and_masking_help_where_few_images_are_learned_by_heart(tmp_path):
+    make_toy_scenes(tmp_path, size=256, counts=dict(train=8, val=24, test=1), large=0, tasks=("detection",))
+    student = dict(hidden_size=64, num_hidden_layers=3, mlp_dim=128, global_attn_indexes="(2,)")
+    larger = [f"model.backbone.{key}={value}" for key, value in student.items()]
+    errors, steps = {}, 800
+    for name, more in (
+        ("corrupted", "model.corruption.fade=(450,650)"),
+        ("clean", "model.corruption=None"),
+    ):
+        cfg = config_of(
+            tmp_path / "detection", steps, steps, "train_dataloader.batch_size=8",
+            "optim_wrapper.optimizer.lr=0.003", *larger, more,
+        )  # fmt: skip
+        cfg.train_dataloader.dataset.pipeline = cfg.val_dataloader.dataset.pipeline  # as from a cache
+        errors[name] = error_of(cfg, tmp_path / name)
+    assert errors["corrupted"] < 0.95 * errors["clean"], errors

@@ -85,6 +85,20 @@ def test_an_order_free_mixer_gives_itself_along_every_path(path_type):
     torch.testing.assert_close(mixed, 3 * tokens)
 
 
+@pytest.mark.parametrize(
+    ("path_type", "alike"), [("forward_reverse_mean", True), ("forward_reverse_gate", False)]
+)
+def test_the_mean_of_both_directions_does_not_tell_them_apart(path_type, alike):
+    """Only the position table does: docs/distillation.md says what it costs a student."""
+    encoder = small(path_type=path_type)
+    for gate in encoder.gate_layers:
+        gate[0].weight.data.normal_(0, 3)
+    tokens = torch.randn(1, 16, 32)
+    with torch.no_grad():
+        found, turned = (encoder.run_layer(0, one) for one in (tokens, tokens.flip(1)))
+    assert torch.allclose(found, turned.flip(1), atol=1e-5) == alike
+
+
 def test_only_the_reverse_path_sees_later_tokens():
     image = torch.randn(1, 3, 64, 64)
     changed = image.clone()
