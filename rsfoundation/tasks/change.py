@@ -46,17 +46,16 @@ _MISSED: Colour = (86, 180, 233)
 _ERRORS = (("changed, found", _HIT), ("false alarm", _FALSE), ("missed", _MISSED))
 
 
-def draw_change(images: Sequence[np.ndarray], changed: np.ndarray) -> np.ndarray:
+def draw_change(images: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
     """Set both dates and the second one tinted where it changed side by side.
 
     Args:
         images: RGB ``uint8`` ``(H, W, 3)`` of both dates.
-        changed: ``(H, W)``, nonzero where changed.
+        labels: ``(H, W)``, 1 where changed; 255, no data, is not counted.
     """
-    panels = [
-        *_dates(images),
-        (f"changed: {float((changed != 0).mean()):.1%}", _tint(images[1], changed, (_CHANGED,))),
-    ]
+    changed = labels == 1
+    share = changed.sum() / max(1, np.count_nonzero(labels != IGNORED))
+    panels = [*_dates(images), (f"changed: {share:.1%}", _tint(images[1], changed, (_CHANGED,)))]
     return add_legend(side_by_side(panels), [("changed", _CHANGED)])
 
 
@@ -145,13 +144,13 @@ class ChangeDetection(Task, Evaluates, Draws, PredictsLabelMaps, ChecksData):
 
     def draw_result(self, images: Sequence[np.ndarray], result: ChangeMap, classes: Classes) -> np.ndarray:
         """Draw both dates and what changed."""
-        return draw_change(images, (result.labels == 1).astype(np.uint8))
+        return draw_change(images, result.labels)
 
     def draw_truth(
         self, images: Sequence[np.ndarray], sample: BaseDataElement, classes: Classes
     ) -> np.ndarray:
         """Draw both dates and what truly changed."""
-        return draw_change(images, plane(sample, "gt_sem_seg") == 1)
+        return draw_change(images, plane(sample, "gt_sem_seg"))
 
     def sample_error(self, sample: BaseDataElement) -> float:
         """Return 1 - IoU of the changed pixels; 0 where neither truth nor prediction has any."""

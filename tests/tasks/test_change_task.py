@@ -80,6 +80,24 @@ def test_pictures_have_three_and_four_panels(task):
     assert task.image_paths(sample) == ["a.png", "b.png"]
 
 
+def test_the_share_in_a_picture_counts_pixels_with_data_alone(task, monkeypatch):
+    titles = []
+
+    def panels(parts):
+        titles.extend(title for title, _ in parts)
+        return parts[-1][1]
+
+    monkeypatch.setattr("rsfoundation.tasks.change.side_by_side", panels)
+    labels = np.zeros((10, 10), np.uint8)
+    labels[:, 5:], labels[0, :5] = 255, 1
+    images = [np.zeros((10, 10, 3), np.uint8)] * 2
+    task.draw_result(images, task.map_result(labels, CLASSES), CLASSES)
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.from_numpy(labels[None])))
+    task.draw_truth(images, sample, CLASSES)
+    share = task.map_result(labels, CLASSES).changed()[1]
+    assert titles[2::3] == ["changed: 10.0%"] * 2 == [f"changed: {share:.1%}"] * 2
+
+
 def test_truth_beside_a_pair_is_found(task, tmp_path):
     for folder in ("A", "B", "label"):
         (tmp_path / folder).mkdir()
