@@ -1,15 +1,18 @@
 """Write the data of the model zoo, ``docs/zoo.json``: cost of every config, latency of every backbone.
 
-``python tools/zoo.py`` counts what is new since the last time; ``--latency`` times the backbones again on
-this machine, which should be quiet: each row names the conditions. Published numbers are not stored: the page
-reads them from the headers of the configs. ``--toy`` records a training that was run.
+``python tools/zoo.py`` counts what is new since the last time; ``--latency [PATTERN ...]`` times backbones
+again on this machine, which should be quiet: each row names the conditions, and is kept once it is measured.
+Published numbers are not stored: the page reads them from the headers of the configs. ``--toy`` records a
+training that was run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,9 @@ TIMED_AT = 512
 def main() -> None:
     """Update the file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--latency", action="store_true", help="time every backbone on this machine")
+    parser.add_argument(
+        "--latency", nargs="*", metavar="PATTERN", help="time the backbones of these names, or all, here"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of --latency")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of --latency")
     parser.add_argument(
@@ -42,10 +47,18 @@ def main() -> None:
     if options.toy:
         name, metric, value, seconds = options.toy
         zoo.setdefault("toy", {})[name] = {"metric": metric, "value": float(value), "seconds": float(seconds)}
-    elif options.latency:
-        zoo["latency"] = [_time(name, options.threads, options.repeats) for name in track(_timed_names())]
+    elif options.latency is not None:
+        for name in track(_timed_names(options.latency), "timing"):
+            rows = {row["name"]: row for row in zoo.get("latency", [])}
+            rows[name] = _time(name, options.threads, options.repeats)
+            zoo["latency"] = [row for _, row in sorted(rows.items())]
+            _write(zoo)  # the next may run out of memory or time
     else:
         zoo["configs"] = _count(zoo.get("configs", {}))
+    _write(zoo)
+
+
+def _write(zoo: dict[str, Any]) -> None:
     FILE.write_text(json.dumps(zoo, indent=1, sort_keys=True) + "\n")
 
 
@@ -69,9 +82,14 @@ def _count(known: dict[str, Any]) -> dict[str, Any]:
     return counts
 
 
-def _timed_names() -> list[str]:
-    """Return one file of each backbone: RGB, and without the start from published weights."""
-    return [name for name in list_backbones() if not name.endswith(("_scratch", "_5band"))]
+def _timed_names(patterns: Sequence[str] = ()) -> list[str]:
+    """Return one file of each backbone: RGB, without the start from published weights, stages alone.
+
+    Args:
+        patterns: Of the names, as ``lwganet*``; all when empty.
+    """
+    names = [name for name in list_backbones() if not name.endswith(("_scratch", "_5band", "_all"))]
+    return [name for name in names if not patterns or any(fnmatch(name, one) for one in patterns)]
 
 
 def _time(name: str, threads: int, repeats: int) -> dict[str, Any]:

@@ -387,6 +387,8 @@ class _Converter:
             out["train_cfg"] = dict(by_epoch=True, max_epochs=epochs, val_interval=interval)
         elif iterations:
             out["train_cfg"] = dict(by_epoch=False, max_iters=iterations, val_interval=interval)
+        if "train_cfg" in out:
+            out |= dict(val_cfg=dict(type="ValLoop"), test_cfg=dict(type="TestLoop"))
         rates = self.cfg.get("lr_config")
         if rates:
             out["param_scheduler"] = self._rates(dict(rates), epochs, iterations)

@@ -6,6 +6,7 @@ match a pattern of ``NOT_RUN``, which says why.
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -143,8 +144,28 @@ def shorter_python(text):
 
 
 def own_images(folder):
-    """Large images with DOTA labels, for own_data.md."""
-    shutil.copytree("data/toy/detection/large", folder / "data/mine")
+    """A large image with COCO json of other classes, for own_data.md."""
+    names = {"ship": "boat", "small-vehicle": "car", "large-vehicle": "truck"}
+    own = folder / "data/photos/train"
+    shutil.copytree("data/toy/instance/large", own / "images")
+    labels = json.loads(Path("data/toy/instance/annotations/instances_large.json").read_text())
+    known = [one for one in labels["categories"] if one["name"] in names]
+    numbers = {one["id"] for one in known}
+    labels["categories"] = [{**one, "name": names[one["name"]]} for one in known]
+    labels["annotations"] = [one for one in labels["annotations"] if one["category_id"] in numbers]
+    (own / "labels.json").write_text(json.dumps(labels))
+    write_config("own_data.md", folder)
+
+
+def own_pairs(folder):
+    """Pairs with labels of 0 and 255, for change.md."""
+    for split in ("train", "val"):
+        for kind, name in (("A", "before"), ("B", "after"), ("label", "mask")):
+            shutil.copytree(f"data/toy/change/{split}/{kind}", folder / "data/own" / split / name)
+    write_config("change.md", folder)
+    options = "train_cfg.max_iters=2 train_cfg.val_interval=2 default_hooks.checkpoint.interval=2"
+    rsf = Path(sys.executable).with_name("rsf")
+    run([rsf, "train", "own.py", "--device", "cpu", "--cfg-options", *options.split()])
 
 
 def own_rasters(folder):
@@ -210,6 +231,7 @@ SETUP = {
     "own_data.md": own_images,
     "segmentation.md": own_rasters,
     "instance.md": own_instances,
+    "change.md": own_pairs,
     "scenes.md": trained("detection", "segmentation", "change"),
     "export.md": trained("detection", "segmentation", "change"),
 }

@@ -67,6 +67,8 @@ def test_a_detector_of_mmrotate_0x_builds(tmp_path):
     warm, steps = namespace["param_scheduler"]
     assert (warm["start_factor"], warm["end"], steps["milestones"]) == (0.25, 500, [8, 11])
     assert namespace["train_cfg"]["max_epochs"] == 12
+    # MMEngine refuses loaders and metrics of validation and test without their loops
+    assert (namespace["val_cfg"], namespace["test_cfg"]) == (dict(type="ValLoop"), dict(type="TestLoop"))
 
 
 def test_what_cannot_be_converted_is_named_with_its_line(tmp_path):

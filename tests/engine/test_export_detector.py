@@ -49,7 +49,10 @@ def build(name):
     model = MODELS.build(cfg.model).eval()
     for part, parameter in model.named_parameters():
         if not part.startswith("backbone") and parameter.ndim > 1:
-            scale = 0.2 if "reg" in part.rsplit(".", 2)[-2] else 1.5  # boxes stay near their anchors
+            # boxes stay near their anchors; random refinements make sides of 1000 and 0.1 px of them, whose
+            # corners PyTorch itself places 0.4 px from where float64 does
+            near = 0.05 if len(getattr(model, "bbox_head_refine", ())) > 1 else 0.2
+            scale = near if "reg" in part.rsplit(".", 2)[-2] else 1.5
             parameter.data.normal_(0, scale / parameter[0].numel() ** 0.5)
     return model
 

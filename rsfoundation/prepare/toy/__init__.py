@@ -1,4 +1,4 @@
-"""Toy scenes: drawn aerial images with consistent labels for all four tasks."""
+"""Toy scenes: drawn aerial images with consistent labels for all five tasks."""
 
 from rsfoundation.prepare.toy.make import DEFAULT_COUNTS, TASKS, ToyResult, make_toy_scenes
 
