@@ -215,6 +215,17 @@ def own_instances(folder):
     write_config("instance.md", folder)
 
 
+def own_folders(folder):
+    """A folder of images for each class, for recognition.md."""
+    drawn = sorted(Path("data/toy/recognition/train").glob("*/*.png"))
+    for image, name in zip(drawn[:3], ("orchard", "quarry", "village"), strict=True):
+        (folder / "data/own" / name).mkdir(parents=True)
+        for number in range(8):
+            shutil.copy(image, folder / "data/own" / name / f"{number}.png")
+    shutil.copy("data/toy/geotiff/large_1_1.tif", "scene.tif")
+    write_config("recognition.md", folder)
+
+
 def trained(*tasks):
     """Models that a page takes as given."""
 
@@ -232,6 +243,7 @@ SETUP = {
     "segmentation.md": own_rasters,
     "instance.md": own_instances,
     "change.md": own_pairs,
+    "recognition.md": own_folders,
     "scenes.md": trained("detection", "segmentation", "change"),
     "export.md": trained("detection", "segmentation", "change"),
 }
@@ -252,7 +264,7 @@ def run(command):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
-    for extra in ("rasterio", "onnxruntime"):
+    for extra in ("rasterio", "onnxruntime", "openvino"):
         pytest.importorskip(extra)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

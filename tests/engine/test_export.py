@@ -155,8 +155,11 @@ def test_a_segmentor_and_a_backbone(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     model = MODELS.build(load_config("quickstart/segmentation_toy_lsknet_t").model).eval()
-    done = export(Normalised(MapLogits(model), model.data_preprocessor), 3, (128, 128), tmp_path / "s.onnx")
-    assert done.checks[0].equal_pixels >= 0.9999
+    pytest.importorskip("openvino", reason="pip install rsfoundation[openvino]")
+    module = Normalised(MapLogits(model), model.data_preprocessor)
+    done = export(module, 3, (128, 128), tmp_path / "s.onnx", openvino=True)
+    assert {check.runtime for check in done.checks} == {"onnxruntime", "OpenVINO"}
+    assert all(check.equal_pixels >= 0.9999 for check in done.checks)
     with pytest.raises(SystemExit) as stop:
         main(["export", "lwganet_l0", "--size", "64", "-o", "b.onnx"])
     assert stop.value.code == 0 and (tmp_path / "b.onnx").is_file()

@@ -92,6 +92,29 @@ def test_files_of_every_family(tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [(96, 160), (192, 128)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_files_of_other_sizes(tmp_path, name, size):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    module = Normalised(RawDetections(build(name)), None).eval()
+    done = export(module, 3, size, tmp_path / "m.onnx", pixels=(image(192) - 120) / 60)
+    assert done.input_shape == (1, 3, *size) and done.checks[0].agreement.detections >= 10
+    session = onnxruntime.InferenceSession(str(done.file), providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match=rf"Got: 64 Expected: {size[0]}"):  # kinds of its own
+        session.run(None, {"image": np.zeros((1, 3, 64, 64), np.float32)})
+
+
+@pytest.mark.slow
+def test_openvino_finds_the_same(tmp_path):
+    pytest.importorskip("openvino", reason="pip install rsfoundation[openvino]")
+    module = Normalised(RawDetections(build(FAMILIES[0])), None).eval()
+    pixels = (image(128) - 120) / 60
+    done = export(module, 3, (128, 128), tmp_path / "m.onnx", pixels=pixels, openvino=True)
+    assert [check.runtime for check in done.checks] == ["onnxruntime", "OpenVINO"]
+    assert all(check.agreement.detections >= 10 for check in done.checks)
+
+
+@pytest.mark.slow
 def test_a_program_of_torch_export(tmp_path):
     module = Normalised(RawDetections(build(FAMILIES[0])), None).eval()
     done = export(module, 3, (128, 128), tmp_path / "m.pt2", pixels=(image(128) - 120) / 60)
