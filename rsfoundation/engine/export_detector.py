@@ -337,14 +337,18 @@ def _without_suppression(model: nn.Module, score: float) -> Iterator[None]:
         config for part in model.modules() if "score_thr" in (config := getattr(part, "test_cfg", None) or {})
     ]
     before = [(config["score_thr"], config["nms"], config["max_per_img"]) for config in configs]
+
+    def set_all(config: Any, settings: tuple[Any, Any, Any]) -> None:
+        # by key: `update` of a ConfigDict changes the nested one in place, and with it what is to be restored
+        config["score_thr"], config["nms"], config["max_per_img"] = settings
+
     try:
-        for config in configs:
-            nothing = {**config["nms"], "iou_threshold": _NO_OVERLAP}
-            config.update(score_thr=score, nms=ConfigDict(nothing), max_per_img=_ALL)
+        for config, (_, nms_config, _) in zip(configs, before, strict=True):
+            set_all(config, (score, ConfigDict({**nms_config, "iou_threshold": _NO_OVERLAP}), _ALL))
         yield
     finally:
-        for config, (old_score, nms_config, count) in zip(configs, before, strict=True):
-            config.update(score_thr=old_score, nms=nms_config, max_per_img=count)
+        for config, settings in zip(configs, before, strict=True):
+            set_all(config, settings)
 
 
 def _stages(roi_head: Any) -> list[tuple[Any, Any]]:

@@ -62,10 +62,13 @@ def image(side):
 
 
 def check(name, side):
-    module = Normalised(RawDetections(build(name)), None).eval()
+    model = build(name)
+    settings = str(model.test_cfg)
+    module = Normalised(RawDetections(model), None).eval()
     pixels = (image(side) - 120) / 60
     with torch.no_grad():
         found = module.network.compare(pixels, module(pixels))
+    assert str(model.test_cfg) == settings  # the model suppresses again
     assert found.detections >= 10
     assert found.matched >= 0.99 and found.mask_pixels > 0.999
     assert found.box_difference < 0.01 and found.score_difference < 1e-4
