@@ -189,6 +189,24 @@ class SegmentationMetric(LabelMapMetric):
         self.clutter_classes = tuple(clutter_classes)
         self.boundary_tolerance = boundary_tolerance
 
+    @property
+    def dataset_meta(self) -> dict[str, Any] | None:
+        """Meta of the data set; classes of the options are looked up in it at once, before the first step.
+
+        Raises:
+            ConfigError: When it is set: a class of ``subsets`` or ``clutter_classes`` is unknown.
+        """
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict[str, Any] | None) -> None:
+        self._dataset_meta = meta
+        if meta and meta.get("classes"):
+            for classes in self.subsets.values():
+                self._indices(classes, "subsets")
+            if self.clutter is not None:
+                self._indices(self.clutter_classes, "clutter_classes")
+
     def count(self, truth: np.ndarray, prediction: np.ndarray, where: str | None) -> ImageCounts:
         """Return the counts of one image, with those of boundaries where they are measured.
 
@@ -241,7 +259,8 @@ class SegmentationMetric(LabelMapMetric):
                 raise ConfigError(
                     f"the data set has no class '{name}', only {', '.join(self.classes)}",
                     where=f"{option} of the evaluator",
-                    fix=hint or "name classes of the data set",
+                    fix=hint
+                    or f"name classes of the data set, or leave {option.split('_')[0]} out of the evaluator",
                 )
         return [self.classes.index(name) for name in classes]
 

@@ -188,7 +188,7 @@ def own_rasters(folder):
     shutil.copy("data/toy/geotiff/large_1_1.tif", "scene.tif")
     colours = {
         "impervious_surface": "#ffffff", "building": "0 0 255", "low_vegetation": "#00ffff",
-        "tree": "0 255 0", "car": "255 255 0", "clutter": "255 0 0",
+        "tree": "0 255 0", "car": "255 255 0", "other": "255 0 0",
     }  # fmt: skip
     (own / "classes.txt").write_text("".join(f"{name} {colour}\n" for name, colour in colours.items()))
     write_config("segmentation.md", folder)

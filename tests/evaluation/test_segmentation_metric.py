@@ -128,6 +128,15 @@ def test_the_mean_over_chosen_classes_of_a_model_trained_with_all():
         evaluate(SegmentationMetric(subsets=dict(wet=("water",))), samples())
 
 
+@pytest.mark.parametrize("options", [dict(clutter="keep"), dict(subsets=dict(wet=("clutter",)))])
+def test_classes_of_the_options_are_looked_up_before_the_first_step(options):
+    metric = SegmentationMetric(**options)
+    metric.dataset_meta = dict(classes=(*NAMES, "clutter"))
+    with pytest.raises(ConfigError, match="no class 'clutter', only road") as raised:
+        metric.dataset_meta = dict(classes=NAMES)  # MMEngine sets it when the loop is built
+    assert f"leave {next(iter(options))} out" in raised.value.fix
+
+
 def test_the_protocol_is_logged_with_the_table(caplog):
     with logged(caplog):
         evaluate(SegmentationMetric(clutter="ignore", boundary_tolerance=2), [one(*isprs_maps())], ISPRS)
