@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
@@ -31,6 +32,7 @@ from rsfoundation.engine.resolve_config import RunOptions, launcher_name, resolv
 from rsfoundation.engine.results import TrainResult
 from rsfoundation.engine.run_hooks import ClassCountHook, PictureHook, ProgressHook, RunRecordHook
 from rsfoundation.io.checkpoints import trusting
+from rsfoundation.models.layers import use_fast_convolutions
 
 
 def train(config: str | Path | Config, options: RunOptions = RunOptions()) -> TrainResult:  # noqa: B008 (frozen)
@@ -117,6 +119,8 @@ class PlainRunner(Runner):
 
     def __init__(self, model: Any, *args: Any, **options: Any) -> None:
         super().__init__(model_config(options["cfg"]), *args, **options)
+        if get_device() == "cpu":
+            use_fast_convolutions(self.model)
 
 
 class StrategyRunner(FlexibleRunner):

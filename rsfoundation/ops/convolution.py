@@ -15,9 +15,9 @@ from torch.nn import functional as F
 def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Mix the channels of every position.
 
-    In training in float32 on a CPU, the gradients of a channels-last map are computed here: that of the map
-    as another convolution, that of the weights as one matrix product; second derivatives are an error then.
-    Otherwise this is torch's convolution; the forward always is.
+    In training in float32 on several CPU threads, the gradients of a channels-last map are computed here:
+    that of the map as another convolution, that of the weights as one matrix product; second derivatives are
+    an error then. Otherwise this is torch's, which does the same in one thread; the forward always is.
 
     Args:
         x: ``(N, C, H, W)``.
@@ -27,7 +27,7 @@ def pointwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     Returns:
         ``(N, out, H, W)``.
     """
-    if _ours(x, weight) and x.stride(1) == 1:
+    if _ours(x, weight) and x.stride(1) == 1 and torch.get_num_threads() > 1:
         return _PointwiseConv2d.apply(x.contiguous(memory_format=torch.channels_last), weight, bias)
     return F.conv2d(x, weight, bias)
 

@@ -5,7 +5,15 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from rsfoundation.models.layers import FastConv2d, TokenMLP, conv_norm, depthwise_half, is_plain, linear
+from rsfoundation.models.layers import (
+    FastConv2d,
+    TokenMLP,
+    conv_norm,
+    depthwise_half,
+    is_plain,
+    linear,
+    use_fast_convolutions,
+)
 
 
 @pytest.fixture
@@ -96,7 +104,8 @@ def test_norms_folded_into_weights_or_applied_to_the_map(side):
     ],
 )
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_fast_convolution_equals_torch_s(arguments, ours, bias):
+def test_a_fast_convolution_equals_torch_s(arguments, ours, bias, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     torch.manual_seed(0)
     fast = FastConv2d(2, 4, bias=bias, **arguments)
     plain = torch.nn.Conv2d(2, 4, bias=bias, **arguments)
@@ -109,6 +118,22 @@ def test_a_fast_convolution_equals_torch_s(arguments, ours, bias):
     (wanted * wanted).sum().backward()
     for our, their in zip(fast.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(our.grad, their.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_plain_convolutions_of_a_model_become_fast_ones(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 5, 1),
+        torch.nn.ConvTranspose2d(5, 5, 2),
+        torch.nn.Sequential(torch.nn.Conv2d(5, 2, 3), FastConv2d(2, 2, 1)),
+    )
+    x = torch.randn(1, 3, 6, 6).contiguous(memory_format=torch.channels_last)
+    names, wanted = list(model.state_dict()), model(x)
+    assert use_fast_convolutions(model) == 2
+    assert use_fast_convolutions(model) == 0
+    assert list(model.state_dict()) == names and type(model[1]) is torch.nn.ConvTranspose2d
+    torch.testing.assert_close(model(x), wanted, rtol=0, atol=0)
+    assert "Pointwise" in model[0](x).grad_fn.name()
 
 
 def test_a_wide_3x3_convolution_is_torch_s():

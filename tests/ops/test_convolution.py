@@ -9,6 +9,14 @@ from rsfoundation.ops import narrow_conv2d, pointwise_conv2d
 LAST = torch.channels_last
 
 
+@pytest.fixture(autouse=True)
+def _two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def leaf(*shape, scale=1.0):
     return (torch.randn(*shape) * scale).requires_grad_()
 
@@ -74,6 +82,8 @@ def test_what_is_computed_here(function):
     with torch.no_grad():
         assert function(x, weight).grad_fn is None
     assert not is_ours(pointwise_conv2d(x.detach().contiguous(), weight)), "planes one after the other"
+    torch.set_num_threads(1)
+    assert not is_ours(pointwise_conv2d(x, weight)), "torch's is as fast in one thread"
 
 
 def test_only_asked_gradients_are_computed():
