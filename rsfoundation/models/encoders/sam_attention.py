@@ -145,7 +145,9 @@ class SAMAttention(nn.Module):
         """
         dropout = self.dropout if self.training else 0.0
         on_cpu = query.device.type == "cpu"
-        limit = _SCORE_BYTES * torch.get_num_threads() if on_cpu else _SCORE_BYTES_ACCELERATOR
+        # the number of threads cannot be part of a compiled graph
+        threads = 1 if torch.compiler.is_compiling() else torch.get_num_threads()
+        limit = _SCORE_BYTES * threads if on_cpu else _SCORE_BYTES_ACCELERATOR
         queries = max(1, limit // (key.shape[1] * query.element_size()))
         heads = max(1, queries // query.shape[1])
         if bias is None or (heads >= len(query) and queries >= query.shape[1]):
