@@ -161,7 +161,7 @@ def _index(
         for item in truth["annotations"]
         if item["image_id"] in images and item["category_id"] in categories
     ]
-    masks = None
+    masks: list[dict[str, Any] | list[list[float]]] | None = None
     if iou_type == "segm":
         masks = [run_lengths(item["segmentation"], *sizes[item["image_id"]]) for item in rows]
     return hotcoco.COCO.from_arrays(
