@@ -4,6 +4,7 @@ A published config with random weights predicts a generated scene from the file 
 rate is compared with that of the bare model on the same windows, which were read before; the better of
 ``--repeats`` runs counts for both. Times of parts are sums over the threads they run in: windows are read and
 merged in threads of their own while the model works, so that parts can add up to more than the whole.
+CPU seconds of both say what the rest costs where other programs disturb the clock.
 
     python benchmarks/predict.py --side 8000
     python benchmarks/predict.py --side 4096 --config lsknet/lsknet_t_oriented_rcnn_1x_dota_ss_le90
