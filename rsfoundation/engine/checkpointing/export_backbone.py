@@ -75,16 +75,16 @@ def export_backbone(
     checkpoint = find_checkpoint(source)
     cfg = load_config(config or config_of_run(checkpoint))
     content = read_saved(checkpoint)
-    if content.get("meta", {}).get("lora_base"):
+    saved = content.get("state_dict", content)
+    if content.get("meta", {}).get("lora_base") or any(".lora_" in key for key in saved):
         raise CheckpointError(
-            "the checkpoint holds adapters without the weights that they adapt",
+            "the checkpoint holds adapters, which are not merged into the weights that they adapt",
             where=checkpoint,
-            fix=f"rsf convert merge-lora {checkpoint} merged.pth",
+            fix=f"rsf convert merge-lora {checkpoint} merged.pth, then convert merged.pth with --config",
         )
     described = _backbone_config(cfg)
     init_default_scope(cfg.get("default_scope", "mmengine"))
     network = MODELS.build({**described, "init_cfg": None})
-    saved = content.get("state_dict", content)
     state = {
         key.removeprefix("module.").removeprefix("backbone."): value
         for key, value in saved.items()

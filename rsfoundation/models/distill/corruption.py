@@ -67,7 +67,8 @@ class Corruption(nn.Module):
             raise ConfigError(
                 f"noise is {noise} and mask is {mask}", where="model.corruption", fix="noise=0.2, mask=0.2"
             )
-        if fade is not None and not (len(fade) == 2 and 0 <= fade[0] < fade[1]):
+        pair = isinstance(fade, Sequence) and len(fade) == 2
+        if fade is not None and not (pair and 0 <= fade[0] < fade[1]):
             raise ConfigError(
                 f"fade is {fade}", where="model.corruption.fade", fix="fade=(first, last) with first < last"
             )

@@ -103,3 +103,8 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
     with pytest.raises(CheckpointError, match="adapters") as caught:
         export_backbone(folder, tmp_path / "mine.pth")
     assert "merge-lora" in caught.value.fix
+    del content["meta"]["lora_base"]  # adapters and weights in one file
+    content["state_dict"]["backbone.layer.lora_A.default.weight"] = torch.zeros(1)
+    torch.save(content, folder / "epoch_3.pth")
+    with pytest.raises(CheckpointError, match="not merged into the weights"):
+        export_backbone(folder, tmp_path / "mine.pth")

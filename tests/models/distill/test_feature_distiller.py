@@ -221,6 +221,8 @@ def test_corruption_ramps_up_and_fades_out():
     assert torch.equal(view, images()) and not hidden.any()
     with pytest.raises(ConfigError, match=r"fade is \(20, 10\)"):
         distiller(corruption=dict(fade=(20, 10)))
+    with pytest.raises(ConfigError, match="fade is 300"):
+        distiller(corruption=dict(fade=300))
 
 
 def test_the_weights_of_the_teacher_are_loaded_when_they_are_needed():
