@@ -38,6 +38,8 @@ _FOLDED = 1e-5  # of the largest absolute value, after folding batch norms
 _MATCHED = 0.99  # of detections: an overlap at the threshold may be rounded to either side
 _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")  # loggers of the exporter
 _SUFFIXES = (".onnx", ".pt2")
+# our operators ask for it; 2.4 fails at norms, too
+_TORCH_EXPORTS = hasattr(torch.compiler, "is_exporting")
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,12 @@ def export(
 
 
 def _check_request(size: tuple[int, int], file: Path, openvino: bool) -> None:
+    if not _TORCH_EXPORTS:
+        raise ConfigError(
+            f"the export needs torch 2.7 or newer, this is {torch.__version__}",
+            where="rsf export",
+            fix="pip install --upgrade torch torchvision",
+        )
     if file.suffix not in _SUFFIXES:
         raise ConfigError(
             f"unknown kind of file: {file.suffix or file.name}", where="-o", fix="end it in .onnx or .pt2"

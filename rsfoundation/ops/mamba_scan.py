@@ -5,6 +5,7 @@ discretised by the Euler rule, as in ``mamba_ssm``. The state is carried in floa
 input) whatever the type of the rest; memory is linear in the number of tokens.
 """
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 from rsfoundation.ops import mamba_scan_torch
@@ -19,6 +21,7 @@ from rsfoundation.ops.checks import OperatorInputError
 from rsfoundation.ops.mamba_scan_torch import CHUNK, Direction, Operands, new_output, state_type
 from rsfoundation.ops.mmcv_ext import choice
 
+_OLDEST_TRITON = Version("3.6")
 _BLOCK_VALUES = 1 << 20  # values of one operand that are cast to the type of the state at once
 
 
@@ -27,11 +30,19 @@ def _implementation(u: Tensor) -> ModuleType:
         from rsfoundation.ops import mamba_scan_numba
 
         return mamba_scan_numba
-    if u.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+    if u.device.type == "cuda" and _triton_is_usable():
         from rsfoundation.ops import mamba_scan_triton
 
         return mamba_scan_triton
     return mamba_scan_torch
+
+
+@functools.cache
+def _triton_is_usable() -> bool:
+    """Return whether the kernels were tested with the installed Triton; 3.0 gives wrong numbers."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    return Version(importlib.import_module("triton").__version__) >= _OLDEST_TRITON
 
 
 def _blocks(u: Tensor, reverse: bool) -> Iterator[tuple[slice, slice]]:

@@ -109,6 +109,12 @@ def test_wrong_requests(tmp_path, size, name, what):
         export(Normalised(Maps().eval(), None), 3, size, tmp_path / name)
 
 
+def test_an_old_torch_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("rsfoundation.engine.export._TORCH_EXPORTS", False)
+    with pytest.raises(ConfigError, match=r"needs torch 2\.7 or newer, this is"):
+        export(Normalised(Maps().eval(), None), 3, (64, 64), tmp_path / "m.pt2")
+
+
 @pytest.mark.usefixtures("_onnx")
 def test_openvino_computes_the_same(tmp_path):
     pytest.importorskip("openvino", reason="pip install rsfoundation[openvino]")

@@ -180,6 +180,7 @@ def test_compiles_into_one_graph():
     torch.testing.assert_close(compiled(**data), selective_scan(**data, delta_softplus=flags))
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="the export needs torch 2.7 or newer")
 def test_exports_without_operators_of_ours():
     class Layer(torch.nn.Module):
         def forward(self, u, delta, A, B, C):

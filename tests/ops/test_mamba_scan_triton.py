@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
 
-from rsfoundation.ops import mamba_scan_torch, selective_scan
+from rsfoundation.ops import mamba_scan, mamba_scan_torch, selective_scan
 from rsfoundation.ops.mamba_scan_torch import Direction, Operands
 
 pytest.importorskip("triton")
@@ -15,13 +16,25 @@ VARIABLE = "TRITON_INTERPRET"  # Triton reads it when it is imported, so a proce
 interpreted = pytest.mark.skipif(os.environ.get(VARIABLE) != "1", reason=f"needs {VARIABLE}=1")
 
 
+@pytest.mark.skipif(not mamba_scan._triton_is_usable(), reason="the kernels need Triton 3.6")
 def test_the_interpreted_tests_pass():
     if os.environ.get(VARIABLE) == "1":
         pytest.skip("this is that process")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     run = subprocess.run(command, env=os.environ | {VARIABLE: "1"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:]
-    assert f"{len(CASES) + 1} passed" in run.stdout
+    assert f"{len(CASES) + 3} passed" in run.stdout
+
+
+@pytest.mark.parametrize(("version", "module"), [("3.0.0", "torch"), ("3.6.0", "triton")])
+def test_an_old_triton_is_left_alone(monkeypatch, version, module):
+    monkeypatch.setattr("triton.__version__", version)
+    mamba_scan._triton_is_usable.cache_clear()
+    on_gpu = types.SimpleNamespace(device=types.SimpleNamespace(type="cuda"))
+    try:
+        assert mamba_scan._implementation(on_gpu).__name__.endswith(f"mamba_scan_{module}")
+    finally:
+        mamba_scan._triton_is_usable.cache_clear()
 
 
 def example(length, states, groups, left_out=(), dtype=torch.float64, device="cpu"):
