@@ -210,10 +210,21 @@ class CompileHook(Hook):
         self._ends: list[float] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the parts; they are compiled when they are called first."""
+        """Prepare the parts; they are compiled when they are called first.
+
+        Raises:
+            ConfigError: The model has none, or torch does not know an option.
+        """
         parts = compiled_parts(runner.model)
-        for part in parts.values():
-            part.compile(**self.options)
+        try:
+            for part in parts.values():
+                part.compile(**self.options)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"torch.compile refuses {self.options}: {error}",
+                where="compile_backbone",
+                fix="compile_backbone=True, or a mode and a backend of torch.compile",
+            ) from error
         runner.logger.info(f"torch.compile: {', '.join(parts)}; the first step compiles them")
         self._ends = [time.perf_counter()]
 

@@ -146,6 +146,14 @@ def test_backbone_and_neck_are_compiled_and_the_time_is_logged_once():
     assert re.search(r"compiled in \d+\.\d s \(first step", lines[1])
 
 
+@pytest.mark.parametrize("options", [dict(backend="nosuch"), dict(mode="fastest"), dict(speed=9)], ids=str)
+def test_options_that_torch_refuses_are_named(options):
+    runner = types.SimpleNamespace(model=Wrapped())
+    with pytest.raises(ConfigError, match=next(iter(options))) as caught:
+        CompileHook(**options).before_train(runner)
+    assert caught.value.where == "compile_backbone"
+
+
 def test_a_model_without_backbone_and_neck_is_not_compiled():
     runner = types.SimpleNamespace(model=nn.Linear(2, 2))
     with pytest.raises(ConfigError, match="no part named backbone or neck"):
