@@ -267,12 +267,6 @@ def export(
 
 
 def _check_request(size: tuple[int, int], file: Path, openvino: bool) -> None:
-    if not _TORCH_EXPORTS:
-        raise ConfigError(
-            f"the export needs torch 2.7 or newer, this is {torch.__version__}",
-            where="rsf export",
-            fix="pip install --upgrade torch torchvision",
-        )
     if file.suffix not in _SUFFIXES:
         raise ConfigError(
             f"unknown kind of file: {file.suffix or file.name}", where="-o", fix="end it in .onnx or .pt2"
@@ -286,6 +280,12 @@ def _check_request(size: tuple[int, int], file: Path, openvino: bool) -> None:
     if openvino and file.suffix != ".onnx":
         raise ConfigError(
             f"OpenVINO reads ONNX files, not {file.suffix}", where="--openvino", fix="end the file in .onnx"
+        )
+    if not _TORCH_EXPORTS:
+        raise ConfigError(
+            f"the export needs torch 2.7 or newer, this is {torch.__version__}",
+            where="rsf export",
+            fix="pip install --upgrade torch torchvision",
         )
     needed = ("onnx", "onnxscript", "onnxruntime") if file.suffix == ".onnx" else ()
     for extra, names in (("onnx", needed), ("openvino", ("openvino",) if openvino else ())):

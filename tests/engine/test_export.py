@@ -9,6 +9,7 @@ from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.export import MapLogits, Normalised, SizeCheck, export
 from rsfoundation.models.preprocessors import DualInputSegDataPreProcessor, SegDataPreProcessor
 
+needs_export = pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="needs torch 2.7")
 STATS = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0])
 
 
@@ -85,6 +86,7 @@ def test_a_free_size_that_is_wrong_becomes_fixed(tmp_path):
     assert done.note.startswith("the size is fixed")
 
 
+@needs_export
 def test_programs_of_torch_export(tmp_path):
     done = export(Normalised(Maps().eval(), None), 3, (64, 64), tmp_path / "m.pt2")
     assert done.free_size and done.file.is_file()
@@ -93,6 +95,7 @@ def test_programs_of_torch_export(tmp_path):
     torch.testing.assert_close(loaded(images), Maps().eval()(images))
 
 
+@needs_export
 def test_a_part_that_no_graph_can_have_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"the part middle.1 \(Branch\) has an operator") as raised:
         module = Normalised(Maps(nn.Sequential(nn.ReLU(), Branch())).eval(), None)
