@@ -158,12 +158,16 @@ def test_tasks_without_maps_are_refused(tiny_config, monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.usefixtures("_onnx")
 def test_a_segmentor_and_a_backbone(tmp_path, monkeypatch):
+    from mmengine.registry import DefaultScope
+
     from rsfoundation.cli import main
     from rsfoundation.engine.config import load_config
     from rsfoundation.registry import MODELS
 
     monkeypatch.chdir(tmp_path)
-    model = MODELS.build(load_config("quickstart/segmentation_toy_lsknet_t").model).eval()
+    cfg = load_config("quickstart/segmentation_toy_lsknet_t")
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model).eval()
     pytest.importorskip("openvino", reason="pip install rsfoundation[openvino]")
     module = Normalised(MapLogits(model), model.data_preprocessor)
     done = export(module, 3, (128, 128), tmp_path / "s.onnx", openvino=True)
