@@ -185,11 +185,22 @@ def _trained(
     """
     from rsfoundation.core.errors import ConfigError
     from rsfoundation.core.task import PredictsScenes
+    from rsfoundation.engine.checkpointing.export_backbone import trained_backbone
+    from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint
+    from rsfoundation.engine.config import build_task, load_config
     from rsfoundation.engine.export import ClassLogits, MapLogits, Normalised, StageMaps
     from rsfoundation.engine.export_detector import RawDetections, is_detector
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.models.classifiers import SceneClassifier
+    from rsfoundation.registry import MODELS
 
+    cfg = load_config(config or config_of_run(find_checkpoint(model)), overrides)
+    if part == "backbone" and not isinstance(build_task(cfg), PredictsScenes):
+        trained = trained_backbone(model, config, overrides)
+        described = trained.cfg.model.get("data_preprocessor")
+        normalisation = MODELS.build(described) if described else None
+        channels = bands or _bands_of(normalisation, 1)
+        return Normalised(StageMaps(trained.network), normalisation), channels, {}
     ready = WindowModel(model, config, "cpu", overrides)
     network, dates = ready.network, 1
     preprocessor = getattr(network, "data_preprocessor", None)

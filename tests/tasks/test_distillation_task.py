@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from locations import ROOT
+from typer.testing import CliRunner
 
+from rsfoundation.cli.app import app
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.engine.checkpointing.export_backbone import export_backbone
 from rsfoundation.engine.config import load_config
@@ -103,6 +105,15 @@ def test_a_run_reports_resumes_exactly_and_exports_the_plain_student(scenes, tmp
     images = torch.randn(2, 3, 64, 64)
     wanted = torch.stack([sample.student_map for sample in model.predict(images)])
     assert torch.allclose(student(images)[0], wanted, atol=1e-4)
+    file = tmp_path / "student.pt2"
+    command = ["export", str(whole.last_checkpoint), "--part", "backbone", "--size", "64", "--fixed-size"]
+    done = CliRunner().invoke(app, [*command, "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    pixels = torch.rand(1, 3, 64, 64) * 255
+    (found,) = torch.export.load(file).module()(pixels)
+    preprocessor = model.data_preprocessor
+    (wanted,) = student((pixels - preprocessor.mean) / preprocessor.std)
+    assert torch.allclose(found, wanted, atol=1e-3)
 
 
 def test_a_cache_trains_as_the_live_teacher_does(scenes, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,29 @@ class ExportedBackbone:
     sha256: str
 
 
+@dataclass(frozen=True)
+class TrainedBackbone:
+    """The backbone of a checkpoint.
+
+    Attributes:
+        network: In evaluation mode; of a distilled student in the units of its teacher, where they fold.
+        state: Its weights.
+        described: Its config.
+        units: What a model card says of the units of its maps.
+        cfg: The config of the run.
+        checkpoint: Its file.
+        meta: What the checkpoint says of the run.
+    """
+
+    network: nn.Module
+    state: dict[str, torch.Tensor]
+    described: dict[str, Any]
+    units: list[str]
+    cfg: Config
+    checkpoint: Path
+    meta: Mapping[str, Any]
+
+
 def export_backbone(
     source: str | Path,
     output: Path,
@@ -72,8 +95,36 @@ def export_backbone(
         RSFError: There is no checkpoint or config, or the checkpoint holds no backbone of the config.
     """
     check_output(output)
+    trained = trained_backbone(source, config)
+    state, described = trained.state, trained.described
+    if isinstance(getattr(trained.network, "encoder", None), PlainEncoder):
+        # what has published names is the encoder
+        state = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+        described = dict(described["encoder"])
+    save_weights(state, output, dict(backbone=_plain_text(described), rsfoundation=__version__))
+    digest = _sha256(output)
+    card = output.with_suffix(".md")
+    parts = _card(trained.cfg, described, state, trained.checkpoint, trained.meta)
+    parts["Network"] += trained.units
+    write_text(card, _as_markdown(output, digest, licence, description, parts))
+    return ExportedBackbone(output, card, len(state), digest)
+
+
+def trained_backbone(
+    source: str | Path, config: str | Path | None = None, overrides: Sequence[str] = ()
+) -> TrainedBackbone:
+    """Return the backbone of a checkpoint of any task, without the rest of its model.
+
+    Args:
+        source: A checkpoint of any task, or a run folder (its best, else newest checkpoint).
+        config: The config; ``config.py`` next to the checkpoint when not given.
+        overrides: ``key.sub=value`` strings applied to the config.
+
+    Raises:
+        RSFError: There is no checkpoint or config, or the checkpoint holds no backbone of the config.
+    """
     checkpoint = find_checkpoint(source)
-    cfg = load_config(config or config_of_run(checkpoint))
+    cfg = load_config(config or config_of_run(checkpoint), overrides)
     content = read_saved(checkpoint)
     saved = content.get("state_dict", content)
     if content.get("meta", {}).get("lora_base") or any(".lora_" in key for key in saved):
@@ -94,16 +145,8 @@ def export_backbone(
     own = network.state_dict()
     state = {key: value for key, value in state.items() if key in own}
     state, units = _in_units_of_teacher(network, state, saved)
-    if isinstance(getattr(network, "encoder", None), PlainEncoder):  # what has published names is the encoder
-        state = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
-        described = dict(described["encoder"])
-    save_weights(state, output, dict(backbone=_plain_text(described), rsfoundation=__version__))
-    digest = _sha256(output)
-    card = output.with_suffix(".md")
-    parts = _card(cfg, described, state, checkpoint, content.get("meta", {}))
-    parts["Network"] += units
-    write_text(card, _as_markdown(output, digest, licence, description, parts))
-    return ExportedBackbone(output, card, len(state), digest)
+    network.load_state_dict(state, strict=False)
+    return TrainedBackbone(network.eval(), state, described, units, cfg, checkpoint, content.get("meta", {}))
 
 
 def _backbone_config(cfg: Config) -> dict[str, Any]:
