@@ -400,13 +400,14 @@ def _make_run(
     return make_run(scene, model, grid, folder, identity, settings, area)
 
 
-_MERGE_QUEUE = 2  # predicted windows that wait for the merge
+_MERGE_QUEUE = 2  # predicted windows that wait for the merge, on a GPU
 
 
 class _Prediction:
     """The stream of windows of all scenes, and what becomes of them.
 
-    Predictions are merged in order in a thread of their own, while the model sees the next windows.
+    Predictions are merged in order. On a GPU that happens while the model sees the next windows. On a CPU it
+    happens between them: the model's parallel regions would wait for the core that a merge takes.
     """
 
     def __init__(
@@ -422,6 +423,7 @@ class _Prediction:
     def run(self, ranks: Ranks, progress: SceneProgress | None) -> None:
         """Predict this rank's share, then write the results where they are complete."""
         alone = ranks.count == 1
+        waiting = 0 if all(model.device == "cpu" for model in self.models) else _MERGE_QUEUE
         stream = WindowStream(
             self.models,
             self.options.batch_size,
@@ -439,7 +441,7 @@ class _Prediction:
                     job.error = done.error
                 if job.error is None:
                     self._merging.append(pool.submit(self._merge, done))
-                    self._wait_for_merges(_MERGE_QUEUE)
+                    self._wait_for_merges(waiting)
         if not alone:
             ranks.share_errors(self.jobs)
             if ranks.is_first:
