@@ -6,34 +6,12 @@ By default one network; ``-m slow`` does all.
 import pytest
 import torch
 from backbone_golden import NETWORKS, assert_close, build_filled
+from small_backbones import SMALL
 
 from rsfoundation.registry import MODELS
 
 SMALLEST = {cfg["type"]: name for name, cfg in reversed(NETWORKS.items())}
-ENCODERS = {
-    "rsmamba": dict(
-        type="PlainPyramid",
-        encoder=dict(
-            type="RSMamba",
-            arch=dict(embed_dims=16, num_layers=4, feedforward_channels=32),
-            img_size=64,
-            out_type="featmap",
-            out_indices=[0, 1, 2, 3],
-        ),
-    ),
-    "sam_vit": dict(
-        type="SAMViT",
-        arch="base",
-        image_size=64,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        global_attn_indexes=[1],
-        window_size=3,
-        output_channels=16,
-        mlp_dim=64,
-    ),
-}
+ENCODERS = {name: SMALL[name] for name in ("rsmamba", "sam_vit")}
 
 
 def build(name):

@@ -6,21 +6,12 @@ By default the smallest edition of each network is exported, and one also to ONN
 import pytest
 import torch
 from backbone_golden import NETWORKS, assert_close, build_filled
+from small_backbones import SMALL
 
 from rsfoundation.registry import MODELS
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.compiler, "is_exporting"), reason="the export needs torch 2.7 or newer"
-)
-RSMAMBA = dict(
-    type="PlainPyramid",
-    encoder=dict(
-        type="RSMamba",
-        arch=dict(embed_dims=16, num_layers=4, feedforward_channels=32),
-        img_size=64,
-        out_type="featmap",
-        out_indices=[0, 1, 2, 3],
-    ),
 )
 SMALLEST = {cfg["type"]: name for name, cfg in reversed(NETWORKS.items())}
 
@@ -33,7 +24,7 @@ def cases(quick):
 
 def build(name):
     torch.manual_seed(0)
-    model = MODELS.build(RSMAMBA).eval() if name == "rsmamba" else build_filled(name)
+    model = MODELS.build(SMALL["rsmamba"]).eval() if name == "rsmamba" else build_filled(name)
     inputs = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         return model, inputs, model(inputs)
