@@ -38,7 +38,7 @@ NOT_RUN = {
     r"^(backbone|lora|model|task|optim_wrapper|train_dataloader) = |_base_ = \[\"\.\./": "part of a config",
     r"^# in a config|^distill = ": "part of a config",
 }
-FEW = "train_dataloader.dataset.indices=8 val_dataloader.dataset.indices=4 test_dataloader.dataset.indices=4"
+FEW = "train_dataloader.dataset.indices=16 val_dataloader.dataset.indices=4 test_dataloader.dataset.indices=4"
 
 
 def blocks(page):
