@@ -35,8 +35,8 @@ def probabilities(scores: Tensor) -> Tensor:
 def class_scores(sample: BaseDataElement) -> ClassScores:
     """Return the scores of a window: logits where this processor has them, else probabilities.
 
-    The merge takes the softmax of a few rows at a time, in one thread: torch's would start as many threads
-    again as are busy with the next window. On a GPU the softmax costs nothing.
+    The merge takes the softmax of a few rows at a time, which stay in the processor's cache. On a GPU the
+    softmax costs nothing.
 
     Args:
         sample: With ``seg_logits``.
