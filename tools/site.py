@@ -22,7 +22,7 @@ from mkdocs.structure.pages import Page
 
 from rsfoundation.cli.app import app
 from rsfoundation.core.task import Task
-from rsfoundation.engine.config import list_configs
+from rsfoundation.engine.config import list_configs, load_config
 from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.inference.predict import PredictOptions
 from rsfoundation.models.pretrained.catalogue import WEIGHTS
@@ -52,6 +52,9 @@ LAYERS = {
 # a class that has its own place in the API reference, shown here too
 _INSIDE = "    options:\n      heading_level: 3\n      skip_local_inventory: true\n"
 _LINK = re.compile(r"(\]\(|<img src=\")([^)\"\s]+)")
+_CODE = re.compile(r"`[^`\n]+`")
+_ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):<code>~?")
+_WEIGHTS_TITLE = "Published weights"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -100,10 +103,22 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         relative = posixpath.relpath(target, posixpath.dirname(name) or ".")
         return f"{match[1]}{relative}{'#' + anchor if anchor else ''}"
 
-    text = _LINK.sub(rewrite, markdown)
+    text = _bars_in_code(_LINK.sub(rewrite, markdown))
     if name == "zoo.md":
         text += "\n\n" + _zoo(json.loads((ROOT / "docs" / "zoo.json").read_text()))
     return text
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show names that docstrings mark with a role of Sphinx as code.
+
+    Args:
+        html: Content of the page.
+        page: The page.
+        config: The site's.
+        files: All files of the site.
+    """
+    return _ROLE.sub("<code>", html)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -116,6 +131,15 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [list(columns), ["---"] * len(columns), *rows]
     cells = [[str(cell).replace("|", "\\|").replace("\n", "<br>") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
+
+
+def _bars_in_code(text: str) -> str:
+    """Take the backslash from bars in code of tables: GitHub needs it, Python-Markdown shows it."""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line.startswith("|"):
+            lines[number] = _CODE.sub(lambda code: code[0].replace("\\|", "|"), line)
+    return "\n".join(lines)
 
 
 def _command_line() -> str:
@@ -136,6 +160,7 @@ def _commands(command: Any, name: str, depth: int = 2) -> Iterator[str]:
         context = command.make_context(name.split()[-1], [], resilient_parsing=True)
         usage = " ".join(command.collect_usage_pieces(context))
         text = re.sub(r"\[/?(?:bold|dim|cyan)[^\]]*\]", "", command.help or "")
+        text = re.sub(r"(?<=\n\n)(Examples?: )?(rsf .*)", r"\1`\2`", text)
         rows = [row for row in (_parameter(p, context) for p in command.params) if row]
         section = f"{'#' * depth} {name}\n\n{text}\n\n```\n{name} {usage}\n```\n"
         yield section + (
@@ -157,13 +182,18 @@ def _escape(text: str) -> str:
 
 @cache
 def _header(path: Path) -> tuple[str, dict[str, str]]:
-    """Return the header of a config: its title, and its parts ``Reported``, ``Protocol``, ... by name."""
+    """Return the header of a config: its title, and its parts ``Reported``, ``Protocol``, ... by name.
+
+    Commands, which are indented, become code on lines of their own.
+    """
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        lines.append(line.lstrip("#").strip())
-    text = " ".join(lines)
+        code, _, comment = line[1:].strip().partition("  # ")
+        comment = f" ({comment.strip()})" if comment else ""
+        lines.append(f"\n`{code.strip()}`{comment}\n" if line.startswith("#   ") else line[1:].strip())
+    text = re.sub(r" *\n+ *", "\n", " ".join(lines))
     parts = re.split(r"\b(Reported|Protocol|Training|Trained):\s*", text)
     return parts[0].strip(), dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
 
@@ -226,26 +256,12 @@ def _zoo(zoo: Mapping[str, Any]) -> str:
     Args:
         zoo: Content of ``docs/zoo.json``, which ``tools/zoo.py`` writes.
     """
-    counts, parts = zoo["configs"], []
+    parts = []
     for family, files in sorted(_families().items()):
-        if family == "quickstart":
-            continue
-        rows = []
-        for name, path in sorted(files.items()):
-            header = _header(path)[1]
-            count = counts.get(name, {})
-            rows.append(
-                (
-                    f"[`{path.stem}`]({REPOSITORY}/blob/main/configs/{name}.py)",
-                    f"{count['params'] / 1e6:.2f} M" if count else "",
-                    f"{count['macs'] / 1e9:.1f}" if count else "",
-                    _escape(header.get("Reported", "not reported")),
-                    _escape(header.get("Protocol", "")),
-                )
-            )
-        columns = ("config", "parameters", "GMAC", "published", "protocol")
-        parts.append(f"## {family}\n\n" + _table(columns, rows))
-    parts.append(_toy(zoo.get("toy", {})))
+        published = {name: path for name, path in files.items() if not _is_toy(name)}
+        if published:
+            parts.append(f"## {family}\n\n" + _published(published, zoo["configs"]))
+    parts.append(_toy(zoo))
     parts.append(_latency(zoo.get("latency", [])))
     columns = ("name", "trained on", "reported", "licence", "page", "SHA-256")
     weights = [
@@ -260,22 +276,95 @@ def _zoo(zoo: Mapping[str, Any]) -> str:
         for w in WEIGHTS.values()
     ]
     parts.append(
-        "## Published weights\n\n`init_cfg=dict(type='Pretrained', checkpoint='NAME')`\n\n"
+        f"## {_WEIGHTS_TITLE}\n\n`init_cfg=dict(type='Pretrained', checkpoint='NAME')`\n\n"
         + _table(columns, weights)
     )
     return "\n".join(parts)
 
 
-def _toy(toy: Mapping[str, Any]) -> str:
-    rows = [
-        (f"`rsf train {name}`", row["metric"], f"{row['value']:.3f}", f"{row['seconds']:.0f} s")
-        for name, row in sorted(toy.items())
-    ]
+def _published(files: Mapping[str, Path], counts: Mapping[str, Any]) -> str:
+    """Write the table of a family: cost, published number and its protocol, weights.
+
+    Args:
+        files: Config name -> file.
+        counts: Config name -> its counts.
+    """
+    rows = []
+    for name, path in sorted(files.items()):
+        header = _header(path)[1]
+        rows.append(
+            (
+                f"[`{path.stem}`]({REPOSITORY}/blob/main/configs/{name}.py)",
+                *_cost(counts.get(name)),
+                _escape(header.get("Reported", "not reported")),
+                _escape(header.get("Protocol", "")),
+                _start(name),
+            )
+        )
+    return _table(("config", "parameters", "GMAC", "published", "protocol", "starts from"), rows)
+
+
+def _cost(count: Mapping[str, int] | None) -> tuple[str, str]:
+    return (f"{count['params'] / 1e6:.2f} M", f"{count['macs'] / 1e9:.1f}") if count else ("", "")
+
+
+def _is_toy(name: str) -> bool:
+    """Say whether a config is trained on toy scenes, so that its number is ours."""
+    return name.startswith(("quickstart/", "distill/toy_"))
+
+
+def _start(name: str) -> str:
+    """Return the weights that a config starts from, with their licences.
+
+    Args:
+        name: Name of the config.
+    """
+
+    def checkpoints(value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            if isinstance(value.get("checkpoint"), str):
+                yield value["checkpoint"]
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            for one in value:
+                yield from checkpoints(one)
+
+    anchor = _WEIGHTS_TITLE.lower().replace(" ", "-")
+    names = dict.fromkeys(checkpoints(load_config(name).get("model", {})))
+    return "\n".join(
+        f"[`{one}`](#{anchor}), {WEIGHTS[one].licence}" if one in WEIGHTS else f"`{one}`" for one in names
+    )
+
+
+def _toy(zoo: Mapping[str, Any]) -> str:
+    """Write the table of the trainings on toy scenes: how to run them, and what they gave.
+
+    Args:
+        zoo: Content of ``docs/zoo.json``.
+    """
+    rows = []
+    for name, path in sorted(list_configs().items()):
+        if not _is_toy(name):
+            continue
+        title, header = _header(path)
+        commands = [code for code in _CODE.findall(title) if code.startswith("`rsf ")]
+        if not any(f"rsf train {path.stem}" in one or f"rsf train {name}" in one for one in commands):
+            commands.append(f"`rsf train {name}`")
+        run = zoo["toy"].get(name)
+        recorded = run and f"{run['metric']} {run['value']:g} in {run['seconds']:.0f} s"
+        rows.append(
+            (
+                "\n".join(commands),
+                *_cost(zoo["configs"].get(name)),
+                recorded or "",
+                _escape(header.get("Protocol", "")),
+            )
+        )
     return (
-        "## Trainings on toy scenes\n\nFrom random weights on two CPU cores, 160 drawn scenes "
-        "(`rsf prepare toy`), best "
-        "checkpoint on 40 others. Another processor's rounding changes the numbers by a few hundredths.\n\n"
-        + _table(("command", "metric", "value", "training"), rows)
+        "## Trainings on toy scenes\n\nOur own numbers, from random weights on two CPU cores, 160 drawn "
+        "scenes (`rsf prepare toy`) unless the row says otherwise, best checkpoint on 40 others. Another "
+        "processor's rounding changes the numbers by a few hundredths.\n\n"
+        + _table(("commands", "parameters", "GMAC", "recorded run", "protocol, and result by seed"), rows)
     )
 
 

@@ -1,8 +1,8 @@
 # SAM ViT-B into LWGANet-L0, all of whose stages are brought to the teacher's cells, with the teacher running: random crops
 # and flips of windows of 512 px. The student has 1.3 M parameters, the teacher 90 M.
-# Reported: nothing public to compare with; the recipe is ours.
 #   rsf train distill/sam_vit_base_lwganet_l0_512 --amp
 #   rsf convert backbone work_dirs/sam_vit_base_lwganet_l0_512 lwganet_l0_sam.pth
+# Reported: nothing public to compare with; the recipe is ours.
 _base_ = [
     '../_base_/backbones/lwganet_l0.py',
     '../_base_/heads/feature_distillation.py',

@@ -2,10 +2,10 @@
 # The first half trains at 512 px on the map and on four inner blocks; the second half at 1024 px, where SAM's frozen mask
 # decoder has to draw the same masks from both maps, and ends without noise. Boxes of labels are the prompts where the
 # data set has labels.
-# Reported: nothing public to compare with; the recipe is ours, and it was not run to its end.
 #   rsf train distill/sam_vit_base_rsmamba_b_1024 --amp
 #   rsf convert backbone work_dirs/sam_vit_base_rsmamba_b_1024 rsmamba_b_sam.pth
 # A detector takes it by model.backbone.init_cfg=dict(type='Pretrained', checkpoint='rsmamba_b_sam.pth').
+# Reported: nothing public to compare with; the recipe is ours, and it was not run to its end.
 _base_ = [
     '../_base_/heads/feature_distillation.py',
     '../_base_/datasets/unlabelled_distillation.py',

@@ -5,16 +5,14 @@ class it names from :data:`rsfoundation.registry.TASKS`, and ask it for the capa
 ``isinstance`` or :func:`require`. A task is added by registering a subclass of :class:`Task` that inherits
 the capabilities it has; nothing else changes.
 
-========================  ==========================================================
-capability                used by
-========================  ==========================================================
-:class:`Evaluates`        validation and ``rsf test``: metric names, reports
-:class:`Draws`            pictures of truth and prediction, ``rsf browse``
-:class:`PredictsScenes`   ``rsf predict``: windows in, merged results and files out
-:class:`PredictsMaps`     the same for maps: one class per pixel, written row by row
-:class:`ChecksData`       the summary of the data before training
-:class:`Submits`          ``rsf test --format-only``: archives for a server
-========================  ==========================================================
+| capability              | used by                                                    |
+| ----------------------- | ---------------------------------------------------------- |
+| :class:`Evaluates`      | validation and ``rsf test``: metric names, reports         |
+| :class:`Draws`          | pictures of truth and prediction, ``rsf browse``           |
+| :class:`PredictsScenes` | ``rsf predict``: windows in, merged results and files out  |
+| :class:`PredictsMaps`   | the same for maps: one class per pixel, written row by row |
+| :class:`ChecksData`     | the summary of the data before training                    |
+| :class:`Submits`        | ``rsf test --format-only``: archives for a server          |
 """
 
 from __future__ import annotations

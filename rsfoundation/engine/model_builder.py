@@ -24,14 +24,11 @@ _FIX = "give the config it was trained with (`rsf predict`: --config)"
 def model_config(cfg: Config) -> Any:
     """Return the config of the model to build: ``cfg.model`` in its chain of wrappers, innermost first.
 
-    ======================  =============================================================
-    wrapper                 config key
-    ======================  =============================================================
-    LoRA adapters           the block ``lora`` (see :func:`rsfoundation.engine.peft.with_lora`)
-    distillation            the block ``distill``, in training alone (see
-                            :func:`rsfoundation.engine.task_distillation.with_distillation`)
-    test-time augmentation  ``use_tta``, with ``tta_model`` as mmengine's toolboxes name it
-    ======================  =============================================================
+    | wrapper                | config key                                                            |
+    | ---------------------- | --------------------------------------------------------------------- |
+    | LoRA adapters          | ``lora``: arguments of :func:`rsfoundation.engine.peft.with_lora`     |
+    | distillation           | ``distill``, in training: arguments of :func:`with_distillation`      |
+    | test-time augmentation | ``use_tta``, with ``tta_model`` as mmengine's toolboxes name it       |
 
     ``cfg.model`` itself stays as the user wrote it. Averaged weights (EMA) are kept by a hook.
     """

@@ -1,26 +1,23 @@
 """Box, angle and pixel conventions, stated once, and the conversions between them.
 
-Pixels
-    x runs right, y runs down, and a pixel's *centre* is at integer coordinates: an image of width
-    ``W`` reaches from -0.5 to ``W - 0.5``. Mirroring maps x to ``W - 1 - x``, and an image turns
-    about ``((W - 1) / 2, (H - 1) / 2)``.
-Oriented boxes ("rbox")
-    ``(cx, cy, w, h, theta)``; theta in radians, positive clockwise on the screen: the side of length
-    ``w`` points along ``(cos theta, sin theta)``. Objects have no heading: theta and theta + pi are
-    the same box, and so are ``(w, h, theta)`` and ``(h, w, theta + pi/2)``. A *version* picks one:
+**Pixels**: x runs right, y runs down, and a pixel's *centre* is at integer coordinates: an image of width
+``W`` reaches from -0.5 to ``W - 0.5``. Mirroring maps x to ``W - 1 - x``, and an image turns about
+``((W - 1) / 2, (H - 1) / 2)``.
 
-    ========  ======================  ==========
-    version   theta                   sides
-    ========  ======================  ==========
-    le90      [-pi/2, pi/2)           w >= h
-    le135     [-pi/4, 3 pi/4)         w >= h
-    oc        [-pi/2, 0)              any
-    ========  ======================  ==========
+**Oriented boxes** ("rbox"): ``(cx, cy, w, h, theta)``; theta in radians, positive clockwise on the screen:
+the side of length ``w`` points along ``(cos theta, sin theta)``. Objects have no heading: theta and
+theta + pi are the same box, and so are ``(w, h, theta)`` and ``(h, w, theta + pi/2)``. A *version* picks one:
 
-    ``oc`` is that of mmrotate 1.x; mmrotate 0.x used (0, pi/2] under the same name.
-Quadrilaterals ("quad")
-    four corners ``(x, y)``, clockwise on the screen. Those made here start at the corner at
-    ``(-w/2, -h/2)`` in the box's own frame.
+| version | theta           | sides  |
+| ------- | --------------- | ------ |
+| le90    | [-pi/2, pi/2)   | w >= h |
+| le135   | [-pi/4, 3 pi/4) | w >= h |
+| oc      | [-pi/2, 0)      | any    |
+
+``oc`` is that of mmrotate 1.x; mmrotate 0.x used (0, pi/2] under the same name.
+
+**Quadrilaterals** ("quad"): four corners ``(x, y)``, clockwise on the screen. Those made here start at the
+corner at ``(-w/2, -h/2)`` in the box's own frame.
 
 Functions take and return ``float64`` arrays with any number of rows, empty ones included; :func:`rescale`
 works on tensors, where models need it.

@@ -216,12 +216,16 @@ def own_instances(folder):
 
 
 def own_folders(folder):
-    """A folder of images for each class, for recognition.md."""
+    """A folder of images for each class, no two of the same pixels, for recognition.md."""
+    from PIL import Image
+
     drawn = sorted(Path("data/toy/recognition/train").glob("*/*.png"))
-    for image, name in zip(drawn[:3], ("orchard", "quarry", "village"), strict=True):
+    for path, name in zip(drawn[:3], ("orchard", "quarry", "village"), strict=True):
         (folder / "data/own" / name).mkdir(parents=True)
-        for number in range(8):
-            shutil.copy(image, folder / "data/own" / name / f"{number}.png")
+        with Image.open(path) as image:
+            views = [image, *(image.transpose(turn) for turn in Image.Transpose)]
+            for number, view in enumerate(views):
+                view.save(folder / "data/own" / name / f"{number}.png")
     shutil.copy("data/toy/geotiff/large_1_1.tif", "scene.tif")
     write_config("recognition.md", folder)
 

@@ -2,14 +2,12 @@
 
 A labelled box is converted four times on its way from a file to a loss:
 
-===================  =============================================  =========================================
-from                 to                                             in
-===================  =============================================  =========================================
-line, XML, JSON      ``LabelledBox``, one object of one file        the readers of :mod:`rsfoundation.io`
-``LabelledBox``      a row of :class:`AnnotationTable`              :meth:`AnnotationTable.build`
-a row                mmdet's ``instances`` dict of one image        :meth:`AnnotationTable.__getitem__`
-the dict             mmrotate's ``QuadriBoxes``, ``RotatedBoxes``   ``LoadAnnotations``, ``ConvertBoxType``
-===================  =============================================  =========================================
+| from            | to                                           | in                                      |
+| --------------- | -------------------------------------------- | --------------------------------------- |
+| line, XML, JSON | ``LabelledBox``, one object of one file      | the readers of :mod:`rsfoundation.io`   |
+| ``LabelledBox`` | a row of :class:`AnnotationTable`            | :meth:`AnnotationTable.build`           |
+| a row           | mmdet's ``instances`` dict of one image      | :meth:`AnnotationTable.__getitem__`     |
+| the dict        | mmrotate's ``QuadriBoxes``, ``RotatedBoxes`` | ``LoadAnnotations``, ``ConvertBoxType`` |
 
 Columns load in a fraction of the time that a dict per object takes, and workers share them without copies,
 which is what mmengine serialises lists for.

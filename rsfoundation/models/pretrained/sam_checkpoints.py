@@ -1,12 +1,10 @@
 """Checkpoints of Segment Anything in their published formats, under Hugging Face's names.
 
-=============  ==========================================================  ===========================
-format         files                                                       a name that identifies it
-=============  ==========================================================  ===========================
-Hugging Face   ``model.safetensors``, ``pytorch_model.bin``                ``layers.0.layer_norm1``
-original       ``sam_vit_b_01ec64.pth``, ``_l_0b3195``, ``_h_4b8939``      ``blocks.0.norm1``
-mmpretrain     ``vit-base-p16_sam-pre_3rdparty_...pth`` (encoder only)     ``layers.0.ln1``
-=============  ==========================================================  ===========================
+| format       | files                                                   | a name that identifies it |
+| ------------ | ------------------------------------------------------- | ------------------------- |
+| Hugging Face | ``model.safetensors``, ``pytorch_model.bin``            | ``layers.0.layer_norm1``  |
+| original     | ``sam_vit_b_01ec64.pth``, ``_l_0b3195``, ``_h_4b8939``  | ``blocks.0.norm1``        |
+| mmpretrain   | ``vit-base-p16_sam-pre_3rdparty_...pth`` (encoder only) | ``layers.0.ln1``          |
 """
 
 import re
