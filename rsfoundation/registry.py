@@ -59,7 +59,7 @@ HOOKS = Registry(
     parent=_HOOKS,
     scope=_SCOPE,
     locations=[
-        "rsfoundation.engine.checkpointing.resume",
+        "rsfoundation.engine.checkpointing.checkpoint_hook",
         "rsfoundation.engine.checkpointing.resumed_settings",
         "rsfoundation.engine.distillation",
         "rsfoundation.engine.model_builder",

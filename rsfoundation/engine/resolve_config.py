@@ -328,12 +328,28 @@ def _drop_worker_options(cfg: Config) -> None:
                 loader.pop(option, None)
 
 
-def _set_save_best(cfg: Config, task: Task) -> None:
-    """Let ``save_best='auto'`` mean the task's primary metric; to mmengine it means the first metric."""
+def _set_save_best(cfg: Config, task: Task) -> list[str]:
+    """Let ``save_best`` take the task's names of metrics, and ``'auto'`` mean its primary one.
+
+    An evaluator may report another name (``detection/mAP50`` for ``mAP50``); to mmengine ``'auto'`` is the
+    first one that it reports.
+    """
     hook = cfg.get("default_hooks", {}).get("checkpoint") or {}
-    if hook.get("save_best") != "auto" or not isinstance(task, Evaluates):
-        return
-    hook["save_best"] = next(key for key, name in task.metric_names.items() if name == task.primary_metric)
+    given = hook.get("save_best")
+    if not given or not isinstance(task, Evaluates):
+        return []
+    keys = {name: key for key, name in task.metric_names.items()}
+    known = {"auto": keys[task.primary_metric], **keys, **{key: key for key in task.metric_names}}
+    if isinstance(given, str):
+        hook["save_best"] = known.get(given, given)
+    else:
+        hook["save_best"] = [known.get(name, name) for name in given]
+    renamed = [given] if isinstance(given, str) else given
+    return [
+        f"save_best: {name!r} is {known[name]!r} of the evaluator"
+        for name in renamed
+        if name != "auto" and known.get(name, name) != name
+    ]
 
 
 def _use_crash_safe_loops_and_hooks(cfg: Config) -> None:

@@ -173,18 +173,22 @@ def own_rasters(folder):
     import numpy as np
     import rasterio
     from PIL import Image
+    from rasterio.windows import Window
 
     own = folder / "data/own"
-    for split, name in (("train", "north"), ("val", "south")):
-        for kind in ("images", "masks"):
-            (own / split / kind).mkdir(parents=True)
-        image = own / split / "images" / f"{name}.tif"
-        shutil.copy("data/toy/geotiff/large_1_1.tif", image)
-        with rasterio.open(image) as scene:
-            profile = {**scene.profile, "photometric": "rgb", "count": 3, "nodata": None}
-        label = Image.open("data/toy/segmentation/label_dir/large/P0001.png").convert("RGB")
-        with rasterio.open(own / split / "masks" / f"{name}.tif", "w", **profile) as mask:
-            mask.write(np.asarray(label).transpose(2, 0, 1))
+    label = np.asarray(Image.open("data/toy/segmentation/label_dir/large/P0001.png").convert("RGB"))
+    with rasterio.open("data/toy/geotiff/large_1_1.tif") as scene:
+        height = scene.height // 2
+        for split, name, row in (("train", "north", 0), ("val", "south", height)):
+            half = Window(0, row, scene.width, height)
+            profile = {**scene.profile, "height": height, "transform": scene.window_transform(half)}
+            for kind in ("images", "masks"):
+                (own / split / kind).mkdir(parents=True)
+            with rasterio.open(own / split / "images" / f"{name}.tif", "w", **profile) as image:
+                image.write(scene.read(window=half))
+            profile = {**profile, "photometric": "rgb", "count": 3, "nodata": None}
+            with rasterio.open(own / split / "masks" / f"{name}.tif", "w", **profile) as mask:
+                mask.write(label[row : row + height].transpose(2, 0, 1))
     shutil.copy("data/toy/geotiff/large_1_1.tif", "scene.tif")
     colours = {
         "impervious_surface": "#ffffff", "building": "0 0 255", "low_vegetation": "#00ffff",
@@ -213,6 +217,11 @@ def own_instances(folder):
         shutil.copy(f"data/toy/instance/annotations/instances_{split}.json", own / f"{split}.json")
     shutil.copy("data/toy/geotiff/large_1_1.tif", "scene.tif")
     write_config("instance.md", folder)
+
+
+def own_coco(folder):
+    """A folder of images with COCO json, for datasets.md."""
+    shutil.copytree("data/toy/instance", folder / "data/mine_coco")
 
 
 def own_folders(folder):
@@ -244,6 +253,7 @@ def trained(*tasks):
 
 SETUP = {
     "own_data.md": own_images,
+    "datasets.md": own_coco,
     "segmentation.md": own_rasters,
     "instance.md": own_instances,
     "change.md": own_pairs,

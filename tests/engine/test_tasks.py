@@ -13,6 +13,8 @@ from rsfoundation.engine.resolve_config import RunOptions, resolve_config
         ("InstanceSegmentation", "auto", "coco/segm_mAP"),  # CocoMetric reports boxes first
         ("ChangeDetection", "auto", "changed/F1"),
         ("InstanceSegmentation", "coco/bbox_mAP", "coco/bbox_mAP"),
+        ("OrientedDetection", "mAP50", "detection/mAP50"),  # the name that the log shows
+        ("OrientedDetection", ["mAP50", "detection/mAP75"], ["detection/mAP50", "detection/mAP75"]),
     ],
 )
 def test_the_best_checkpoint_is_the_one_of_the_primary_metric(task, asked, kept):

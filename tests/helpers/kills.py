@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from forks import fork, preload
 from noisy_task import differences, noisy_config
 
+from rsfoundation.engine.checkpointing.checkpoint_hook import CheckpointHook
 from rsfoundation.engine.checkpointing.find import named_by_marker, newest_complete
-from rsfoundation.engine.checkpointing.resume import CheckpointHook
 from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.engine.train import train
 from rsfoundation.io.checkpoints import is_complete, read_checkpoint

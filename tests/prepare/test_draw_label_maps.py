@@ -160,6 +160,8 @@ def test_wrong_input_is_named_and_nothing_is_left(scenes, coco, tmp_path):
     with pytest.raises(ConfigError, match="no split 'val'") as caught:
         draw_label_maps("coco", coco, out, splits=["val"])
     assert "train" in caught.value.fix
+    with pytest.raises(DataError, match=r"there is no folder .*coca"):
+        draw_label_maps("coco", coco.with_name("coca"), out)
     (scenes / "train/labels/s1.gpkg").write_bytes(b"no vectors")
     with pytest.raises(DataError, match="cannot be read") as caught:
         draw_label_maps("vector", scenes, out, splits=["train"])

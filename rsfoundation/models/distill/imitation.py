@@ -113,8 +113,15 @@ class FeatureImitation(ImitationLoss):
         check_choice("loss", loss, ("correlation", "channel"), "FeatureImitation")
         self.part, self.kind, self.temperature = part, loss, float(temperature)
         self.adapters: nn.ModuleList | None = None
-        if channels:
-            own, other = channels  # without bias: both losses leave the offset of a channel free
+        if channels is not None:
+            pair = channels if isinstance(channels, Sequence) and not isinstance(channels, str) else ()
+            if len(pair) != 2 or not all(isinstance(one, int) and one > 0 for one in pair):
+                raise ConfigError(
+                    f"channels={channels!r} is not a pair of numbers",
+                    where="distill.losses: FeatureImitation.channels",
+                    fix="channels=(student, teacher), as (128, 256): those of the map of each side",
+                )
+            own, other = pair  # without bias: both losses leave the offset of a channel free
             self.adapters = nn.ModuleList(nn.Conv2d(own, other, 1, bias=False) for _ in range(levels))
 
     def forward(self, batch: ImitationBatch) -> torch.Tensor:
@@ -129,6 +136,14 @@ class FeatureImitation(ImitationLoss):
             self._refuse(
                 len(found) != len(self.adapters), f"{len(found)} levels", f"{len(self.adapters)} set"
             )
+            for level, adapter in zip(found, self.adapters, strict=True):
+                if level.shape[1] != adapter.in_channels:
+                    raise ConfigError(
+                        f"{self.module} of the student has {level.shape[1]} channels, "
+                        f"not {adapter.in_channels}",
+                        where="distill.losses: FeatureImitation.channels",
+                        fix=f"channels=({level.shape[1]}, {adapter.out_channels})",
+                    )
             found = [adapter(level) for adapter, level in zip(self.adapters, found, strict=True)]
         total = batch.images.new_zeros((), dtype=torch.float32)
         for own, other in zip(found, wanted, strict=True):

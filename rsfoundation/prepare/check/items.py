@@ -103,6 +103,8 @@ def read_splits(
         RSFError: There is no such config or folder, or the layout is not known.
     """
     folder = Path(source)
+    if kind is not None and not folder.is_dir():
+        raise DataError(f"there is no folder {folder}", where=folder, fix="name the folder of the data set")
     cfg = Config(folder_datasets(folder, kind)) if folder.is_dir() else load_config(str(source), overrides)
     init_default_scope(cfg.get("default_scope", "mmengine"))
     use_image_loading(cfg)

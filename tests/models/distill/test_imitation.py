@@ -86,6 +86,20 @@ def test_maps_that_are_not_comparable_are_refused(own, other, text):
         FeatureImitation()(compared(own, other, module="neck"))
 
 
+@pytest.mark.parametrize("channels", [8, (4,), (4, 8, 8), "48", (4, 0), (4.0, 8)])
+def test_channels_that_are_no_pair_are_refused(channels):
+    with pytest.raises(ConfigError, match=r"channels=.* is not a pair of numbers") as caught:
+        FeatureImitation(channels=channels)
+    assert caught.value.where == "distill.losses: FeatureImitation.channels"
+    assert "(student, teacher)" in caught.value.fix
+
+
+def test_channels_of_another_student_are_refused():
+    with pytest.raises(ConfigError, match="neck of the student has 4 channels, not 6") as caught:
+        FeatureImitation(channels=(6, 8))(compared([maps(4)], [maps(8)], module="neck"))
+    assert caught.value.fix == "channels=(4, 8)"
+
+
 def test_convolutions_join_maps_of_other_widths_level_by_level():
     loss = FeatureImitation(channels=(4, 8), levels=2)
     found = loss(compared([maps(4)] * 2, [maps(8)] * 2, module="neck"))
