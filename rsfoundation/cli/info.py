@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -109,15 +109,28 @@ def data(
     """
     from dataclasses import asdict
 
-    from rsfoundation.prepare.band_statistics import PERCENTILES, band_statistics
+    from rsfoundation.prepare.band_statistics import PERCENTILES, band_statistics, model_statistics
 
     bands = band_statistics(source, split, cfg_options or ())
     columns = ("band", "mean", "std", "least", "largest", *(f"{percent:g} %" for percent in PERCENTILES))
     rows = [(b.name, b.mean, b.std, b.low, b.high, *b.percentiles.values()) for b in bands]
     table("bands, red first where they are colours", columns, rows)
-    mean, std = ([round(getattr(band, key), 3) for band in bands] for key in ("mean", "std"))
-    say(f"data_preprocessor = dict(mean={mean}, std={std}, bgr_to_rgb={len(bands) == 3})")
-    write_json(json_file, dict(bands=[asdict(band) for band in bands]))
+    content: dict[str, Any] = dict(bands=[asdict(band) for band in bands])
+    if not Path(source).is_dir():
+        read = model_statistics(source, split, cfg_options or ())
+    elif bands[0].dtype == "uint8":
+        read = [band.mean for band in bands], [band.std for band in bands]
+    else:
+        read = None
+        say(
+            f"values are {bands[0].dtype}, and a model sees 0 to 255: give a config "
+            "image_loading=dict(pixel_range=(LOW, HIGH)), and this command that config for its mean and std"
+        )
+    if read is not None:
+        mean, std = ([round(value, 3) for value in values] for values in read)
+        say(f"data_preprocessor = dict(mean={mean}, std={std}, bgr_to_rgb={len(mean) == 3})")
+        content["data_preprocessor"] = dict(mean=mean, std=std)
+    write_json(json_file, content)
 
 
 def model(

@@ -210,7 +210,7 @@ class MaskDataset(BaseSegDataset):
 
 def _in_root(name: str, root: str | None) -> Path:
     inside = Path(root or "", name)
-    return inside if inside.is_file() else Path(name)
+    return Path(name) if Path(name).is_file() and not inside.is_file() else inside
 
 
 @DATASETS.register_module()

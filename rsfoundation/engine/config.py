@@ -12,7 +12,7 @@ import inspect
 import logging
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,30 +140,64 @@ def merge_overrides(cfg: Config, overrides: Sequence[str]) -> None:
                 f"--cfg-options cannot read the value of '{item}'",
                 fix="use numbers, words, [a,b] and (a,b); of a dict set each key: model.backbone.depth=50",
             ) from error
-    _refuse_misspelt(cfg, {key.partition(".")[0] for key in parsed})
+    _refuse_without_effect(cfg, {key.partition(".")[0] for key in parsed})
     try:
         cfg.merge_from_dict(parsed)
     except (KeyError, TypeError, AssertionError, IndexError) as error:
         raise ConfigError(f"--cfg-options do not fit the config: {error}", where=cfg.filename) from error
 
 
-def _refuse_misspelt(cfg: Config, keys: Iterable[str]) -> None:
-    """Refuse new top-level keys called nearly like known ones: mmengine would set them, without effect."""
-    new = [key for key in keys if key not in cfg and key not in _OWN_KEYS]
-    if not new:
+def _refuse_without_effect(cfg: Config, keys: Iterable[str]) -> None:
+    """Refuse top-level keys that mmengine sets without effect: misspelt ones, and variables."""
+    chosen = [key for key in keys if key not in _OWN_KEYS]
+    if not chosen:
         return
     from mmengine.runner import FlexibleRunner, Runner  # imports torch
 
     runner_keys = (inspect.signature(kind.__init__).parameters for kind in (Runner, FlexibleRunner))
-    known = {*cfg, *_OWN_KEYS}.union(*runner_keys)
-    for key in new:
-        similar = [] if key in known else difflib.get_close_matches(key.lower(), known, n=1, cutoff=_SIMILAR)
+    read = _OWN_KEYS.union(*runner_keys)
+    for key in chosen:
+        if key in read:
+            continue
+        if key in cfg:
+            if copies := _copies(cfg, key, read):
+                raise ConfigError(
+                    f"{key!r} is a variable of the config file: its value was copied when the file was read, "
+                    "so that another value here would change nothing",
+                    where=f"--cfg-options {key}",
+                    fix=f"set it where it was copied to: {', '.join(copies)}",
+                )
+            continue
+        known = {*cfg, *read}
+        similar = difflib.get_close_matches(key.lower(), known, n=1, cutoff=_SIMILAR)
         if similar:
             raise ConfigError(
                 f"the config has no {key!r}; did you mean {similar[0]!r}?",
                 where=f"--cfg-options {key}",
                 fix="correct the key; `rsf info config CONFIG` prints all of them",
             )
+
+
+def _copies(cfg: Config, name: str, read: Collection[str]) -> list[str]:
+    """Return the places below the keys that are read which hold the value of a top-level variable."""
+    value = cfg._cfg_dict[name]
+    telling = isinstance(value, (dict, list, str)) and len(value) > 0  # numbers are equal by chance
+    places = []
+    stack: list[tuple[str, str, Any]] = [
+        (key, key, cfg._cfg_dict[key]) for key in cfg._cfg_dict if key in read
+    ]
+    while stack:
+        place, leaf, node = stack.pop()
+        started = isinstance(value, dict) and isinstance(node, dict) and "type" in value
+        if (node == value and (telling or leaf == name)) or (
+            started and leaf == name and node.get("type") == value["type"]
+        ):
+            places.append(place)
+        elif isinstance(node, dict):
+            stack += [(f"{place}.{key}", key, inner) for key, inner in node.items()]
+        elif isinstance(node, (list, tuple)):
+            stack += [(f"{place}.{index}", "", inner) for index, inner in enumerate(node)]
+    return sorted(places)
 
 
 def quickstart_config(task: str) -> Path:

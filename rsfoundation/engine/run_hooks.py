@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import inspect
 import json
 import resource
 import time
@@ -12,13 +13,14 @@ from typing import Any
 
 import cv2
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import LocalVisBackend
-from torch import nn
+from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.files import write_json
@@ -414,7 +416,7 @@ _OTHERS = {"backbone", "neck", "rpn_head", "semantic_cd_head", "semantic_cd_head
 
 @HOOKS.register_module()
 class ClassCountHook(Hook):
-    """Refuses a model whose classes are not those of the data: their number, and their order.
+    """Refuses a model whose classes are not those of the data, or whose bands are not those of its backbone.
 
     One class too many trains in silence: most heads take the label after their last for the background. A
     prediction beyond the classes of a test set is no class of it. And a checkpoint that was trained on the
@@ -433,11 +435,12 @@ class ClassCountHook(Hook):
     after_load_weights = after_load_checkpoint  # of runs that shard the model
 
     def before_train(self, runner: Runner) -> None:
-        """Compare heads, checkpoint and validation data with the training data, before the first step.
+        """Compare bands, heads, checkpoint and validation data with the training data, before the first step.
 
         Raises:
             ConfigError: They differ.
         """
+        check_band_count(runner.model, runner.cfg)
         classes = _class_names(runner.train_dataloader)
         if classes is None:
             return
@@ -465,6 +468,32 @@ class ClassCountHook(Hook):
             check_class_order(
                 self._trained, classes, "the checkpoint", "the test data", "test_dataloader.dataset.metainfo"
             )
+
+
+def check_band_count(network: nn.Module, cfg: Config) -> None:
+    """Compare the bands that the data preprocessor normalises with those that the backbone takes.
+
+    Args:
+        network: The model.
+        cfg: Its config.
+
+    Raises:
+        ConfigError: They differ. (Dates that are joined along the bands are a multiple.)
+    """
+    network = getattr(network, "module", network)
+    backbone, normalised = (getattr(network, name, None) for name in ("backbone", "data_preprocessor"))
+    values = getattr(normalised, "mean", None)
+    known = inspect.signature(type(backbone)).parameters.get("in_channels") if backbone is not None else None
+    declared = (cfg.get("model") or {}).get("backbone") or {}
+    bands = declared.get("in_channels", known.default) if known is not None else None
+    if not isinstance(bands, int) or not isinstance(values, Tensor) or values.numel() in (0, 1):
+        return
+    if values.numel() % bands:
+        raise ConfigError(
+            f"mean and std have {values.numel()} bands, and the backbone takes {bands}",
+            where="model.data_preprocessor; model.backbone",
+            fix=f"set in_channels={values.numel()} in model.backbone, or give {bands} values of mean and std",
+        )
 
 
 def check_head_classes(network: nn.Module, classes: Sequence[str], owner: str, where: str) -> None:
@@ -527,7 +556,9 @@ def _class_names(dataloader: Any) -> tuple[str, ...] | None:
 def _heads(network: nn.Module) -> Iterator[tuple[str, int]]:
     """Yield name and number of classes of every head that has one."""
     for name, module in network.named_modules():
-        parts = [part for part in name.split(".") if part != "module"]
+        parts = [
+            part for part in name.split(".") if part not in ("", "module")
+        ]  # "": the model repeats its head's
         count = getattr(module, "num_classes", None)
         if isinstance(count, int) and parts and not _OTHERS & set(parts) and "loss" not in parts[-1]:
             yield ".".join(parts), count

@@ -37,7 +37,11 @@ class AnyBands:
     ) -> None:
         super().__init__(**kwargs)
         if len(mean or ()) != len(std or ()):
-            raise ConfigError("mean and std must name the same channels", where="model.data_preprocessor")
+            raise ConfigError(
+                f"mean has {len(mean or ())} values and std {len(std or ())}; both need one for each band",
+                where="model.data_preprocessor",
+                fix="`rsf info data CONFIG --split train` prints both",
+            )
         if mean is not None and std is not None:
             self._enable_normalize = True
             for name, values in (("mean", mean), ("std", std)):

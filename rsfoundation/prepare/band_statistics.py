@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from rsfoundation.core.errors import DataError
 from rsfoundation.core.parallel import with_progress
+from rsfoundation.engine.config import load_config
+from rsfoundation.engine.resolve_config import loading_of, use_image_loading
 from rsfoundation.io.dota import IMAGE_SUFFIXES
 from rsfoundation.io.rasters import RasterReader
 from rsfoundation.prepare.check.images import blocks_of
@@ -33,6 +35,7 @@ class BandSummary:
         high: Largest value.
         percentiles: Value of each of :data:`PERCENTILES`.
         pixels: Valid pixels.
+        dtype: Of the files.
     """
 
     name: str
@@ -42,6 +45,7 @@ class BandSummary:
     high: float
     percentiles: dict[str, float]
     pixels: int
+    dtype: str = "uint8"
 
 
 class _Band:
@@ -130,7 +134,42 @@ def band_statistics(
                 pixels, valid = reader.read(window), reader.valid_mask(window)
                 for place, band in enumerate(bands):
                     band.add(pixels[..., place][valid])
-    return [band.summary(name) for band, name in zip(bands, names, strict=True)]
+    dtype = "" if kind is None else kind[1]
+    return [replace(band.summary(name), dtype=dtype) for band, name in zip(bands, names, strict=True)]
+
+
+def model_statistics(
+    config: str | Path, split: str | None = None, overrides: Sequence[str] = ()
+) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each band as the model of a config sees it.
+
+    Those are the bands that ``image_loading`` chooses, red first, with its range as 0 to 255. Pixels without
+    data do not count.
+
+    Args:
+        config: Path or name of a config.
+        split: Name of a split; all when not given.
+        overrides: Changes of the config.
+
+    Raises:
+        DataError: There is no image, one is broken, lacks a band, or has values that need a range.
+    """
+    cfg = load_config(config, overrides)
+    use_image_loading(cfg)
+    loading = loading_of(cfg)
+    bands: list[_Band] = []
+    paths = _images(config, split, overrides)
+    for path in with_progress(paths, total=len(paths), title="reading images as the model does"):
+        with loading.open(path) as image:
+            for window in blocks_of(image.reader):
+                pixels, valid = image.read(window), image.reader.valid_mask(window)
+                if pixels.shape[2] in loading.blue_first:
+                    pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
+                bands = bands or [_Band(pixels.dtype) for _ in range(pixels.shape[2])]
+                for place, band in enumerate(bands):
+                    band.add(pixels[..., place][valid])
+    found = [band.summary("") for band in bands]
+    return [band.mean for band in found], [band.std for band in found]
 
 
 def _images(source: str | Path, split: str | None, overrides: Sequence[str]) -> list[str]:

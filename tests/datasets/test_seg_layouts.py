@@ -229,6 +229,9 @@ def test_broken_class_files_name_the_line(tmp_path, text, message):
         read_class_file(tmp_path / "classes.txt")
     with pytest.raises(DataError, match="cannot be read"):
         read_class_file(tmp_path / "none.txt")
+    with pytest.raises(DataError, match="cannot be read") as caught:  # looked for in the data folder first
+        MaskDataset(data_root=str(tmp_path), data_prefix=FOLDERS, metainfo=dict(classes="none.txt"))
+    assert caught.value.where == str(tmp_path / "none.txt")
 
 
 def test_a_folder_with_its_class_file(tmp_path):

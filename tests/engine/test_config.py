@@ -75,6 +75,24 @@ def test_misspelt_top_level_keys_are_refused(tmp_path):
     assert (cfg.model.b, cfg.tta.scales, cfg.randomness.seed, cfg.resume) == (2, (1.0,), 3, True)
 
 
+def test_variables_of_the_file_are_refused_with_the_keys_they_were_copied_to(tmp_path):
+    file = tmp_path / "c.py"
+    file.write_text(
+        "data_root = 'data/a'\nnum_classes = 3\nbackbone = dict(type='Net', depth=1)\nlr = 0.1\n"
+        "model = dict(backbone=dict(type='Net', depth=2), head=dict(num_classes=num_classes), norm=3)\n"
+        "train_dataloader = dict(dataset=dict(datasets=[dict(root=data_root)]))\n"
+    )
+    for override, place in (
+        ("data_root=data/b", "train_dataloader.dataset.datasets.0.root"),
+        ("num_classes=4", "model.head.num_classes"),
+        ("backbone.depth=3", "model.backbone"),
+    ):
+        with pytest.raises(ConfigError, match="would change nothing") as caught:
+            load_config(file, [override])
+        assert caught.value.fix == f"set it where it was copied to: {place}"
+    assert load_config(file, ["lr=0.2"]).lr == 0.2  # in no key that is read: a hook of the user's may read it
+
+
 @pytest.mark.parametrize("value", ["dict(a=1,b=2)", "{a,b}(", "(1,2"])
 def test_a_value_that_cannot_be_read_is_named(value, tmp_path):
     path = tmp_path / "one.py"

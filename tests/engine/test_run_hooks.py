@@ -5,10 +5,11 @@ import types
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.engine.run_hooks import ClassCountHook, CompileHook
+from rsfoundation.engine.run_hooks import ClassCountHook, CompileHook, check_band_count
 
 
 class Head(nn.Module):
@@ -28,7 +29,9 @@ class Model(nn.Module):
 
 def check(model, classes):
     data = types.SimpleNamespace(metainfo={} if classes is None else {"classes": classes})
-    runner = types.SimpleNamespace(model=model, train_dataloader=types.SimpleNamespace(dataset=data))
+    runner = types.SimpleNamespace(
+        model=model, cfg=Config(), train_dataloader=types.SimpleNamespace(dataset=data)
+    )
     ClassCountHook().before_train(runner)
 
 
@@ -47,6 +50,35 @@ def test_another_count_names_the_first_head_and_the_fix():
         check(Model(), "abcde")
 
 
+def test_a_model_that_repeats_its_heads_classes_is_not_named_for_the_head():
+    model = Model(3)
+    model.num_classes = 3  # as segmentors do
+    with pytest.raises(ConfigError, match=r"^roi_head\.bbox_head\.0 has num_classes=3"):
+        check(model, "abcd")
+
+
+class Backbone(nn.Module):
+    def __init__(self, in_channels=3):
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("mean", "declared", "fits"),
+    [(3, {}, True), (4, {}, False), (3, {"in_channels": 4}, False), (6, {}, True), (0, {}, True)],
+)
+def test_bands_of_mean_and_backbone_are_compared(mean, declared, fits):
+    model = nn.Module()
+    model.backbone, model.data_preprocessor = Backbone(**declared), nn.Module()
+    model.data_preprocessor.register_buffer("mean", torch.zeros(mean, 1, 1))
+    cfg = Config(dict(model=dict(backbone=dict(type="Backbone", **declared))))
+    if fits:
+        check_band_count(model, cfg)
+        return
+    with pytest.raises(ConfigError, match=f"mean and std have {mean} bands") as caught:
+        check_band_count(nn.ModuleDict({"module": model}), cfg)
+    assert f"in_channels={mean}" in caught.value.fix
+
+
 def loader(classes):
     return types.SimpleNamespace(dataset=types.SimpleNamespace(metainfo={"classes": classes}))
 
@@ -61,7 +93,7 @@ def test_a_test_set_of_fewer_classes_is_an_error_with_both_counts():
 
 def test_validation_data_is_compared_before_the_first_step():
     runner = types.SimpleNamespace(
-        model=Model(), train_dataloader=loader("abcd"), val_dataloader=loader("abc")
+        model=Model(), cfg=Config(), train_dataloader=loader("abcd"), val_dataloader=loader("abc")
     )
     with pytest.raises(ConfigError, match="the validation data 3 classes"):
         ClassCountHook().before_train(runner)

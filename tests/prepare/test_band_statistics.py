@@ -9,7 +9,7 @@ from check_samples import make_dota, save, texture
 
 from rsfoundation.cli.app import main
 from rsfoundation.core.errors import DataError
-from rsfoundation.prepare.band_statistics import PERCENTILES, band_statistics
+from rsfoundation.prepare.band_statistics import PERCENTILES, band_statistics, model_statistics
 from rsfoundation.prepare.check import images as module
 
 
@@ -51,3 +51,47 @@ def test_images_of_two_kinds(tmp_path):
     save(tmp_path / "b.png", texture(1)[..., 0])
     with pytest.raises(DataError, match="1 bands of uint8; the first image has 3"):
         band_statistics(tmp_path)
+
+
+def write_land(tmp_path):
+    """Images of 16 bit with four bands, their masks, and a config; return it and the pixels."""
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 5000, (40, 48, 4)).astype(np.uint16) for _ in range(2)]
+    for folder in ("images", "masks"):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+    for number, image in enumerate(images):
+        path = tmp_path / "train/images" / f"{number}.tif"
+        tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
+        save(tmp_path / "train/masks" / f"{number}.png", np.zeros((40, 48), np.uint8))
+    config = tmp_path / "own.py"
+    config.write_text(f"""
+image_loading = dict(bands="all", pixel_range=(500, 4000))
+train_dataloader = dict(
+    dataset=dict(
+        type="rsfoundation.MaskDataset", data_root={str(tmp_path)!r}, metainfo=dict(classes=("land",)),
+        data_prefix=dict(img_path="train/images", seg_map_path="train/masks"),
+        img_suffix=".tif", seg_map_suffix=".png",
+        pipeline=[dict(type="rsfoundation.LoadImageFromFile")],
+    )
+)
+""")
+    return config, np.concatenate([image.reshape(-1, 4) for image in images]).astype(np.float64)
+
+
+def test_a_config_gives_the_scale_that_its_model_sees(tmp_path, capsys):
+    config, pixels = write_land(tmp_path)
+    seen = np.rint(np.clip((pixels - 500) / 3500, 0, 1) * 255)
+    mean, std = model_statistics(config)
+    assert np.allclose(mean, seen.mean(0)) and np.allclose(std, seen.std(0))
+    chosen = 'image_loading.bands="(4,2,1)"'  # red first, as mean and std are written
+    assert np.allclose(model_statistics(config, "train", [chosen])[0], seen.mean(0)[[3, 1, 0]])
+    with pytest.raises(SystemExit):
+        main(["info", "data", str(config), "--json", str(tmp_path / "out.json")])
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert np.allclose(written["data_preprocessor"]["mean"], seen.mean(0), atol=1e-3)
+    assert np.isclose(written["bands"][0]["mean"], pixels[:, 0].mean())  # the table: values of the files
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["info", "data", str(tmp_path / "train/images")])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "values are uint16" in printed and "pixel_range" in printed and "data_preprocessor" not in printed
