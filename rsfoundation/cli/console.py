@@ -53,17 +53,18 @@ def is_first_rank() -> bool:
 def say(text: str) -> None:
     """Print on the first rank."""
     if is_first_rank():
-        console.print(text)
+        console.print(text, soft_wrap=True)  # a path is there to be copied
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a table on the first rank; numbers go through :func:`figure`."""
-    grid = Table(title=title, title_justify="left", header_style="bold")
-    for place, column in enumerate(columns):
-        grid.add_column(column, overflow="fold", no_wrap=place == 0)  # a name is there to be copied
+    grid = Table(header_style="bold")
+    for place, column in enumerate(columns):  # names and places are there to be copied
+        grid.add_column(column, overflow="fold", no_wrap=place == 0 or column == "where")
     for row in rows:
         grid.add_row(*(escape(figure(cell)) for cell in row))
     if is_first_rank():
+        console.print(title, style="italic", soft_wrap=True)
         console.print(grid)
 
 
@@ -122,7 +123,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _without_worker_trace(error: RSFError) -> str:
-    """TilingSettings the traceback that torch puts into the message of a dataloader worker's error."""
+    """Cut off the traceback that torch puts into the message of a dataloader worker's error."""
     mark = f"{type(error).__name__}: "
     return error.what.rsplit(mark, 1)[-1].strip() if "Original Traceback" in error.what else error.what
 

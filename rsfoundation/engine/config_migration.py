@@ -67,7 +67,6 @@ _MMDET = frozenset([
     "FocalLoss", "L1Loss", "StandardRoIHead", "Shared2FCBBoxHead", "FasterRCNN", "RetinaNet", "FCOS",
     "ResNet", "GIoULoss", "PseudoSampler",
 ])
-# fmt: on
 _RENAMED = {
     "iou_thr": "iou_threshold",
     "angle_range": "angle_version",
@@ -75,7 +74,6 @@ _RENAMED = {
     "sample_num": "sampling_ratio",
 }
 _STAGES = {"fam_head": "bbox_head_init", "odm_head": "bbox_head_refine", "refine_heads": "bbox_head_refine"}
-# fmt: off
 _IGNORED = frozenset([
     "log_config", "log_level", "dist_params", "workflow", "opencv_num_threads", "mp_start_method",
     "checkpoint_config", "custom_imports", "find_unused_parameters", "cudnn_benchmark", "device", "gpu_ids",
@@ -83,10 +81,9 @@ _IGNORED = frozenset([
     "test_pipeline", "val_pipeline", "dataset_type", "data_root", "classes", "crop_size", "norm_cfg",
     "backend_args", "file_client_args", "default_scope", "env_cfg", "vis_backends", "visualizer",
     "log_processor", "default_hooks", "tta_model", "tta_pipeline", "resume", "resume_from", "auto_scale_lr",
-    "model_wrapper_cfg", "custom_hooks",
+    "model_wrapper_cfg",
 ])
 # fmt: on
-
 
 _ARCHS = {
     (kind, dims): arch
@@ -224,6 +221,9 @@ class _Converter:
         }
         self._check_build(model, scope)
         body |= self._schedule()
+        for hook in self.cfg.pop("custom_hooks", None) or ():
+            if not hook["type"].endswith("NumClassCheckHook"):  # every run of this package has its own
+                self._report("custom_hooks", f"{hook['type']}: hooks are added to the new file by hand")
         for key in self.cfg:
             if key not in _IGNORED and key not in body and key not in _CONSUMED:
                 self._report(key, "no key of this package or of MMEngine")

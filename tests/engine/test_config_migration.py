@@ -82,6 +82,14 @@ def test_what_cannot_be_converted_is_named_with_its_line(tmp_path):
     assert "# Not converted: model.bbox_head.loss_cls.type" in done.text
 
 
+def test_hooks_are_named_but_for_the_count_of_classes(tmp_path):
+    text = ROTATED + "custom_hooks = [dict(type='NumClassCheckHook'), dict(type='OurHook', rate=2)]\n"
+    done = convert_config(write(tmp_path, text), tmp_path / "new.py")
+    (found,) = (one for one in done.unknown if one.key == "custom_hooks")
+    assert "OurHook" in found.why and found.where.endswith(f":{len(text.splitlines())}")
+    assert "# Not converted: custom_hooks (OurHook" in done.text
+
+
 def test_a_segmentor_of_mmseg_0x(tmp_path):
     text = """
     img_norm_cfg = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)
