@@ -106,7 +106,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Remote-sensing vision: one program for oriented detection, segmentation, instances and change.",
+    help="Remote-sensing vision: detection, segmentation, instances, change and recognition in one program.",
     epilog="First time here? [bold]rsf demo[/bold] trains a small model and shows its pictures.",
 )
 for _verb in VERBS:

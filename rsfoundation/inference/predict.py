@@ -331,6 +331,7 @@ def _prepare(
     try:
         scene = open_scene(paths, loading or models[0].loading, options.gsd, name, options.stretch)
         for index, model in enumerate(models):
+            _check_bands(model, scene)
             kinds = formats_for(model, scene, options.formats)
             folder = out / f".{name}.partial" / str(index)
             run = _make_run(model, scene, folder, options, with_probabilities="probabilities" in kinds)
@@ -340,6 +341,20 @@ def _prepare(
     except RSFError as error:
         job.error, job.runs = error, []
     return job
+
+
+def _check_bands(model: WindowModel, scene: Scene) -> None:
+    """Refuse a file of another number of bands than the model normalises, before the others are predicted."""
+    mean = getattr(getattr(model.network, "data_preprocessor", None), "mean", None)
+    expected = 1 if mean is None else mean.numel()
+    for path, image in zip(scene.paths, scene.images, strict=True):
+        bands = len(image.reader.bands)
+        if image.loading.bands == "all" and expected not in (1, bands, bands * len(scene.images)):
+            raise DataError(
+                f"the image has {bands} bands, and the model's mean and std have {expected}",
+                where=path,
+                fix=f"choose {expected} of its bands with --bands, or predict images of {expected} bands",
+            )
 
 
 def _window_and_overlap(model: WindowModel, options: PredictOptions) -> tuple[int, int]:

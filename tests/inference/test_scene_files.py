@@ -1,9 +1,11 @@
 """Scenes in, georeferenced files out: coordinates to the pixel, no data, names, formats."""
 
 import json
+import types
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("rasterio")
 pytest.importorskip("pyogrio")
@@ -20,6 +22,7 @@ from rasterio.transform import Affine, from_origin
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.inference.model import WindowModel
 from rsfoundation.inference.predict import PredictOptions, predict
+from rsfoundation.io.loading import ImageLoading
 
 SIDE = 128
 CORNER = from_origin(500000.25, 5200000.75, 0.5, 0.5)
@@ -315,6 +318,18 @@ def test_other_scenes_continue_when_one_is_broken(models, tmp_path):
     assert [scene.error is None for scene in done] == [False, True, True]
     assert "broken.tif" in str(done[0].error)
     assert not list((tmp_path / "out").glob(".*broken*/**/*.npz"))
+
+
+def test_a_scene_of_other_bands_is_named_and_the_others_continue(models, tmp_path, monkeypatch):
+    model = models["detection"]
+    preprocessor = types.SimpleNamespace(mean=torch.zeros(3, 1, 1))
+    network = types.SimpleNamespace(data_preprocessor=preprocessor, test_step=model.network.test_step)
+    monkeypatch.setattr(model, "network", network)
+    good = save(tmp_path / "good.tif", rectangle())
+    odd = save(tmp_path / "odd.tif", np.concatenate([rectangle(), rectangle()[:1]]))
+    done = predict(model, [odd, good], tmp_path / "out", loading=ImageLoading(bands="all"))
+    assert "has 4 bands" in done[0].error.what and done[0].error.where == str(odd)
+    assert done[1].error is None and done[1].files
 
 
 def test_a_one_pixel_scene(models, tmp_path):
