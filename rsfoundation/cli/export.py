@@ -194,15 +194,14 @@ def _trained(
     from rsfoundation.models.classifiers import SceneClassifier
     from rsfoundation.registry import MODELS
 
-    if part == "backbone":
-        cfg = load_config(config or config_of_run(find_checkpoint(model)), overrides)
-        if not isinstance(build_task(cfg), PredictsScenes):  # such as distillation and pretraining
-            trained = trained_backbone(model, config, overrides)
-            described = trained.cfg.model.get("data_preprocessor")
-            normalisation = MODELS.build(described) if described else None
-            channels = bands or _bands_of(normalisation, 1)
-            return Normalised(StageMaps(trained.network), normalisation), channels, {}
-    ready = WindowModel(model, config, "cpu", overrides)
+    cfg = load_config(config or config_of_run(find_checkpoint(model)), overrides)
+    if part == "backbone" and not isinstance(build_task(cfg), PredictsScenes):  # distillation, pretraining
+        trained = trained_backbone(model, cfg)
+        described = trained.cfg.model.get("data_preprocessor")
+        normalisation = MODELS.build(described) if described else None
+        channels = bands or _bands_of(normalisation, 1)
+        return Normalised(StageMaps(trained.network), normalisation), channels, {}
+    ready = WindowModel(model, cfg, "cpu")
     network, dates = ready.network, 1
     preprocessor = getattr(network, "data_preprocessor", None)
     metadata: dict[str, object] = {"classes": list(ready.classes.names), "task": ready.task.name}

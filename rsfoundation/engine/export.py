@@ -501,35 +501,43 @@ def _not_exportable(module: Normalised, example: Tensor, error: Exception) -> RS
     """Name the innermost part that cannot be exported by itself, or that has the missing operator."""
     reason = _first_line(error)
     missing = re.search(r"OpOverload\(op='\w+\.(\w+)'", reason)
-    place = _place_of_operator(missing[1], module, example) if missing else None
-    if place is None and (culprit := _find_culprit(module.network, module, example)):
-        place = f"{culprit[0]} ({type(culprit[1]).__name__})"
-    part = f"the part {place}" if place else "the model"
-    what = (
+    path, what = _place_of_operator(missing[1], module, example) if missing else ("", "")
+    if not path and (culprit := _find_culprit(module.network, module, example)):
+        path, what = culprit[0], type(culprit[1]).__name__
+    part = f"the part {path} ({what})" if path else "the model"
+    kind = (
         f"the operator '{missing[1]}', which ONNX lacks" if missing else "an operator that cannot be exported"
     )
+    instead = ["a program of torch.export (-o model.pt2)"] if missing else []
+    if not isinstance(module.network, StageMaps) and "backbone" not in path.split("."):
+        instead.append("the backbone alone (--part backbone)")
     return ConfigError(
-        f"{part} has {what}: {reason}",
+        f"{part} has {kind}: {reason}",
         where="rsf export",
-        fix="export the backbone alone (--part backbone), or a program of torch.export (-o model.pt2)",
+        fix=f"export {', or '.join(instead)}" if instead else "replace that part; rsf predict runs the model",
     )
 
 
-def _place_of_operator(name: str, module: Normalised, example: Tensor) -> str | None:
-    """Return path and type of the module, and the line of code, that an operator comes from."""
+def _place_of_operator(name: str, module: Normalised, example: Tensor) -> tuple[str, str]:
+    """Return path, type and line of code of the module that an operator comes from; empty if unknown."""
     try:
         with torch.no_grad():
             program = torch.export.export(module, (example,))
+            # ONNX's operators replace those of the decomposed program: linalg_svdvals is _linalg_svd there
+            nodes = [*program.run_decompositions().graph.nodes, *program.graph.nodes]
     except Exception:  # torch raises many kinds
-        return None
-    for node in program.graph.nodes:
-        if node.op == "call_function" and name in str(node.target).split("."):
-            path, kind = list(node.meta.get("nn_module_stack", {"": ("the model", "")}).values())[-1]
-            kind = kind if isinstance(kind, str) else kind.__name__
-            lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-            code = next((line for line in reversed(lines) if line.startswith("File ")), "")
-            return f"{path.removeprefix('network.')} ({kind.rsplit('.', 1)[-1]}; {code})"
-    return None
+        return "", ""
+    words = [(node, str(node.target).split(".")) for node in nodes if node.op == "call_function"]
+    # torch.onnx shortens some names itself: special_bessel_j0 to bessel_j0
+    hits = [node for node, parts in words if name in parts]
+    hits += [node for node, parts in words if any(part.endswith(f"_{name}") for part in parts)]
+    for node in hits[:1]:
+        path, kind = list(node.meta.get("nn_module_stack", {"": ("", "the model")}).values())[-1]
+        kind = kind if isinstance(kind, str) else kind.__name__
+        lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+        code = next((line for line in reversed(lines) if line.startswith("File ")), "")
+        return path.removeprefix("network."), f"{kind.rsplit('.', 1)[-1]}; {code}"
+    return "", ""
 
 
 def _find_culprit(root: nn.Module, whole: nn.Module, example: Tensor) -> tuple[str, nn.Module] | None:

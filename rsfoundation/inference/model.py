@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
@@ -33,7 +34,7 @@ class WindowModel:
 
     Args:
         model: A checkpoint file, or a run folder (its best, else newest checkpoint is taken).
-        config: The config; ``config.py`` next to the checkpoint when not given.
+        config: The config, or one that was read; ``config.py`` next to the checkpoint when not given.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         overrides: ``key.sub=value`` strings applied to the config.
         tta: Predict each window several times, flipped and at several scales, as the task merges them.
@@ -46,19 +47,20 @@ class WindowModel:
     def __init__(
         self,
         model: str | Path,
-        config: str | Path | None = None,
+        config: str | Path | Config | None = None,
         device: str = "auto",
         overrides: Sequence[str] = (),
         tta: bool = False,
     ) -> None:
         self.device = use_device(device)
         self.checkpoint = find_checkpoint(model)
-        cfg = load_config(config or config_of_run(self.checkpoint), overrides)
-        self.task: Task = build_task(cfg)
+        if not isinstance(config, Config):
+            config = load_config(config or config_of_run(self.checkpoint), overrides)
+        self.task: Task = build_task(config)
         self.scenes = require(self.task, PredictsScenes, "rsf predict")
         content = read_saved(self.checkpoint)
         request = RunRequest("predict", tta=tta)
-        self.cfg = resolve_config(cfg, RunOptions(), self.task, request, device=self.device).cfg
+        self.cfg = resolve_config(config, RunOptions(), self.task, request, device=self.device).cfg
         init_default_scope(self.cfg.get("default_scope", "mmengine"))
         self.classes: Classes = checkpoint_classes(content.get("meta") or {}, self.cfg)
         network, self.merged = inference_model(self.cfg, content, self.checkpoint)

@@ -6,7 +6,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from rsfoundation.core.errors import ConfigError
-from rsfoundation.engine.export import MapLogits, Normalised, SizeCheck, export
+from rsfoundation.engine.export import MapLogits, Normalised, SizeCheck, StageMaps, export
 from rsfoundation.models.preprocessors import DualInputSegDataPreProcessor, SegDataPreProcessor
 
 needs_export = pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="needs torch 2.7")
@@ -47,6 +47,31 @@ class Branch(nn.Module):
 
     def forward(self, maps):
         return maps if maps.sum() > 0 else -maps
+
+
+class Bessel(nn.Module):
+    """torch.onnx looks for this operator under a shorter name than the module calls it by."""
+
+    def forward(self, maps):
+        return torch.special.bessel_j0(maps)
+
+
+class Singular(nn.Module):
+    """The operator is part of the decomposed program alone."""
+
+    def forward(self, maps):
+        return maps + torch.linalg.svdvals(maps).sum()
+
+
+class Stages(nn.Module):
+    out_strides = (2,)
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images):
+        return (self.backbone(images),)
 
 
 @pytest.mark.parametrize("bgr_to_rgb", [True, False])
@@ -101,6 +126,28 @@ def test_a_part_that_no_graph_can_have_is_named(tmp_path):
         module = Normalised(Maps(nn.Sequential(nn.ReLU(), Branch())).eval(), None)
         export(module, 3, (64, 64), tmp_path / "m.pt2")
     assert "--part backbone" in raised.value.fix and not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("_onnx")
+@pytest.mark.parametrize(("part", "operator"), [(Bessel, "bessel_j0"), (Singular, "_linalg_svd")])
+def test_an_operator_that_onnx_lacks_is_named_with_its_part(tmp_path, part, operator):
+    module = Normalised(Maps(nn.Sequential(nn.ReLU(), part())).eval(), None)
+    with pytest.raises(ConfigError) as raised:
+        export(module, 3, (64, 64), tmp_path / "m.onnx")
+    assert f"the part middle.1 ({part.__name__}; File " in raised.value.what
+    assert f"has the operator '{operator}', which ONNX lacks" in raised.value.what
+    assert "-o model.pt2" in raised.value.fix and "--part backbone" in raised.value.fix
+    assert not list(tmp_path.iterdir())
+    # the fix works
+    assert export(module, 3, (64, 64), tmp_path / "m.pt2").file.is_file()
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_a_backbone_with_such_an_operator_is_not_offered_the_backbone(tmp_path):
+    module = Normalised(StageMaps(Stages(Maps(Bessel()))).eval(), None)
+    with pytest.raises(ConfigError, match=r"the part backbone.backbone.middle \(Bessel") as raised:
+        export(module, 3, (64, 64), tmp_path / "m.onnx")
+    assert raised.value.fix == "export a program of torch.export (-o model.pt2)"
 
 
 @pytest.mark.parametrize(

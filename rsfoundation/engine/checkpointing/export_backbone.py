@@ -111,20 +111,23 @@ def export_backbone(
 
 
 def trained_backbone(
-    source: str | Path, config: str | Path | None = None, overrides: Sequence[str] = ()
+    source: str | Path, config: str | Path | Config | None = None, overrides: Sequence[str] = ()
 ) -> TrainedBackbone:
     """Return the backbone of a checkpoint of any task, without the rest of its model.
 
     Args:
         source: A checkpoint of any task, or a run folder (its best, else newest checkpoint).
-        config: The config; ``config.py`` next to the checkpoint when not given.
+        config: The config, or one that was read; ``config.py`` next to the checkpoint when not given.
         overrides: ``key.sub=value`` strings applied to the config.
 
     Raises:
         RSFError: There is no checkpoint or config, or the checkpoint holds no backbone of the config.
     """
     checkpoint = find_checkpoint(source)
-    cfg = load_config(config or config_of_run(checkpoint), overrides)
+    if isinstance(config, Config):
+        cfg = config
+    else:
+        cfg = load_config(config or config_of_run(checkpoint), overrides)
     content = read_saved(checkpoint)
     saved = content.get("state_dict", content)
     if content.get("meta", {}).get("lora_base") or any(".lora_" in key for key in saved):
