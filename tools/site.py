@@ -304,8 +304,13 @@ def _published(files: Mapping[str, Path], counts: Mapping[str, Any]) -> str:
     return _table(("config", "parameters", "GMAC", "published", "protocol", "starts from"), rows)
 
 
-def _cost(count: Mapping[str, int] | None) -> tuple[str, str]:
-    return (f"{count['params'] / 1e6:.2f} M", f"{count['macs'] / 1e9:.1f}") if count else ("", "")
+def _cost(count: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the cells of parameters and operations, with the parts that are not counted."""
+    if not count:
+        return "", ""
+    without = ", ".join(f"`{part}`" for part in count.get("uncounted", ()))
+    macs = f"{count['macs'] / 1e9:.1f}" + (f", without {without}" if without else "")
+    return f"{count['params'] / 1e6:.2f} M", macs
 
 
 def _is_toy(name: str) -> bool:

@@ -74,11 +74,14 @@ def _count(known: dict[str, Any]) -> dict[str, Any]:
             counts[name] = known[name]
             continue
         try:
-            total = network_complexity(name, (COUNTED_AT, COUNTED_AT)).total
+            counted = network_complexity(name, (COUNTED_AT, COUNTED_AT))
         except Exception as error:  # one config that cannot be counted must not lose the others
             print_log(f"{name}: not counted: {type(error).__name__}: {error}"[:300], "current")
             continue
+        total = counted.total
         counts[name] = {"params": total.params, "trainable": total.trainable, "macs": total.macs}
+        if counted.uncounted:
+            counts[name]["uncounted"] = list(counted.uncounted)
     return counts
 
 

@@ -171,6 +171,8 @@ def _notes(counted: Complexity) -> list[str]:
         notes.append("roi_head at its limits: the most proposals and objects that the config allows.")
     if "auxiliary_head" in names:
         notes.append("auxiliary_head serves training only: it does not run at test.")
+    if counted.uncounted:
+        notes.append(f"Not counted, as it depends on what an image shows: {', '.join(counted.uncounted)}.")
     return notes
 
 
@@ -184,4 +186,5 @@ def _as_json(name: str, counted: Complexity) -> dict[str, object]:
         flops="a multiply-add is two",
         parts=parts[:-1],
         total=parts[-1],
+        uncounted=counted.uncounted,
     )

@@ -118,7 +118,7 @@ def run_parts(network: nn.Module, x: torch.Tensor) -> None:
     if not is_whole_model(network):
         network(x)
         return
-    if hasattr(network, "decode_head"):
+    if hasattr(network, "decode_head") or hasattr(network, "bbox_head_refine"):
         network(x, mode="tensor")
         return
     features = network.extract_feat(x)  # type: ignore[operator]  # every model of the toolboxes has it
@@ -130,17 +130,24 @@ def run_parts(network: nn.Module, x: torch.Tensor) -> None:
 
 
 def _run_regions(head: Any, limits: Any, x: torch.Tensor) -> None:
-    from mmdet.models.roi_heads import StandardRoIHead
+    from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 
-    if type(head) is not StandardRoIHead:
-        return
-    kinds = [("bbox", limits.rpn.max_per_img)]
-    kinds += [("mask", limits.rcnn.max_per_img)] if head.with_mask else []
-    for kind, count in kinds:
-        extractor = getattr(head, f"{kind}_roi_extractor")
-        side = extractor.roi_layers[0].output_size
-        size = tuple(side) if isinstance(side, Sequence) else (side, side)
-        getattr(head, f"{kind}_head")(x.new_empty(len(x) * count, extractor.out_channels, *size))
+    runs = [("bbox", limits.rpn.max_per_img)]
+    if type(head) is StandardRoIHead and head.with_mask:  # prompted mask heads take more than regions
+        runs.append(("mask", limits.rcnn.max_per_img))
+    for kind, count in runs if isinstance(head, StandardRoIHead | CascadeRoIHead) else ():
+        for stage, extractor in zip(
+            _stages(head, f"{kind}_head"), _stages(head, f"{kind}_roi_extractor"), strict=True
+        ):
+            side = extractor.roi_layers[0].output_size
+            size = tuple(side) if isinstance(side, Sequence) else (side, side)
+            stage(x.new_empty(len(x) * count, extractor.out_channels, *size))
+
+
+def _stages(head: Any, name: str) -> list[Any]:
+    """Return a part of a head on regions, one for each stage of a cascade."""
+    found = getattr(head, name)
+    return list(found) if isinstance(found, nn.ModuleList) else [found]
 
 
 aten = torch.ops.aten
@@ -180,10 +187,12 @@ class Complexity:
     Attributes:
         input_shape: Shape of the input, ``(N, bands, H, W)``.
         parts: Its parts, in order.
+        uncounted: Heads and decoders that did not run, as their cost depends on what an image shows.
     """
 
     input_shape: tuple[int, ...]
     parts: tuple[Part, ...]
+    uncounted: tuple[str, ...] = ()
 
     @property
     def total(self) -> Part:
@@ -219,7 +228,30 @@ def measure_complexity(
     names = [name for name in dict.fromkeys([*params, *counter.macs]) if params[name] or counter.macs[name]]
     columns = (params, trainable, counter.macs, counter.activations)
     parts = (Part(name, *(column[name] for column in columns)) for name in names)
-    return Complexity(tuple(input_shape), tuple(parts))
+    return Complexity(tuple(input_shape), tuple(parts), tuple(_idle_heads(twin, counter.entered)))
+
+
+def _idle_heads(model: nn.Module, entered: set[str]) -> Iterator[str]:
+    """Yield the outermost heads and decoders with parameters of which nothing ran, but for auxiliary ones.
+
+    Args:
+        model: The model.
+        entered: Names of the modules that ran.
+    """
+    idle: list[str] = []
+    for name, module in model.named_modules():
+        last = name.rpartition(".")[2]
+        if not last.endswith(("head", "decoder")) or last.startswith("auxiliary"):
+            continue
+        inside = name in entered or any(one.startswith(f"{name}.") for one in entered)
+        if (
+            inside
+            or any(name.startswith(f"{one}.") for one in idle)
+            or next(module.parameters(), None) is None
+        ):
+            continue
+        idle.append(name)
+        yield name
 
 
 def _part_names(model: nn.Module) -> Callable[[str], str]:
@@ -249,7 +281,7 @@ def _attribute(model: nn.Module, key_of: Callable[[str], str], counter: _Operati
     """Let the counter know which part is running."""
     handles = []
     for name, module in model.named_modules():
-        enter = _Enter(counter, key_of(name))
+        enter = _Enter(counter, key_of(name), name)
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(counter.leave))
     try:
@@ -262,10 +294,12 @@ def _attribute(model: nn.Module, key_of: Callable[[str], str], counter: _Operati
 @dataclass
 class _Enter:
     counter: _OperationCounter
-    name: str
+    part: str
+    module: str
 
     def __call__(self, *_: Any) -> None:
-        self.counter.running.append(self.name)
+        self.counter.running.append(self.part)
+        self.counter.entered.add(self.module)
 
 
 def _convolution(args: Any, out: torch.Tensor) -> int:
@@ -297,6 +331,7 @@ class _OperationCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.running = [_REST]
+        self.entered: set[str] = set()
         self.macs: Counter[str] = Counter()
         self.activations: Counter[str] = Counter()
 

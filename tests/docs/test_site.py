@@ -60,6 +60,12 @@ def test_rows_of_the_model_zoo_say_what_is_known_of_a_config(site, zoo):
     assert "sam_vit_base-sa1b" in start and "Apache-2.0" in start and "lwganet_l0-in1k" in start
 
 
+def test_parts_that_are_not_counted_are_named(site):
+    count = dict(params=2_500_000, trainable=1, macs=1_500_000_000)
+    assert site["_cost"](count) == ("2.50 M", "1.5")
+    assert site["_cost"]({**count, "uncounted": ["head"]}) == ("2.50 M", "1.5, without `head`")
+
+
 def test_no_published_number_of_the_model_zoo_holds_a_command(site):
     headers = {name: site["_header"](path)[1] for name, path in list_configs().items()}
     assert not [name for name, header in headers.items() if "rsf " in header.get("Reported", "")]

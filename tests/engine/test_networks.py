@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from rsfoundation.cli.app import app
 from rsfoundation.cli.info import weight_rows
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.engine.benchmark import BenchmarkOptions, benchmark
@@ -48,6 +50,37 @@ def test_regions_are_counted_at_their_limit():
         return parts("detection_toy_lsknet_t", overrides=overrides)["roi_head"].macs
 
     assert fixed(200) == 2 * fixed(100) > 0
+
+
+def test_heads_of_refined_boxes_and_cascades_are_counted():
+    """S2ANet has towers of two layers for each task at both steps; a cascade has a head for each stage."""
+    size = (256, 256)
+    refined = network_complexity("lsknet_t_s2anet_1x_dota_ms", size)
+    macs = {part.name: part.macs for part in refined.parts}
+    towers = sum((256 // stride) ** 2 for stride in (8, 16, 32, 64, 128)) * 256 * 256 * 9
+    assert macs["bbox_head_init"] > 4 * towers and macs["bbox_head_refine.0"] > 4 * towers
+    (cascade,) = (
+        part.macs
+        for part in network_complexity("lsknet_t_roi_transformer_1x_dota_ms", size).parts
+        if part.name == "roi_head"
+    )
+    (single,) = (
+        part.macs
+        for part in network_complexity("lsknet_t_oriented_rcnn_1x_dota_ms", size).parts
+        if part.name == "roi_head"
+    )
+    assert cascade == pytest.approx(2 * single, rel=0.01)
+    assert refined.uncounted == ()
+
+
+def test_heads_that_depend_on_the_image_are_named():
+    assert network_complexity("instance_toy_rsprompter", (64, 64)).uncounted == ("roi_head.mask_head",)
+    assert network_complexity("pretraining_toy_lsknet_t", (64, 64)).uncounted == ("decoder",)
+    assert network_complexity("segmentation_toy_lsknet_t", (64, 64)).uncounted == ()
+    shown = CliRunner().invoke(app, ["info", "model", "instance_toy_rsprompter", "--size", "64"])
+    assert "Not counted, as it depends on what an image shows: roi_head.mask_head." in " ".join(
+        shown.output.split()
+    )
 
 
 def test_two_dates_cost_two_backbones():
