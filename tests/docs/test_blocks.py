@@ -122,6 +122,8 @@ def shorter(words):
     if "prepare toy" in text:
         words = [word for word in words if word not in ("--train", "400")]
         return [*words, "--train", "8", "--val", "4", "--test", "5"]
+    if "benchmarks/step.py" in text:
+        return [*words, "--steps", "2", "--warm-up", "1"]
     if found := re.search(r"rsf train (\S+)|tools/train.py (\S+)|rsf demo (\S+)", text):
         name = found[1] or found[2]
         options = [FEW] if found[3] else []
