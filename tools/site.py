@@ -22,7 +22,7 @@ from mkdocs.structure.pages import Page
 
 from rsfoundation.cli.app import app
 from rsfoundation.core.task import Task
-from rsfoundation.engine.config import list_configs, load_config
+from rsfoundation.engine.config import dicts_of, list_configs, load_config
 from rsfoundation.engine.resolve_config import RunOptions
 from rsfoundation.inference.predict import PredictOptions
 from rsfoundation.models.pretrained.catalogue import WEIGHTS
@@ -324,18 +324,9 @@ def _start(name: str) -> str:
     Args:
         name: Name of the config.
     """
-
-    def checkpoints(value: Any) -> Iterator[str]:
-        if isinstance(value, Mapping):
-            if isinstance(value.get("checkpoint"), str):
-                yield value["checkpoint"]
-            value = list(value.values())
-        if isinstance(value, list | tuple):
-            for one in value:
-                yield from checkpoints(one)
-
     anchor = _WEIGHTS_TITLE.lower().replace(" ", "-")
-    names = dict.fromkeys(checkpoints(load_config(name).get("model", {})))
+    parts = dicts_of(load_config(name).get("model", {}))
+    names = dict.fromkeys(part["checkpoint"] for _, part in parts if isinstance(part.get("checkpoint"), str))
     return "\n".join(
         f"[`{one}`](#{anchor}), {WEIGHTS[one].licence}" if one in WEIGHTS else f"`{one}`" for one in names
     )

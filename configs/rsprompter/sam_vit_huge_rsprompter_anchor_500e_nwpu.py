@@ -16,7 +16,11 @@ model = dict(
     backbone={{_base_.backbone}},
     neck=dict(feature_aggregator=dict(in_channels='huge', select_layers=range(1, 33, 2))),
     data_preprocessor={{_base_.square_batches}},
-    roi_head=dict(bbox_head=dict(num_classes=10)))
+    # the parts of SAM that were trained with this encoder
+    shared_image_embedding=dict(init_cfg=dict(checkpoint='sam_vit_huge-sa1b')),
+    roi_head=dict(
+        bbox_head=dict(num_classes=10),
+        mask_head=dict(mask_decoder=dict(init_cfg=dict(checkpoint='sam_vit_huge-sa1b')))))
 
 train_dataloader = dict(batch_size=1, dataset=dict(pipeline={{_base_.train_pipeline}}))
 val_dataloader = dict(dataset=dict(pipeline={{_base_.test_pipeline}}))

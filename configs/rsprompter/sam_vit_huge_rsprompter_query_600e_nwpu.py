@@ -17,7 +17,10 @@ model = dict(
     backbone={{_base_.backbone}},
     neck=dict(feature_aggregator=dict(in_channels='huge', select_layers=range(1, 33, 2))),
     data_preprocessor={{_base_.square_batches}},
+    # the parts of SAM that were trained with this encoder
+    shared_image_embedding=dict(init_cfg=dict(checkpoint='sam_vit_huge-sa1b')),
     panoptic_head=dict(
+        mask_decoder=dict(init_cfg=dict(checkpoint='sam_vit_huge-sa1b')),
         num_things_classes=10,
         num_queries=70,
         loss_cls=dict(class_weight=[1.0] * 10 + [0.1])),

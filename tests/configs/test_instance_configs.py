@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from rsfoundation.engine.config import config_root
+from rsfoundation.engine.config import config_root, dicts_of, list_configs, load_config
 from rsfoundation.registry import DATASETS, METRICS, TASKS
 
 ROOT = config_root()
@@ -149,3 +149,12 @@ def test_the_guide_lists_every_config_with_its_numbers():
     for name, numbers in rows.items():
         reported = re.search(r"Reported: ([\d.]+) box AP.*?([\d.]+) mask AP", comment_of(name))
         assert numbers == (f"{reported[1]} / {reported[2]}" if reported else "-")
+
+
+@pytest.mark.parametrize("name", [name for name in list_configs() if name.startswith("rsprompter/sam_vit_")])
+def test_all_parts_of_sam_start_from_one_checkpoint(name):
+    """SAM's mask decoder was trained with the encoder of its own size."""
+    parts = dicts_of(load_config(name).model)
+    starts = [part["checkpoint"] for _, part in parts if isinstance(part.get("checkpoint"), str)]
+    size = name.split("_")[2]
+    assert starts and set(starts) == {f"sam_vit_{size}-sa1b"}
