@@ -7,7 +7,8 @@ import inspect
 import json
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,9 @@ class CompileHook(Hook):
     """Run every backbone and neck of the model through ``torch.compile``, and log how long compiling took.
 
     Names of weights stay: checkpoints are those of a run without it. Heads stay eager, as they call operators
-    and count objects. The first validation and images of another size compile once more.
+    and count objects, and so does validation: compiling for its images would take longer than they do. Images
+    of another size compile once more, up to torch's limit of eight sizes; others run as they are. One graph
+    for all sizes (``dynamic=True``) is not the default, since torch 2.13 fails to make some for a CPU.
 
     Args:
         **options: Of ``torch.compile``: ``mode``, ``backend``, ``dynamic`` ...
@@ -208,8 +211,9 @@ class CompileHook(Hook):
     priority = "VERY_LOW"
 
     def __init__(self, **options: Any) -> None:
-        self.options = options
+        self.options = {"dynamic": False, **options}
         self._ends: list[float] = []
+        self._validates = False
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the parts; they are compiled when they are called first.
@@ -220,7 +224,8 @@ class CompileHook(Hook):
         parts = compiled_parts(runner.model)
         try:
             for part in parts.values():
-                part.compile(**self.options)
+                compiled = torch.compile(part.forward, **self.options)
+                part.forward = partial(self._forward, part.forward, compiled)
         except (RuntimeError, TypeError) as error:
             raise ConfigError(
                 f"torch.compile refuses {self.options}: {error}",
@@ -229,6 +234,17 @@ class CompileHook(Hook):
             ) from error
         runner.logger.info(f"torch.compile: {', '.join(parts)}; the first step compiles them")
         self._ends = [time.perf_counter()]
+
+    def _forward(self, eager: Callable[..., Any], compiled: Callable[..., Any], *args: Any, **kw: Any) -> Any:
+        return (eager if self._validates else compiled)(*args, **kw)
+
+    def before_val(self, runner: Runner) -> None:
+        """Run the parts as they are."""
+        self._validates = True
+
+    def after_val(self, runner: Runner) -> None:
+        """Run the compiled parts."""
+        self._validates = False
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None

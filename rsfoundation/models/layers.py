@@ -282,7 +282,7 @@ _NARROW = 16  # most products of input and output channels of a narrow convoluti
 
 
 class FastConv2d(nn.Conv2d):
-    """``nn.Conv2d`` with faster gradients on a CPU where it is 1x1, or has few channels and keeps the size.
+    """``nn.Conv2d`` with gradients for shared CPUs where it is 1x1, or has few channels and keeps the size.
 
     It takes ``nn.Conv2d``'s arguments: peft makes adapters of a layer by its class.
     """

@@ -1,7 +1,8 @@
-"""Convolutions with gradients that are faster on a CPU than the CPU library's own.
+"""Convolutions whose gradients are faster than the CPU library's on processors that other programs use.
 
-oneDNN's gradient of the weights has costs that do not depend on the size: for few channels or a small map it
-takes up to ten times as long as the products, and longer where other programs use a processor.
+oneDNN's gradient of the weights has its threads wait for each other more often than the products need. On a
+quiet machine that makes no difference; next to one busy program a step of a small network takes 1.4 to 1.6
+times as long with it (docs/speed.md).
 """
 
 from typing import Any

@@ -156,6 +156,11 @@ class Wrapped(nn.Module):
         return self.module.head(self.module.neck(self.module.backbone(x)))
 
 
+def shapes_of(graph):
+    values = [node.meta.get("example_value") for node in graph.graph.nodes]
+    return [size for value in values if isinstance(value, torch.Tensor) for size in value.shape]
+
+
 def test_backbone_and_neck_are_compiled_and_the_time_is_logged_once():
     lines, graphs = [], []
 
@@ -173,6 +178,14 @@ def test_backbone_and_neck_are_compiled_and_the_time_is_logged_once():
         torch.testing.assert_close(model(x), wanted)
         hook.after_train_iter(runner, step)
     assert len(graphs) == 2 and list(model.state_dict()) == names
+    hook.before_val(runner)
+    model(torch.randn(7, 2))
+    assert len(graphs) == 2, "validation stays eager"
+    hook.after_val(runner)
+    model(torch.randn(5, 2))
+    model(x)
+    assert len(graphs) == 4, "another size compiles once, with sizes that are fixed"
+    assert not any(isinstance(size, torch.SymInt) for graph in graphs[2:] for size in shapes_of(graph))
     assert len(lines) == 2
     assert "module.backbone, module.neck;" in lines[0]
     assert re.search(r"compiled in \d+\.\d s \(first step", lines[1])
