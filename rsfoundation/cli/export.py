@@ -195,7 +195,14 @@ def _trained(
     from rsfoundation.registry import MODELS
 
     cfg = load_config(config or config_of_run(find_checkpoint(model)), overrides)
-    if part == "backbone" and not isinstance(build_task(cfg), PredictsScenes):  # distillation, pretraining
+    task = build_task(cfg)
+    if not isinstance(task, PredictsScenes):  # distillation, pretraining
+        if part != "backbone":
+            raise ConfigError(
+                f"models of the task {task.name!r} predict nothing and are not exported whole",
+                where=model,
+                fix="export the backbone alone: --part backbone",
+            )
         trained = trained_backbone(model, cfg)
         described = trained.cfg.model.get("data_preprocessor")
         normalisation = MODELS.build(described) if described else None

@@ -202,6 +202,15 @@ def test_tasks_without_maps_are_refused(tiny_config, monkeypatch, capsys):
     assert stop.value.code == 2 and "--part backbone" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("config", ["pretraining_toy_lsknet_t", "distill/toy_sam_vit"])
+def test_runs_that_train_a_backbone_are_not_exported_whole(tmp_path, config):
+    from rsfoundation.cli.export import _trained
+
+    with pytest.raises(ConfigError, match="predict nothing and are not exported whole") as raised:
+        _trained(str(tmp_path / "last.pth"), "model", config, (), None)
+    assert raised.value.fix == "export the backbone alone: --part backbone"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_onnx")
 def test_a_segmentor_and_a_backbone(tmp_path, monkeypatch):
