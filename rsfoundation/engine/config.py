@@ -11,6 +11,7 @@ import importlib
 import inspect
 import logging
 import re
+import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
+from mmengine.utils import import_modules_from_strings
 
 from rsfoundation.core.errors import ConfigError, RSFError, nearest
 from rsfoundation.core.task import Classes, Task
@@ -88,7 +90,8 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = find_config(name)
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        _import_parts(cfg, path)
     except RSFError:
         raise
     except Exception as error:  # a config is a program: it may raise anything
@@ -105,6 +108,28 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
         adopt_opencd_config(cfg)
     merge_overrides(cfg, overrides)
     return cfg
+
+
+def _import_parts(cfg: Config, path: Path) -> None:
+    """Import ``custom_imports``: modules that are installed, in the current folder or in the config's."""
+    imports = cfg.get("custom_imports")
+    if not imports:
+        return
+    # At the end, so that no file of the folder hides an installed package; kept, since loaders that are
+    # spawned import the modules again. Scripts of the console have no folder of the start.
+    for folder in (str(Path.cwd()), str(path.resolve().parent)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    try:
+        import_modules_from_strings(**imports)
+    except ImportError as error:
+        missing = isinstance(error.__context__, ModuleNotFoundError)
+        reason = "" if missing else f": {error.__context__}"
+        raise ConfigError(
+            f"a module of custom_imports cannot be imported ({error}{reason})",
+            where=path,
+            fix=f"put it into {Path.cwd()} or next to the config, or install it",
+        ) from error
 
 
 def _place(path: Path, error: Exception) -> str:
