@@ -112,6 +112,12 @@ def make_change_pairs(
     before, after, polygons, out = Path(before), Path(after), Path(polygons), Path(out)
     _check_options(window, val)
     refuse_own_sources(out, (before, after, polygons))
+    if not polygons.exists():  # rasters name themselves
+        raise DataError(
+            "the file of polygons does not exist",
+            where=polygons,
+            fix="give a file that OGR reads: GeoPackage, GeoJSON; the order is BEFORE AFTER POLYGONS",
+        )
     with RasterReader(before) as first, RasterReader(after) as second:
         _check_pair(first, second, window)
         parameters = {

@@ -164,6 +164,9 @@ def test_dates_that_do_not_match_are_refused(source, tmp_path, second, words):
 
 def test_polygons_elsewhere_are_refused_and_a_few_are_counted(source, tmp_path, said):
     (before, after, polygons), _ = source
+    with pytest.raises(DataError, match="polygons does not exist") as caught:
+        make_change_pairs(before, after, tmp_path / "none.geojson", tmp_path / "out", window=64)
+    assert caught.value.where == str(tmp_path / "none.geojson")
     write_polygons(polygons, [(1000, 2000, 1010, 2010)])
     with pytest.raises(DataError, match="columns 1000 to 1010 and rows 2000 to 2010 of a raster of 160x128"):
         make_change_pairs(before, after, polygons, tmp_path / "out", window=64)
