@@ -212,6 +212,8 @@ def _trained(
     network, dates = ready.network, 1
     preprocessor = getattr(network, "data_preprocessor", None)
     metadata: dict[str, object] = {"classes": list(ready.classes.names), "task": ready.task.name}
+    if declared := ready.cfg.get("image_loading"):  # the file takes pixels after this step
+        metadata["image_loading"] = declared.to_dict()
     inner: nn.Module
     if part == "backbone":
         inner, metadata = StageMaps(network.backbone), {}  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """Exported files equal PyTorch at every size that they claim, or are not kept."""
 
+import types
+
 import pytest
 import torch
 from mmseg.structures import SegDataSample
@@ -213,6 +215,23 @@ def test_runs_that_train_a_backbone_are_not_exported_whole(tmp_path, config):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_onnx")
+def test_how_images_are_read_is_in_the_metadata(tmp_path, monkeypatch):
+    from exact_models import write_run
+
+    from rsfoundation.cli import export as verb
+
+    # the exact model has no graph
+    monkeypatch.setattr("rsfoundation.engine.export_detector.is_detector", lambda network: True)
+    raw = types.SimpleNamespace(metadata=dict)
+    monkeypatch.setattr("rsfoundation.engine.export_detector.RawDetections", lambda network: raw)
+    monkeypatch.setattr("rsfoundation.engine.export.Normalised", lambda *parts: parts)
+    run = write_run(tmp_path, "detection")
+    _, _, plain = verb._trained(run, "model", None, (), 3)
+    _, _, ranged = verb._trained(run, "model", None, ("image_loading.pixel_range=(0,4000)",), 3)
+    assert "image_loading" not in plain and plain["task"] == "detection"
+    assert ranged["image_loading"]["pixel_range"] == (0, 4000)
+
+
 def test_a_segmentor_and_a_backbone(tmp_path, monkeypatch):
     from mmengine.registry import DefaultScope
 
