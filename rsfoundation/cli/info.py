@@ -117,7 +117,7 @@ def data(
     table("bands, red first where they are colours", columns, rows)
     content: dict[str, Any] = dict(bands=[asdict(band) for band in bands])
     if not Path(source).is_dir():
-        read = model_statistics(source, split, cfg_options or ())
+        read = model_statistics(source, bands, split, cfg_options or ())
     elif bands[0].dtype == "uint8":
         read = [band.mean for band in bands], [band.std for band in bands]
     else:

@@ -139,15 +139,19 @@ def band_statistics(
 
 
 def model_statistics(
-    config: str | Path, split: str | None = None, overrides: Sequence[str] = ()
+    config: str | Path,
+    stored: Sequence[BandSummary],
+    split: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each band as the model of a config sees it.
 
     Those are the bands that ``image_loading`` chooses, red first, with its range as 0 to 255. Pixels without
-    data do not count.
+    data do not count. Images are read again only where loading changes them.
 
     Args:
         config: Path or name of a config.
+        stored: What :func:`band_statistics` found in the same images.
         split: Name of a split; all when not given.
         overrides: Changes of the config.
 
@@ -157,6 +161,9 @@ def model_statistics(
     cfg = load_config(config, overrides)
     use_image_loading(cfg)
     loading = loading_of(cfg)
+    every = loading.bands == "all" or (loading.bands is None and len(stored) == 3)
+    if every and loading.pixel_range is None and not loading.grey and stored[0].dtype == "uint8":
+        return [band.mean for band in stored], [band.std for band in stored]
     bands: list[_Band] = []
     paths = _images(config, split, overrides)
     for path in with_progress(paths, total=len(paths), title="reading images as the model does"):

@@ -9,6 +9,7 @@ from check_samples import make_dota, save, texture
 
 from rsfoundation.cli.app import main
 from rsfoundation.core.errors import DataError
+from rsfoundation.io.loading import ImageLoading
 from rsfoundation.prepare.band_statistics import PERCENTILES, band_statistics, model_statistics
 from rsfoundation.prepare.check import images as module
 
@@ -81,10 +82,12 @@ train_dataloader = dict(
 def test_a_config_gives_the_scale_that_its_model_sees(tmp_path, capsys):
     config, pixels = write_land(tmp_path)
     seen = np.rint(np.clip((pixels - 500) / 3500, 0, 1) * 255)
-    mean, std = model_statistics(config)
+    mean, std = model_statistics(config, band_statistics(config))
     assert np.allclose(mean, seen.mean(0)) and np.allclose(std, seen.std(0))
     chosen = 'image_loading.bands="(4,2,1)"'  # red first, as mean and std are written
-    assert np.allclose(model_statistics(config, "train", [chosen])[0], seen.mean(0)[[3, 1, 0]])
+    assert np.allclose(
+        model_statistics(config, band_statistics(config), "train", [chosen])[0], seen.mean(0)[[3, 1, 0]]
+    )
     with pytest.raises(SystemExit):
         main(["info", "data", str(config), "--json", str(tmp_path / "out.json")])
     written = json.loads((tmp_path / "out.json").read_text())
@@ -95,3 +98,20 @@ def test_a_config_gives_the_scale_that_its_model_sees(tmp_path, capsys):
         main(["info", "data", str(tmp_path / "train/images")])
     printed = " ".join(capsys.readouterr().out.split())
     assert "values are uint16" in printed and "pixel_range" in printed and "data_preprocessor" not in printed
+
+
+def test_images_that_loading_leaves_as_they_are_are_read_once(tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+    config, _ = write_land(tmp_path)
+    for number in range(2):
+        image = rng.integers(0, 255, (40, 48, 3)).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "train/images" / f"{number}.tif", image)
+    calls, whole = [], ImageLoading.open
+    monkeypatch.setattr(ImageLoading, "open", lambda *args: calls.append(args) or whole(*args))
+    for pixel_range, opened in (("None", 0), ("(0,255)", 2)):
+        options = [f"image_loading.pixel_range={pixel_range}"]
+        stored = band_statistics(config, overrides=options)
+        mean, std = model_statistics(config, stored, overrides=options)
+        assert len(calls) == opened
+        assert np.allclose(mean, [band.mean for band in stored])
+        assert np.allclose(std, [band.std for band in stored])
