@@ -205,12 +205,10 @@ def _refuse_without_effect(cfg: Config, keys: Iterable[str]) -> None:
 
 def _copies(cfg: Config, name: str, read: Collection[str]) -> list[str]:
     """Return the places below the keys that are read which hold the value of a top-level variable."""
-    value = cfg._cfg_dict[name]
+    value = cfg[name]
     telling = isinstance(value, (dict, list, str)) and len(value) > 0  # numbers are equal by chance
     places = []
-    stack: list[tuple[str, str, Any]] = [
-        (key, key, cfg._cfg_dict[key]) for key in cfg._cfg_dict if key in read
-    ]
+    stack: list[tuple[str, str, Any]] = [(key, key, cfg[key]) for key in cfg if key in read]
     while stack:
         place, leaf, node = stack.pop()
         started = isinstance(value, dict) and isinstance(node, dict) and "type" in value

@@ -340,15 +340,13 @@ def _set_save_best(cfg: Config, task: Task) -> list[str]:
         return []
     keys = {name: key for key, name in task.metric_names.items()}
     known = {"auto": keys[task.primary_metric], **keys, **{key: key for key in task.metric_names}}
-    if isinstance(given, str):
-        hook["save_best"] = known.get(given, given)
-    else:
-        hook["save_best"] = [known.get(name, name) for name in given]
-    renamed = [given] if isinstance(given, str) else given
+    names = [given] if isinstance(given, str) else list(given)
+    reported = [known.get(name, name) for name in names]
+    hook["save_best"] = reported[0] if isinstance(given, str) else reported
     return [
-        f"save_best: {name!r} is {known[name]!r} of the evaluator"
-        for name in renamed
-        if name != "auto" and known.get(name, name) != name
+        f"save_best: {name!r} is {found!r} of the evaluator"
+        for name, found in zip(names, reported, strict=True)
+        if name not in ("auto", found)
     ]
 
 
