@@ -186,15 +186,15 @@ def _trained(
     from rsfoundation.core.errors import ConfigError
     from rsfoundation.core.task import PredictsScenes
     from rsfoundation.engine.checkpointing.export_backbone import trained_backbone
-    from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint
-    from rsfoundation.engine.config import build_task, load_config
+    from rsfoundation.engine.checkpointing.find import config_of_checkpoint
+    from rsfoundation.engine.config import build_task
     from rsfoundation.engine.export import ClassLogits, MapLogits, Normalised, StageMaps
     from rsfoundation.engine.export_detector import RawDetections, is_detector
     from rsfoundation.inference.model import WindowModel
     from rsfoundation.models.classifiers import SceneClassifier
     from rsfoundation.registry import MODELS
 
-    cfg = load_config(config or config_of_run(find_checkpoint(model)), overrides)
+    cfg = config_of_checkpoint(model, config, overrides)
     task = build_task(cfg)
     if not isinstance(task, PredictsScenes):  # distillation, pretraining
         if part != "backbone":

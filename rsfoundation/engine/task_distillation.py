@@ -16,8 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from rsfoundation.core.errors import CheckpointError, ConfigError
-from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
-from rsfoundation.engine.config import load_config
+from rsfoundation.engine.checkpointing.find import config_of_checkpoint, find_checkpoint, read_saved
 from rsfoundation.engine.model_builder import inference_model
 from rsfoundation.engine.peft import find_part
 from rsfoundation.engine.resolve_config import drop_sync_bn
@@ -90,7 +89,7 @@ def load_teacher(checkpoint: str, config: str | None = None) -> tuple[nn.Module,
             fix=f"train it first: rsf train {config or 'CONFIG'}; or name its checkpoint: "
             "--cfg-options distill.teacher_checkpoint=FILE",
         ) from error
-    cfg = load_config(config or config_of_run(file))
+    cfg = config_of_checkpoint(file, config)
     drop_sync_bn(cfg)  # equal in evaluation mode, and works on every device
     content = read_saved(file)
     try:

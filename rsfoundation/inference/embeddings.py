@@ -17,8 +17,8 @@ from mmengine.structures import BaseDataElement
 from rsfoundation.core.errors import ConfigError, DataError
 from rsfoundation.core.files import replacing
 from rsfoundation.core.task import RunRequest, Window
-from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
-from rsfoundation.engine.config import build_task, load_config
+from rsfoundation.engine.checkpointing.find import config_of_checkpoint, find_checkpoint, read_saved
+from rsfoundation.engine.config import build_task
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import inference_model
 from rsfoundation.engine.probe import feature_of
@@ -90,7 +90,7 @@ class EmbeddingModel:
     ) -> None:
         self.device = use_device(device)
         self.checkpoint = find_checkpoint(model)
-        cfg = load_config(config or config_of_run(self.checkpoint), overrides)
+        cfg = config_of_checkpoint(self.checkpoint, config, overrides)
         self.cfg = resolve_config(
             cfg, RunOptions(), build_task(cfg), RunRequest("predict"), device=self.device
         ).cfg

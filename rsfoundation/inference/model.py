@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.core.task import Classes, PredictsScenes, RunRequest, Task, require
-from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
-from rsfoundation.engine.config import build_task, checkpoint_classes, load_config
+from rsfoundation.engine.checkpointing.find import config_of_checkpoint, find_checkpoint, read_saved
+from rsfoundation.engine.config import build_task, checkpoint_classes
 from rsfoundation.engine.environment import use_device
 from rsfoundation.engine.model_builder import (
     inference_model,
@@ -54,13 +54,12 @@ class WindowModel:
     ) -> None:
         self.device = use_device(device)
         self.checkpoint = find_checkpoint(model)
-        if not isinstance(config, Config):
-            config = load_config(config or config_of_run(self.checkpoint), overrides)
-        self.task: Task = build_task(config)
+        cfg = config_of_checkpoint(self.checkpoint, config, overrides)
+        self.task: Task = build_task(cfg)
         self.scenes = require(self.task, PredictsScenes, "rsf predict")
         content = read_saved(self.checkpoint)
         request = RunRequest("predict", tta=tta)
-        self.cfg = resolve_config(config, RunOptions(), self.task, request, device=self.device).cfg
+        self.cfg = resolve_config(cfg, RunOptions(), self.task, request, device=self.device).cfg
         init_default_scope(self.cfg.get("default_scope", "mmengine"))
         self.classes: Classes = checkpoint_classes(content.get("meta") or {}, self.cfg)
         network, self.merged = inference_model(self.cfg, content, self.checkpoint)

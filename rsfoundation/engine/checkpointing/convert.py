@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 
 from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.core.task import RunRequest
-from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
+from rsfoundation.engine.checkpointing.find import config_of_checkpoint, find_checkpoint, read_saved
 from rsfoundation.engine.config import build_task, load_config
 from rsfoundation.engine.model_builder import inference_model
 from rsfoundation.engine.resolve_config import RunOptions, drop_sync_bn, resolve_config
@@ -265,7 +265,7 @@ def merge_lora(source: str | Path, output: Path, config: str | Path | None = Non
     """
     check_output(output)
     checkpoint = find_checkpoint(source)
-    cfg = load_config(config or config_of_run(checkpoint))
+    cfg = config_of_checkpoint(checkpoint, config)
     cfg = resolve_config(cfg, RunOptions(), build_task(cfg), RunRequest("predict")).cfg
     content = read_saved(checkpoint)
     kept = content.get("meta", {})

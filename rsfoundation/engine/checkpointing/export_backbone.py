@@ -17,8 +17,8 @@ from torch import nn
 from rsfoundation import __version__
 from rsfoundation.core.errors import CheckpointError, ConfigError
 from rsfoundation.engine.checkpointing.convert import check_output, save_weights
-from rsfoundation.engine.checkpointing.find import config_of_run, find_checkpoint, read_saved
-from rsfoundation.engine.config import dicts_of, load_config
+from rsfoundation.engine.checkpointing.find import config_of_checkpoint, find_checkpoint, read_saved
+from rsfoundation.engine.config import dicts_of
 from rsfoundation.engine.model_builder import check_state_dict
 from rsfoundation.engine.resolve_config import drop_sync_bn
 from rsfoundation.io.checkpoints import write_text
@@ -124,10 +124,7 @@ def trained_backbone(
         RSFError: There is no checkpoint or config, or the checkpoint holds no backbone of the config.
     """
     checkpoint = find_checkpoint(source)
-    if isinstance(config, Config):
-        cfg = config
-    else:
-        cfg = load_config(config or config_of_run(checkpoint), overrides)
+    cfg = config_of_checkpoint(checkpoint, config, overrides)
     content = read_saved(checkpoint)
     saved = content.get("state_dict", content)
     if content.get("meta", {}).get("lora_base") or any(".lora_" in key for key in saved):

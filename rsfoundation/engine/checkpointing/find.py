@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmengine.runner.checkpoint import get_external_models, get_mmcls_models, ge
 
 from rsfoundation.core.errors import CheckpointError, ConfigError, nearest
 from rsfoundation.engine.checkpointing.zero_layout import is_zero_folder, read_zero_folder
+from rsfoundation.engine.config import load_config
 from rsfoundation.io.checkpoints import is_complete, read_checkpoint
 from rsfoundation.models.pretrained.download import resolve
 
@@ -133,12 +134,26 @@ def best_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("best_*.pth"), key=lambda file: file.stat().st_mtime, default=None)
 
 
-def config_of_run(checkpoint: Path) -> Path:
-    """Return the config of a checkpoint's run folder. The text stored in the checkpoint is never executed.
+def config_of_checkpoint(
+    checkpoint: str | Path, config: str | Path | Config | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """Return the config that belongs to a checkpoint. The text stored in the checkpoint is never executed.
+
+    Args:
+        checkpoint: As :func:`find_checkpoint` takes it; it is looked for only where no config is given.
+        config: Name or path of the config, or one that was read, which is returned as it is; ``config.py`` of
+            the run folder when not given.
+        overrides: ``key.sub=value`` strings applied to a config that is read here.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or it cannot be read.
+        CheckpointError: There is no such checkpoint.
     """
+    if isinstance(config, Config):
+        return config
+    if config:
+        return load_config(config, overrides)
+    checkpoint = find_checkpoint(checkpoint)
     file = checkpoint.parent / "config.py"
     if not file.is_file():
         raise ConfigError(
@@ -146,7 +161,7 @@ def config_of_run(checkpoint: Path) -> Path:
             where=checkpoint,
             fix="name its config: --config",
         )
-    return file
+    return load_config(file, overrides)
 
 
 def read_saved(place: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
