@@ -1,10 +1,12 @@
 """Time of a detector's training step, data already loaded, and what it is spent on.
 
     python benchmarks/training_step.py [CONFIG ...] [--size 1024] [--batch 2] [--objects 60] [--amp float16]
-        [--device cuda] [--repeats 10] [--profile] [--json out.json]
+        [--device cuda] [--repeats 10] [--profile] [--waits] [--json out.json]
 
 Random images and boxes, random weights; forward, backward, clipping and the config's optimiser. Each image
 has as many objects as asked, 12 to 120 px long. Figures are medians; memory is the most that torch held.
+``--waits`` lists, in place of times, where the losses and their gradients need to know a value: there the
+processor waits for all work of a GPU so far, and the GPU then waits for the processor. No GPU is needed.
 """
 
 import argparse
@@ -12,6 +14,8 @@ import json
 import platform
 import statistics
 import time
+import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
 from mmrotate.structures.bbox import RotatedBoxes
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rsfoundation.engine.config import load_config
 from rsfoundation.engine.networks import build_network
@@ -34,6 +39,53 @@ CONFIGS = [
     "stripnet_s_strip_rcnn_1x_dota_ms",
     "lwganet_l2_oriented_rcnn_30e_dota_ss",
 ]
+
+
+# Operators whose result a program has to know to go on.
+WAITING = (
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+    "aten::equal",
+    "torchvision::nms",
+)
+CPU_ONLY = ("finite_rows", "_checked")  # functions that look at values on a CPU alone
+
+
+class Waits(TorchDispatchMode):
+    """Counts the waits for a device by the lines that cause them, the innermost outside of torch first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operator."""
+        name = operator._schema.name
+        places = args[1] if "index" in name and len(args) > 1 and isinstance(args[1], list | tuple) else ()
+        if name in WAITING or any(one is not None and one.dtype == torch.bool for one in places):
+            frames = [one for one in traceback.extract_stack()[:-1] if "/torch/" not in one.filename]
+            if not any(one.name in CPU_ONLY for one in frames):
+                callers = [f"{Path(one.filename).name}:{one.lineno} {one.name}" for one in frames[:-4:-1]]
+                self.seen[f"{name} in {' < '.join(callers)}"] += 1
+        return operator(*args, **(kwargs or {}))
+
+
+def count_waits(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Print where a step of one config waits for its device."""
+    cfg = load_config(name)
+    model = build(cfg, args.device)
+    data = draw(args.size, args.batch, args.objects, 15)
+    for _ in range(2):  # what is kept from step to step is there in the second
+        with Waits() as waits:
+            losses = model(**model.data_preprocessor(data, True), mode="loss")
+            model.parse_losses(losses)[0].backward()
+    total = sum(waits.seen.values())
+    print(f"{name:<45} {total} waits")
+    for place, count in waits.seen.most_common():
+        print(f"{count:>6} {place}")
+    return dict(config=name, waits=total)
 
 
 def build(cfg: Config, device: str) -> nn.Module:
@@ -115,12 +167,16 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--waits", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = torch.cuda.get_device_name() if args.device != "cpu" else platform.processor()
     print(f"{device}, torch {torch.__version__}, {args.batch} x {args.size} px, {args.amp or 'float32'}")
     rows = []
     for name in args.configs:
+        if args.waits:
+            rows.append(count_waits(name, args))
+            continue
         row = measure(name, args)
         rows.append(row)
         memory = f"{row['memory_gib']:.1f} GiB" if row["memory_gib"] else ""

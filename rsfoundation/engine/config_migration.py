@@ -32,7 +32,8 @@ _VERSIONS = {
 }  # without, with MMEngine
 _SCOPES = {"mmrotate": "OrientedDetection", "mmdet": "InstanceSegmentation", "mmseg": "SemanticSegmentation"}
 _OPENCD = ("DIEncoderDecoder", "SiamEncoderDecoder", "SiamEncoderMultiDecoder")
-# 0.x types that have no type of that name in 1.x
+# fmt: off
+# 0.x types that have no type of that name in 1.x, or a faster one here
 _TYPES = {
     "OrientedRCNN": "mmdet.FasterRCNN",
     "RotatedRetinaNet": "mmdet.RetinaNet",
@@ -45,27 +46,25 @@ _TYPES = {
     "RotatedStandardRoIHead": "mmdet.StandardRoIHead",
     "RoITransRoIHead": "mmdet.CascadeRoIHead",
     "RotatedShared2FCBBoxHead": "mmdet.Shared2FCBBoxHead",
-    "RotatedAnchorGenerator": "FakeRotatedAnchorGenerator",
+    "RotatedAnchorGenerator": "rsfoundation.FakeRotatedAnchorGenerator",
     "DeltaXYWHAOBBoxCoder": "DeltaXYWHTRBBoxCoder",
     "DeltaXYWHAHBBoxCoder": "DeltaXYWHTHBBoxCoder",
-    "RRandomSampler": "mmdet.RandomSampler",
+    "RRandomSampler": "rsfoundation.RandomSampler",
     "RBboxOverlaps2D": "RBboxOverlaps2D",
     "lsknet": "rsfoundation.LSKNet",
-    "LSKNet": "rsfoundation.LSKNet",
-    "StripNet": "rsfoundation.StripNet",
-    "LWGANet": "rsfoundation.LWGANet",
-    "StripHead": "rsfoundation.StripHead",
+    **{name: f"rsfoundation.{name}" for name in (
+        "LSKNet", "StripNet", "LWGANet", "StripHead",
+        "OrientedRPNHead", "AnchorGenerator", "MaxIoUAssigner", "RandomSampler",
+    )},
 }
-# fmt: off
 _UNREGISTERED = (
     "Pretrained", "Normal", "Xavier", "Kaiming", "Constant", "TruncNormal",
     "nms", "nms_rotated", "soft_nms",
 )
 # upstream types of 0.x that belong to mmdet in a config of mmrotate
 _MMDET = frozenset([
-    "FPN", "AnchorGenerator", "MaxIoUAssigner", "RandomSampler", "CrossEntropyLoss", "SmoothL1Loss",
-    "FocalLoss", "L1Loss", "StandardRoIHead", "Shared2FCBBoxHead", "FasterRCNN", "RetinaNet", "FCOS",
-    "ResNet", "GIoULoss", "PseudoSampler",
+    "FPN", "CrossEntropyLoss", "SmoothL1Loss", "FocalLoss", "L1Loss", "StandardRoIHead",
+    "Shared2FCBBoxHead", "FasterRCNN", "RetinaNet", "FCOS", "ResNet", "GIoULoss", "PseudoSampler",
 ])
 _RENAMED = {
     "iou_thr": "iou_threshold",
@@ -312,7 +311,9 @@ class _Converter:
         dense = model.get("bbox_head")
         if isinstance(dense, dict) and "anchor_generator" in dense:
             # anchors of 0.x keep the angle 0
-            dense["anchor_generator"] |= dict(type="FakeRotatedAnchorGenerator", angle_version=None)
+            dense["anchor_generator"] |= dict(
+                type="rsfoundation.FakeRotatedAnchorGenerator", angle_version=None
+            )
             dense.pop("assign_by_circumhbbox", None)
 
     def _backbone(self, model: dict[str, Any]) -> None:

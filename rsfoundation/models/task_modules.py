@@ -1,4 +1,4 @@
-"""Coders and samplers of oriented detectors."""
+"""Coders, anchors, assigners and samplers of detectors."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,19 @@ import mmdet.models.task_modules as mmdet_modules
 import torch
 from mmdet.models.task_modules.assigners import AssignResult
 from mmdet.models.task_modules.samplers import SamplingResult
-from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
+from mmdet.structures.bbox import BaseBoxes, HorizontalBoxes, cat_boxes, get_box_tensor
 from mmengine.structures import InstanceData
 from mmrotate.models.task_modules.coders import DeltaXYWHTRBBoxCoder
 from mmrotate.models.task_modules.coders import MidpointOffsetCoder as UpstreamCoder
+from mmrotate.models.task_modules.prior_generators import (
+    FakeRotatedAnchorGenerator as UpstreamRotatedGenerator,
+)
 from mmrotate.structures.bbox import RotatedBoxes
 from torch import Tensor
 
 from rsfoundation.registry import TASK_UTILS
+
+MOST_SIZES = 16  # sizes of images whose anchors are kept: those of multi-scale training
 
 _EDGE = 1e-4  # radians; an upright box within this of angle 0 is one of angle pi/2
 
@@ -139,9 +144,168 @@ class MidpointOffsetCoder(UpstreamCoder):
         return RotatedBoxes(regular, clone=False) if self.use_box_type else regular
 
 
+class KeptPriors:
+    """Mixin before a generator of anchors or points: those of the sizes seen last are kept, in float32.
+
+    Upstream makes them anew for every batch, and in the type of the scores: in bfloat16, which mixed
+    precision gives, an anchor at pixel 1000 is moved by up to 4 pixels.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._known: dict[tuple[Any, ...], list[BaseBoxes | Tensor]] = {}
+
+    def grid_priors(
+        self,
+        featmap_sizes: Sequence[tuple[int, int]],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cuda",
+        **kwargs: Any,
+    ) -> list[BaseBoxes | Tensor]:
+        """Return the anchors or points of each level, in pixels; they are not to be changed in place.
+
+        Args:
+            featmap_sizes: Height and width of each level's map.
+            dtype: Their type, if it is wider than float32.
+            device: Where they are needed.
+            **kwargs: ``with_stride`` of points.
+        """
+        upstream: Any = super()
+        dtype = torch.promote_types(dtype, torch.float32)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
+        sizes = tuple((int(height), int(width)) for height, width in featmap_sizes)
+        key = (sizes, dtype, str(device), *kwargs.items())
+        if key not in self._known:
+            keep_few(self._known, MOST_SIZES)
+            self._known[key] = upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
+        return self._known[key]
+
+
 @TASK_UTILS.register_module()
-class RotatedRandomSampler(mmdet_modules.RandomSampler):
-    """``mmdet.RandomSampler`` whose ground truth has ``w >= h`` and theta in [-pi/2, pi/2).
+class AnchorGenerator(KeptPriors, mmdet_modules.AnchorGenerator):
+    """``mmdet.AnchorGenerator`` with the anchors of :class:`KeptPriors`."""
+
+
+@TASK_UTILS.register_module()
+class FakeRotatedAnchorGenerator(KeptPriors, UpstreamRotatedGenerator):
+    """``mmrotate.FakeRotatedAnchorGenerator`` with the anchors of :class:`KeptPriors`."""
+
+
+@TASK_UTILS.register_module()
+class MlvlPointGenerator(KeptPriors, mmdet_modules.MlvlPointGenerator):
+    """``mmdet.MlvlPointGenerator`` with the points of :class:`KeptPriors`."""
+
+
+def keep_few(known: dict[Any, Any], most: int) -> None:
+    """Make room for one more value: the oldest goes.
+
+    Args:
+        known: Values by their keys.
+        most: How many there may be.
+    """
+    while len(known) >= most:
+        del known[next(iter(known))]
+
+
+@TASK_UTILS.register_module()
+class MaxIoUAssigner(mmdet_modules.MaxIoUAssigner):
+    """``mmdet.MaxIoUAssigner`` without a step per object, and without waiting for the device.
+
+    Upstream gives each object its best anchors one object after the other, and looks at two values on the
+    way: on a GPU that is two waits for all work so far per object, thousands a step with scenes of ships or
+    cars. Assignments are equal.
+
+    Args:
+        **kwargs: Those of ``mmdet.MaxIoUAssigner``.
+    """
+
+    def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
+        """Assign anchors or proposals to objects.
+
+        Args:
+            overlaps: ``(objects, boxes)``; -1 in the column of a box that is to be ignored.
+            gt_labels: ``(objects,)``.
+
+        Returns:
+            For each box the number of its object from 1, 0 for background, -1 for neither.
+        """
+        objects, boxes = overlaps.shape
+        if not objects or not boxes:
+            return super().assign_wrt_overlaps(overlaps, gt_labels)
+        best, best_object = overlaps.max(dim=0)
+        low, high = (
+            self.neg_iou_thr if isinstance(self.neg_iou_thr, tuple) else (0.0, float(self.neg_iou_thr))
+        )
+        assigned = torch.where((best >= low) & (best < high), 0, -1)
+        assigned = torch.where(best >= self.pos_iou_thr, best_object + 1, assigned)
+        if self.match_low_quality:
+            own_best, own_box = overlaps.max(dim=1)
+            numbers = torch.arange(1, objects + 1, dtype=torch.int32, device=overlaps.device)
+            numbers = torch.where(own_best >= self.min_pos_iou, numbers, 0)
+            if self.gt_max_assign_all:
+                # the best box of several objects goes to the last of them, as in upstream's loop
+                claims = torch.where(overlaps == own_best[:, None], numbers[:, None], 0).amax(dim=0)
+            else:
+                claims = numbers.new_zeros(boxes).scatter_reduce_(0, own_box, numbers, "amax")
+            assigned = torch.where(claims > 0, claims.long(), assigned)
+        labels = torch.where(assigned > 0, gt_labels[(assigned - 1).clamp(min=0)], -1)
+        return AssignResult(num_gts=objects, gt_inds=assigned, max_overlaps=best, labels=labels)
+
+
+@TASK_UTILS.register_module()
+class RandomSampler(mmdet_modules.RandomSampler):
+    """``mmdet.RandomSampler`` that waits for the device twice an image, not four times; it draws the same.
+
+    Args:
+        **kwargs: Those of ``mmdet.RandomSampler``.
+    """
+
+    def sample(
+        self,
+        assign_result: AssignResult,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        **kwargs: object,
+    ) -> SamplingResult:
+        """Draw positive boxes, and negative ones for the rest of ``num``.
+
+        Args:
+            assign_result: Of an assigner; with ``add_gt_as_proposals`` the objects are added to it.
+            pred_instances: Anchors or proposals as ``priors``.
+            gt_instances: ``bboxes`` and ``labels``.
+            **kwargs: Passed to the draws.
+
+        Returns:
+            Indices in ascending order.
+        """
+        objects, priors = gt_instances.bboxes, pred_instances.priors
+        is_object = torch.zeros(len(priors), dtype=torch.uint8, device=priors.device)
+        if self.add_gt_as_proposals and len(objects):
+            both_typed = isinstance(objects, BaseBoxes) and isinstance(priors, BaseBoxes)
+            added = objects.convert_to(type(priors)) if both_typed else objects
+            priors = cat_boxes([added, priors], dim=0)
+            assign_result.add_gt_(gt_instances.labels)
+            is_object = torch.cat([is_object.new_ones(len(added)), is_object])
+        # upstream makes the draws unique, which they are: of that only the order is left
+        positive = self._sample_pos(assign_result, int(self.num * self.pos_fraction), **kwargs).flatten()
+        wanted = self.num - len(positive)
+        if self.neg_pos_ub >= 0:
+            wanted = min(wanted, int(self.neg_pos_ub * max(1, len(positive))))
+        negative = self._sample_neg(assign_result, wanted, **kwargs).flatten()
+        return SamplingResult(
+            pos_inds=positive.sort()[0],
+            neg_inds=negative.sort()[0],
+            priors=priors,
+            gt_bboxes=objects,
+            assign_result=assign_result,
+            gt_flags=is_object,
+        )
+
+
+@TASK_UTILS.register_module()
+class RotatedRandomSampler(RandomSampler):
+    """:class:`RandomSampler` whose ground truth has ``w >= h`` and theta in [-pi/2, pi/2).
 
     Ground truth is added to the proposals, and RoI pooling reads features along the sides of a proposal: the
     same rectangle under another name, with its sides exchanged or theta out of range, is pooled as other
@@ -161,7 +325,7 @@ class RotatedRandomSampler(mmdet_modules.RandomSampler):
             assign_result: Of an assigner.
             pred_instances: The proposals as ``priors``.
             gt_instances: ``bboxes`` and ``labels``.
-            **kwargs: Passed to mmdet's.
+            **kwargs: Passed to the draws.
         """
         boxes = gt_instances.bboxes
         if isinstance(boxes, RotatedBoxes):

@@ -30,9 +30,10 @@ def check_last_dim(name: str, tensor: Tensor, width: int) -> None:
 
 
 def finite_rows(name: str, tensor: Tensor) -> Tensor:
-    """Return which rows hold neither NaN nor infinity; log once for each operator that some do.
+    """Return which rows hold neither NaN nor infinity; on a CPU, log once for each operator that some do.
 
-    It is no error: operators run inside models, and a diverged loss is for the training loop to report.
+    It is no error: operators run inside models, and a diverged loss is for the training loop to report. On
+    other devices nothing is logged, as the processor would have to wait for all work so far to know.
 
     Args:
         name: The operator, for the message.
@@ -44,7 +45,8 @@ def finite_rows(name: str, tensor: Tensor) -> Tensor:
     finite = torch.isfinite(tensor)
     finite = finite.all(1) if finite.dim() > 1 else finite
     tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if name not in _warned and not tracing and not bool(finite.all()):
+    on_cpu = tensor.device.type == "cpu"
+    if on_cpu and name not in _warned and not tracing and not bool(finite.all()):
         from mmengine.logging import print_log
 
         _warned.add(name)

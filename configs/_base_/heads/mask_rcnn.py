@@ -7,7 +7,7 @@
 default_scope = 'mmdet'
 task = dict(type='rsfoundation.InstanceSegmentation')
 
-_assigner = dict(type='MaxIoUAssigner', ignore_iof_thr=-1)
+_assigner = dict(type='rsfoundation.MaxIoUAssigner', ignore_iof_thr=-1)
 _coder = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0])
 _extractor = dict(type='rsfoundation.SingleRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32])
 _proposals = dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0)
@@ -23,10 +23,11 @@ model = dict(
         pad_size_divisor=32),
     neck=dict(type='FPN', out_channels=256, num_outs=5),
     rpn_head=dict(
-        type='RPNHead',
+        type='rsfoundation.RPNHead',
         in_channels=256,
         feat_channels=256,
-        anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
+        anchor_generator=dict(
+            type='rsfoundation.AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
         bbox_coder=dict(**_coder, target_stds=[1.0, 1.0, 1.0, 1.0]),
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
@@ -54,14 +55,16 @@ model = dict(
     train_cfg=dict(
         rpn=dict(
             assigner=dict(**_assigner, pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3, match_low_quality=True),
-            sampler=dict(type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
+            sampler=dict(
+                type='rsfoundation.RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
             allowed_border=-1,
             pos_weight=-1,
             debug=False),
         rpn_proposal=dict(**dict(_proposals, nms_pre=2000)),
         rcnn=dict(
             assigner=dict(**_assigner, pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=True),
-            sampler=dict(type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+            sampler=dict(
+                type='rsfoundation.RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
             mask_size=28,
             pos_weight=-1,
             debug=False)),

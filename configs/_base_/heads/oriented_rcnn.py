@@ -21,7 +21,7 @@ model = dict(
         in_channels=256,
         feat_channels=256,
         anchor_generator=dict(
-            type='mmdet.AnchorGenerator',
+            type='rsfoundation.AnchorGenerator',
             scales=[8],
             ratios=[0.5, 1.0, 2.0],
             strides=[4, 8, 16, 32, 64],
@@ -63,7 +63,7 @@ model = dict(
     train_cfg=dict(
         rpn=dict(
             assigner=dict(
-                type='mmdet.MaxIoUAssigner',
+                type='rsfoundation.MaxIoUAssigner',
                 pos_iou_thr=0.7,
                 neg_iou_thr=0.3,
                 min_pos_iou=0.3,
@@ -73,14 +73,14 @@ model = dict(
                 # anchors are upright, objects are not
                 iou_calculator=dict(type='RBbox2HBboxOverlaps2D')),
             sampler=dict(
-                type='mmdet.RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
+                type='rsfoundation.RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
             allowed_border=0,
             pos_weight=-1,
             debug=False),
         rpn_proposal=_proposals,
         rcnn=dict(
             assigner=dict(
-                type='mmdet.MaxIoUAssigner',
+                type='rsfoundation.MaxIoUAssigner',
                 pos_iou_thr=0.5,
                 neg_iou_thr=0.5,
                 min_pos_iou=0.5,

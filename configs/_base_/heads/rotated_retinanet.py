@@ -20,7 +20,7 @@ model = dict(
         stacked_convs=4,
         feat_channels=256,
         anchor_generator=dict(
-            type='FakeRotatedAnchorGenerator',
+            type='rsfoundation.FakeRotatedAnchorGenerator',
             angle_version=None,
             octave_base_scale=4,
             scales_per_octave=3,
@@ -38,7 +38,7 @@ model = dict(
         loss_bbox=dict(type='mmdet.L1Loss', loss_weight=1.0)),
     train_cfg=dict(
         assigner=dict(
-            type='mmdet.MaxIoUAssigner',
+            type='rsfoundation.MaxIoUAssigner',
             pos_iou_thr=0.5,
             neg_iou_thr=0.4,
             min_pos_iou=1e-6,  # published as 0: an object that overlaps no anchor would then own them all

@@ -21,7 +21,7 @@ model = dict(
         stacked_convs=2,
         feat_channels=256,
         angle_version='le90',
-        anchor_generator=dict(type='mmdet.MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
+        anchor_generator=dict(type='rsfoundation.MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
         bbox_coder=dict(type='DistanceAnglePointCoder', angle_version='le90'),
         loss_cls=dict(type='mmdet.QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
         loss_bbox=dict(type='RotatedIoULoss', mode='linear', loss_weight=2.0),

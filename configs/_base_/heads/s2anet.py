@@ -18,7 +18,7 @@ _losses = dict(
     loss_bbox=dict(type='mmdet.SmoothL1Loss', beta=0.11, loss_weight=1.0))
 _stage = dict(
     assigner=dict(
-        type='mmdet.MaxIoUAssigner',
+        type='rsfoundation.MaxIoUAssigner',
         pos_iou_thr=0.5,
         neg_iou_thr=0.4,
         min_pos_iou=1e-6,  # published as 0: an object that overlaps no anchor would then own them all
@@ -46,7 +46,7 @@ model = dict(
         stacked_convs=2,
         feat_channels=256,
         anchor_generator=dict(
-            type='FakeRotatedAnchorGenerator', angle_version=None, scales=[4], ratios=[1.0], strides=_strides),
+            type='rsfoundation.FakeRotatedAnchorGenerator', angle_version=None, scales=[4], ratios=[1.0], strides=_strides),
         bbox_coder=dict(**_coder, use_box_type=False),
         **_losses),
     bbox_head_refine=[

@@ -207,7 +207,7 @@ def _other_conventions(node: Any) -> Iterator[str]:
     """Yield the places where a model's config interprets the same numbers as other boxes than 0.x."""
     if isinstance(node, Mapping):
         kind, version = node.get("type"), node.get("angle_version")
-        if kind == "FakeRotatedAnchorGenerator" and version is not None:
+        if str(kind).endswith("FakeRotatedAnchorGenerator") and version is not None:
             yield f"anchors of 0.x stay at angle 0, those of the config turn (angle_version={version!r})"
         if kind == "DeltaXYWHTRBBoxCoder" and version == "oc":
             yield "`oc` of 0.x is (0, 90] degrees, the config's [-90, 0): take rsfoundation.OpenCVAngleCoder"
