@@ -26,6 +26,7 @@ from rsfoundation.io.loading import ImageLoading
 
 _LOOPS = ("EpochBasedTrainLoop", "IterBasedTrainLoop")
 _COMPILE_HOOK = "rsfoundation.CompileHook"
+_NON_BLOCKING = ("DetDataPreprocessor", "SceneDataPreprocessor")  # which mmengine lets choose
 _SHARDED = ("FSDPStrategy", "DeepSpeedStrategy")
 
 
@@ -135,7 +136,7 @@ def resolve_config(
         lambda: _set_cpu_wrapper(cfg, options, device),
         lambda: task.prepare_config(cfg, request),
         lambda: use_image_loading(cfg),
-        lambda: _drop_worker_options(cfg),
+        lambda: _fit_loaders(cfg, device),
         lambda: _set_save_best(cfg, task),
         lambda: _use_crash_safe_loops_and_hooks(cfg),
         lambda: _fit_to_sharding(cfg),
@@ -319,13 +320,25 @@ def _set_cpu_wrapper(cfg: Config, options: RunOptions, device: str) -> None:
     cfg.model_wrapper_cfg = cfg.get("model_wrapper_cfg") or wrapper
 
 
-def _drop_worker_options(cfg: Config) -> None:
-    """Drop what torch's data loader takes only where it has workers."""
+def _fit_loaders(cfg: Config, device: str) -> None:
+    """Drop what torch's data loader takes only where it has workers; pin memory where a GPU reads it.
+
+    From pinned memory, images are copied to the GPU while it computes. mmdet's preprocessor and this
+    package's for scenes take ``non_blocking``: they do not wait for the copy.
+    """
+    on_gpu = device.startswith("cuda")
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         loader = cfg.get(name)
         if loader and not loader.get("num_workers", 0):
             for option in ("persistent_workers", "prefetch_factor", "timeout", "multiprocessing_context"):
                 loader.pop(option, None)
+        if loader and on_gpu:
+            loader.setdefault("pin_memory", True)
+        elif loader:  # the config of a run on a GPU: torch would warn
+            loader.pop("pin_memory", None)
+    preprocessor = cfg.get("model", {}).get("data_preprocessor") or {}
+    if on_gpu and str(preprocessor.get("type")).rsplit(".", 1)[-1] in _NON_BLOCKING:
+        preprocessor.setdefault("non_blocking", True)
 
 
 def _set_save_best(cfg: Config, task: Task) -> list[str]:

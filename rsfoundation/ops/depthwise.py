@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from rsfoundation.ops.kernels import DEPTHWISE_LANES as LANES
 from rsfoundation.ops.kernels.threads import run_chunks
 
-_GRAIN = 1 << 18  # fewest multiplications worth a thread
+_GRAIN = 1 << 23  # fewest multiplications worth a thread
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,16 +70,13 @@ class _DepthwiseConv2d(torch.autograd.Function):
 
 
 def _weight_gradient(x: Tensor, slopes: Tensor, weight: Tensor) -> Tensor:
-    from rsfoundation.ops.kernels.backbones import DEPTHWISE_TAPS, depthwise_weight_gradient
+    from rsfoundation.ops.kernels.backbones import depthwise_weight_gradient
 
     images, channels, height, width = x.shape
     rows, columns = weight.shape[2:]
     out = x.new_zeros(rows * columns, channels)
-    shapes = (
-        (rows, columns * LANES),
-        (height * (width + columns - 1) * LANES,),
-        (width, min(columns, DEPTHWISE_TAPS) * LANES),
-    )
+    whole = -(-width // 4) * 4
+    shapes = ((rows, columns + 1, LANES), (height, (whole + columns) * LANES), (whole * LANES,))
     run_chunks(
         depthwise_weight_gradient,
         channels // LANES,

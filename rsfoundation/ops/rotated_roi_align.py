@@ -4,8 +4,8 @@ ReDet's turns the orientation channels by the angle of the region after pooling:
 whole turns they are interpolated.
 
 Arrays that both kernels share: ``pixels`` is the flat memory of feature maps whose steps from image to
-image, row to row, column to column and channel to channel are ``steps``; ``size`` is their height and
-width; ``regions`` ``(n, 7)`` holds image index, centre x, y, width, height (feature pixels), cosine and
+image, row to row, column to column and channel to channel are ``steps``; ``size`` is their height, width and
+number; ``regions`` ``(n, 7)`` holds image index, centre x, y, width, height (feature pixels), cosine and
 sine; ``grids`` ``(n, 2)`` the samples per bin along height and width; ``bins`` ``(n, rows, columns,
 channels)`` belongs to the pooled regions. The innermost loop runs over channels, which vectorises when they
 are contiguous and still works when they are not.
@@ -32,6 +32,8 @@ from rsfoundation.ops.roi_align import (
 )
 
 _REGIONS_AT_ONCE = 20  # of 49 bins and 256 channels: 16 MB of gathered values, which stay in the cache
+_BLOCK = 64  # channels that a thread adds to at once: their sums are whole lines of the cache
+_GRAIN = 1 << 23  # fewest products worth a thread: about a millisecond
 _IMAGE, _CX, _CY, _WIDTH, _HEIGHT, _COS, _SIN = range(7)
 
 
@@ -85,18 +87,26 @@ def _pool(
 ) -> None:
     """Fill ``bins[start:stop]`` with the mean of the samples of each bin."""
     _, rows, columns, channels = bins.shape
+    step = steps[3]
     for n in range(start, stop):
         for row in range(rows):
             for column in range(columns):
+                sums = bins[n, row, column]
                 for c in range(channels):
-                    bins[n, row, column, c] = 0
+                    sums[c] = 0
                 for sample in range(grids[n, 0] * grids[n, 1]):
                     p0, p1, p2, p3, w0, w1, w2, w3 = _taps(
                         regions, grids, steps, size, bins, n, row, column, sample
                     )
+                    if step == 1:  # slices, which the compiler knows to be contiguous
+                        a, b = pixels[p0 : p0 + channels], pixels[p1 : p1 + channels]
+                        d, e = pixels[p2 : p2 + channels], pixels[p3 : p3 + channels]
+                        for c in range(channels):
+                            sums[c] += w0 * a[c] + w1 * b[c] + w2 * d[c] + w3 * e[c]
+                        continue
                     for c in range(channels):
-                        at = c * steps[3]
-                        bins[n, row, column, c] += (
+                        at = c * step
+                        sums[c] += (
                             w0 * pixels[p0 + at]
                             + w1 * pixels[p1 + at]
                             + w2 * pixels[p2 + at]
@@ -115,21 +125,37 @@ def _spread(
     start: int,
     stop: int,
 ) -> None:
-    """Add the gradient of ``_pool`` to channels ``start..stop`` of ``pixels``, from that of its bins."""
-    count, rows, columns, _ = bins.shape
-    for n in range(count):
-        for row in range(rows):
-            for column in range(columns):
-                for sample in range(grids[n, 0] * grids[n, 1]):
-                    p0, p1, p2, p3, w0, w1, w2, w3 = _taps(
-                        regions, grids, steps, size, bins, n, row, column, sample
-                    )
-                    for c in range(start, stop):
-                        at, slope = c * steps[3], bins[n, row, column, c]
-                        pixels[p0 + at] += w0 * slope
-                        pixels[p1 + at] += w1 * slope
-                        pixels[p2 + at] += w2 * slope
-                        pixels[p3 + at] += w3 * slope
+    """Add the gradient of ``_pool`` to parts ``start..stop`` of ``pixels``, from that of its bins.
+
+    A part is an image's block of channels; images are counted first.
+    """
+    count, rows, columns, channels = bins.shape
+    step, images = steps[3], size[2]
+    for part in range(start, stop):
+        first = part // images * _BLOCK
+        last = min(first + _BLOCK, channels)
+        for n in range(count):
+            if int(regions[n, _IMAGE]) != part % images:
+                continue
+            for row in range(rows):
+                for column in range(columns):
+                    slopes = bins[n, row, column, first:last]
+                    for sample in range(grids[n, 0] * grids[n, 1]):
+                        p0, p1, p2, p3, w0, w1, w2, w3 = _taps(
+                            regions, grids, steps, size, bins, n, row, column, sample
+                        )
+                        if step == 1:
+                            for place, weight in ((p0, w0), (p1, w1), (p2, w2), (p3, w3)):
+                                target = pixels[place + first : place + last]
+                                for c in range(last - first):
+                                    target[c] += weight * slopes[c]
+                            continue
+                        for c in range(last - first):
+                            at = (first + c) * step
+                            pixels[p0 + at] += w0 * slopes[c]
+                            pixels[p1 + at] += w1 * slopes[c]
+                            pixels[p2 + at] += w2 * slopes[c]
+                            pixels[p3 + at] += w3 * slopes[c]
 
 
 def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], grid: RoiGrid) -> Tensor:
@@ -157,7 +183,7 @@ def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], g
     last = _worth_transposing(rois, output_size, grid, maps.shape)
     maps = maps.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     bins = torch.empty(len(rois), *output_size, features.shape[1], dtype=kind)
-    _run(_pool, len(rois), maps, rois, grid, bins, grain=8, pieces=8)
+    _run(_pool, len(rois), maps, rois, grid, bins, pieces=8)
     return bins.permute(0, 3, 1, 2).to(features.dtype)
 
 
@@ -180,7 +206,8 @@ def spread_rotated(grad: Tensor, rois: Tensor, feature_shape: torch.Size, grid: 
     layout = torch.channels_last if last else torch.contiguous_format
     out = torch.zeros(feature_shape, dtype=kind).contiguous(memory_format=layout)
     bins = grad.detach().to(kind).permute(0, 2, 3, 1).contiguous()
-    _run(_spread, feature_shape[1], out, rois, grid, bins)
+    parts = feature_shape[0] * math.ceil(feature_shape[1] / _BLOCK)
+    _run(_spread, parts, out, rois, grid, bins, pieces=2)
     return out.to(grad.dtype)
 
 
@@ -191,8 +218,7 @@ def _run(
     rois: Tensor,
     grid: RoiGrid,
     bins: Tensor,
-    grain: int = 1,
-    pieces: int = 1,
+    pieces: int,
 ) -> None:
     """Run a kernel on dense ``maps`` (batch, channels, height, width) and ``bins``."""
     table = rois.detach().to(maps.dtype)
@@ -204,7 +230,10 @@ def _run(
     regions = torch.cat([table[:, :1], centres, sizes, theta.cos(), theta.sin()], 1)
     steps = torch.tensor([maps.stride(axis) for axis in (0, 2, 3, 1)])
     pixels = maps.as_strided((maps.numel(),), (1,))
-    tensors = (pixels, steps, torch.tensor(maps.shape[2:]), regions, grids, bins)
+    size = torch.tensor([*maps.shape[2:], len(maps)])
+    tensors = (pixels, steps, size, regions, grids, bins)
+    products = 4 * int(grids.prod(1).sum()) * math.prod(bins.shape[1:])
+    grain = math.ceil(_GRAIN * count / max(products, 1))
     run_chunks(kernel, count, *(tensor.numpy() for tensor in tensors), grain=grain, pieces=pieces)
 
 

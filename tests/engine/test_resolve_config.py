@@ -90,6 +90,25 @@ def test_the_recorded_config_trains_again_as_it_is(tiny_config):
     assert again.to_dict() == recorded.to_dict()
 
 
+def test_a_gpu_reads_pinned_memory(tiny_config):
+    cfg = load_config(tiny_config, ("val_dataloader.pin_memory=False",))
+    cfg.model = dict(data_preprocessor=dict(type="mmdet.DetDataPreprocessor"))
+    task = build_task(cfg)
+    on_gpu = resolve_config(cfg, RunOptions(), task, device="cuda").cfg
+    assert on_gpu.train_dataloader.pin_memory is True
+    assert on_gpu.val_dataloader.pin_memory is False  # the config's own choice
+    assert on_gpu.model.data_preprocessor.non_blocking is True
+    on_cpu = resolve_config(on_gpu, RunOptions(), task, device="cpu").cfg
+    assert "pin_memory" not in on_cpu.train_dataloader
+
+
+def test_a_preprocessor_that_cannot_go_on_is_left_alone(tiny_config):
+    cfg = load_config(tiny_config)
+    cfg.model = dict(data_preprocessor=dict(type="SegDataPreProcessor"))
+    on_gpu = resolve_config(cfg, RunOptions(), build_task(cfg), device="cuda").cfg
+    assert "non_blocking" not in on_gpu.model.data_preprocessor
+
+
 @pytest.mark.parametrize("as_file", [True, False])
 def test_options_read_a_file_and_a_config_alike(tiny_config, as_file):
     """A config that was read before takes overrides, bands and range, too, and stays as it is."""

@@ -6,9 +6,6 @@ from rsfoundation.ops.kernels import ATTENTION_WINDOW as WINDOW
 from rsfoundation.ops.kernels import DEPTHWISE_LANES as LANES
 from rsfoundation.ops.kernels.runtime import exp, inlined, summing_kernel
 
-DEPTHWISE_TAPS = 4  # neighbouring taps of a depth-wise kernel whose sums are formed in one loop
-_RUN = 4  # neighbouring pixels whose products are added in one pass over these sums
-
 PLACES = WINDOW**2
 WIDE = -(-PLACES // 8) * 8  # scores of a query, rounded up to whole registers
 CHANNEL_STEP = 4  # channels of the keys that one pass over the scores takes
@@ -21,7 +18,7 @@ def depthwise_weight_gradient(
     out: np.ndarray,
     sums: np.ndarray,
     padded: np.ndarray,
-    repeated: np.ndarray,
+    line: np.ndarray,
     start: int,
     stop: int,
 ) -> None:
@@ -29,63 +26,62 @@ def depthwise_weight_gradient(
 
     A block of channels is copied out of its maps first: pixels then follow each other in memory, where
     otherwise they would be as far apart as there are channels, and compete for the same places of the cache.
-    Neighbouring taps read neighbouring pixels, so the sums of a few taps are one loop over contiguous memory.
+    Two neighbouring taps of the kernel are summed at once over four pixels: of the values that these need,
+    most are read once.
 
     Args:
         maps: The convolution's input, ``(images, height, width, channels)``.
         slopes: The gradient of its result, of the same shape.
         out: ``(rows * columns of the kernel, channels)``.
-        sums: Scratch ``(rows, columns * LANES)``, zero at first: an image's sums, for fewer roundings.
-        padded: Scratch ``(height * (width + columns - 1) * LANES,)``, zero at first: maps with zeros around.
-        repeated: Scratch ``(width, LANES * taps)``: a line of slopes, once for each tap of a loop.
+        sums: Scratch ``(rows, columns + 1, LANES)``, zero at first: an image's sums, for fewer roundings.
+        padded: Scratch ``(height, (w + columns) * LANES)``, zero at first: maps with zeros around. ``w`` is
+            the width rounded up to four pixels.
+        line: Scratch ``(w * LANES,)``, zero at first: a line of slopes.
         start: First block.
         stop: After the last.
     """
     images, height, width, _ = maps.shape
-    rows, columns, taps = len(sums), sums.shape[1] // LANES, repeated.shape[1] // LANES
-    line = width + columns - 1
+    rows, columns = sums.shape[0], sums.shape[1] - 1
+    whole = (width + 3) // 4 * 4 * LANES
     for item in range(start * images, stop * images):
         first, image = item // images * LANES, item % images
         for y in range(height):
             for x in range(width):
-                pixel = (y * line + columns // 2 + x) * LANES
-                source, target = maps[image, y, x, first : first + LANES], padded[pixel : pixel + LANES]
+                place = (columns // 2 + x) * LANES
+                source, target = maps[image, y, x, first : first + LANES], padded[y, place : place + LANES]
                 for lane in range(LANES):
                     target[lane] = source[lane]
         for y in range(height):
             for x in range(width):
-                source, target = slopes[image, y, x, first : first + LANES], repeated[x]
-                for tap in range(taps):
-                    for lane in range(LANES):
-                        target[tap * LANES + lane] = source[lane]
+                source = slopes[image, y, x, first : first + LANES]
+                for lane in range(LANES):
+                    line[x * LANES + lane] = source[lane]
             for row in range(rows):
                 other = y + row - rows // 2
                 if other < 0 or other >= height:
                     continue
-                for column in range(0, columns, taps):
-                    span = min(taps, columns - column) * LANES
-                    total = sums[row, column * LANES : column * LANES + span]
-                    for x in range(0, width - _RUN + 1, _RUN):
-                        at = (other * line + column + x) * LANES
-                        a0, a1 = padded[at : at + span], padded[at + LANES : at + LANES + span]
-                        a2 = padded[at + 2 * LANES : at + 2 * LANES + span]
-                        a3 = padded[at + 3 * LANES : at + 3 * LANES + span]
-                        b0, b1, b2, b3 = repeated[x], repeated[x + 1], repeated[x + 2], repeated[x + 3]
-                        for i in range(span):
-                            value = total[i] + a0[i] * b0[i]
-                            value += a1[i] * b1[i]
-                            value += a2[i] * b2[i]
-                            total[i] = value + a3[i] * b3[i]
-                    for x in range(width - width % _RUN, width):
-                        at = (other * line + column + x) * LANES
-                        a0, b0 = padded[at : at + span], repeated[x]
-                        for i in range(span):
-                            total[i] += a0[i] * b0[i]
+                # the last of an odd number of taps has a neighbour that is not used
+                for column in range(0, columns, 2):
+                    values = padded[other, column * LANES :]
+                    one, two = sums[row, column], sums[row, column + 1]
+                    for at in range(0, whole, 4 * LANES):
+                        for lane in range(LANES):
+                            i = at + lane
+                            a, b = values[i + LANES], values[i + 2 * LANES]
+                            c = values[i + 3 * LANES]
+                            g0, g1 = line[i], line[i + LANES]
+                            g2, g3 = line[i + 2 * LANES], line[i + 3 * LANES]
+                            left = values[i] * g0 + a * g1 + b * g2 + c * g3
+                            right = a * g0 + b * g1 + c * g2 + values[i + 4 * LANES] * g3
+                            one[lane] += left
+                            two[lane] += right
         for row in range(rows):
             for column in range(columns):
                 for lane in range(LANES):
-                    out[row * columns + column, first + lane] += sums[row, column * LANES + lane]
-                    sums[row, column * LANES + lane] = 0.0
+                    out[row * columns + column, first + lane] += sums[row, column, lane]
+            for column in range(columns + 1):
+                for lane in range(LANES):
+                    sums[row, column, lane] = 0.0
 
 
 @inlined
