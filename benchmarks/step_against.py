@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ CONFIGS = (
     "instance_toy_lsknet_t",
 )
 TURN = 2.0  # seconds
+WARM_UP = 4  # steps
 HERE = Path(__file__).resolve()
 
 
@@ -72,22 +74,26 @@ def compare(name: str, checkouts: dict[str, Path], root: Path, seconds: float, f
             command = [sys.executable, str(HERE), "--child", str(log), name]
             output = log.with_suffix(".log").open("wb")
             environment = dict(os.environ, PYTHONPATH=str(checkout))
-            process = subprocess.Popen(command, cwd=root, env=environment, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                command, cwd=root, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
             running[label] = process, log
-            while len(steps_of(log)) < 4:
-                if process.poll() is not None:
-                    sys.exit(f"{label}: the training ended:\n{log.with_suffix('.log').read_text()[-2000:]}")
+            while len(steps_of(log)) < WARM_UP:
                 time.sleep(0.2)
-            process.send_signal(signal.SIGSTOP)
+                check(label, process, log)
+            os.killpg(process.pid, signal.SIGSTOP)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for process, _ in running.values():
-                process.send_signal(signal.SIGCONT)
+            for label, (process, log) in running.items():
+                os.killpg(process.pid, signal.SIGCONT)
                 time.sleep(TURN)
-                process.send_signal(signal.SIGSTOP)
+                check(label, process, log)
+                os.killpg(process.pid, signal.SIGSTOP)
         for label, (_, log) in running.items():
-            seen = steps_of(log)[4:]
-            typical = statistics.median(seen)
+            seen = steps_of(log)[WARM_UP:]
+            typical = statistics.median(seen) if seen else TURN
+            if typical > TURN / 2:
+                sys.exit(f"{name}: {label} made no whole step in {TURN:.0f} s, or --seconds is too short")
             whole = [step for step in seen if step < 1.5 * typical]
             print(
                 f"{name:<28} {label:<8} {statistics.median(whole) * 1e3:6.0f} ms, {len(whole)} steps",
@@ -95,8 +101,21 @@ def compare(name: str, checkouts: dict[str, Path], root: Path, seconds: float, f
             )
     finally:
         for process, _ in running.values():
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def check(label: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Stop with the end of its output where a training ended.
+
+    Args:
+        label: Of the checkout.
+        process: Its training.
+        log: Its file of steps.
+    """
+    if process.poll() is not None:
+        sys.exit(f"{label}: the training ended:\n{log.with_suffix('.log').read_text()[-2000:]}")
 
 
 def steps_of(log: Path) -> list[float]:

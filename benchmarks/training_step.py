@@ -6,7 +6,8 @@
 Random images and boxes, random weights; forward, backward, clipping and the config's optimiser. Each image
 has as many objects as asked, 12 to 120 px long. Figures are medians; memory is the most that torch held.
 ``--waits`` lists, in place of times, where the losses and their gradients need to know a value: there the
-processor waits for all work of a GPU so far, and the GPU then waits for the processor. No GPU is needed.
+processor waits for all work of a GPU so far, and the GPU then waits for the processor. No GPU is needed;
+copies to and from one, which wait as well, are seen on one only with a profiler.
 """
 
 import argparse
@@ -50,7 +51,7 @@ WAITING = (
     "aten::equal",
     "torchvision::nms",
 )
-CPU_ONLY = ("finite_rows", "_checked")  # functions that look at values on a CPU alone
+CPU_ONLY = ("finite_rows", "_checked", "_run")  # functions that look at values on a CPU alone
 
 
 class Waits(TorchDispatchMode):
@@ -64,7 +65,10 @@ class Waits(TorchDispatchMode):
         """Call the operator."""
         name = operator._schema.name
         places = args[1] if "index" in name and len(args) > 1 and isinstance(args[1], list | tuple) else ()
-        if name in WAITING or any(one is not None and one.dtype == torch.bool for one in places):
+        masked = any(one is not None and one.dtype == torch.bool for one in places)
+        if masked and "index_put" in name and args[2].numel() == 1 and args[2].device.type == "cpu":
+            masked = False  # a number into a mask: nothing is counted
+        if masked or name in WAITING:
             frames = [one for one in traceback.extract_stack()[:-1] if "/torch/" not in one.filename]
             if not any(one.name in CPU_ONLY for one in frames):
                 callers = [f"{Path(one.filename).name}:{one.lineno} {one.name}" for one in frames[:-4:-1]]

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from rsfoundation.registry import TASK_UTILS
 
-MOST_SIZES = 16  # sizes of images whose anchors are kept: those of multi-scale training
+MOST_SIZES = 8  # sizes of images whose anchors are kept: those of multi-scale training
+_OBJECTS_AT_ONCE = 128  # whose claims on anchors are compared at once
 
 _EDGE = 1e-4  # radians; an upright box within this of angle 0 is one of angle pi/2
 
@@ -176,10 +177,13 @@ class KeptPriors:
             return upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
         sizes = tuple((int(height), int(width)) for height, width in featmap_sizes)
         key = (sizes, dtype, str(device), *kwargs.items())
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
+            with torch.inference_mode(False):  # they may be part of a training step later
+                found = upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
             keep_few(self._known, MOST_SIZES)
-            self._known[key] = upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
-        return self._known[key]
+            self._known[key] = found
+        return found
 
 
 @TASK_UTILS.register_module()
@@ -212,12 +216,12 @@ def keep_few(known: dict[Any, Any], most: int) -> None:
 class MaxIoUAssigner(mmdet_modules.MaxIoUAssigner):
     """``mmdet.MaxIoUAssigner`` without a step per object, and without waiting for the device.
 
-    Upstream gives each object its best anchors one object after the other, and looks at two values on the
-    way: on a GPU that is two waits for all work so far per object, thousands a step with scenes of ships or
-    cars. Assignments are equal.
+    Upstream gives each object its best anchors one object after the other, and looks at a value on the way:
+    on a GPU that is a wait for all work so far per object, hundreds a step with scenes of ships or cars.
+    Assignments are equal.
 
     Args:
-        **kwargs: Those of ``mmdet.MaxIoUAssigner``.
+        **kwargs: Those of ``mmdet.MaxIoUAssigner``; ``neg_iou_thr`` is a number or a pair.
     """
 
     def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
@@ -234,9 +238,8 @@ class MaxIoUAssigner(mmdet_modules.MaxIoUAssigner):
         if not objects or not boxes:
             return super().assign_wrt_overlaps(overlaps, gt_labels)
         best, best_object = overlaps.max(dim=0)
-        low, high = (
-            self.neg_iou_thr if isinstance(self.neg_iou_thr, tuple) else (0.0, float(self.neg_iou_thr))
-        )
+        pair = isinstance(self.neg_iou_thr, tuple | list)
+        low, high = self.neg_iou_thr if pair else (0.0, self.neg_iou_thr)
         assigned = torch.where((best >= low) & (best < high), 0, -1)
         assigned = torch.where(best >= self.pos_iou_thr, best_object + 1, assigned)
         if self.match_low_quality:
@@ -245,7 +248,11 @@ class MaxIoUAssigner(mmdet_modules.MaxIoUAssigner):
             numbers = torch.where(own_best >= self.min_pos_iou, numbers, 0)
             if self.gt_max_assign_all:
                 # the best box of several objects goes to the last of them, as in upstream's loop
-                claims = torch.where(overlaps == own_best[:, None], numbers[:, None], 0).amax(dim=0)
+                claims = numbers.new_zeros(boxes)
+                parts = (one.split(_OBJECTS_AT_ONCE) for one in (overlaps, own_best, numbers))
+                for rows, highest, names in zip(*parts, strict=True):
+                    claimed = torch.where(rows == highest[:, None], names[:, None], 0)
+                    claims = torch.maximum(claims, claimed.amax(dim=0))
             else:
                 claims = numbers.new_zeros(boxes).scatter_reduce_(0, own_box, numbers, "amax")
             assigned = torch.where(claims > 0, claims.long(), assigned)
@@ -255,7 +262,9 @@ class MaxIoUAssigner(mmdet_modules.MaxIoUAssigner):
 
 @TASK_UTILS.register_module()
 class RandomSampler(mmdet_modules.RandomSampler):
-    """``mmdet.RandomSampler`` that waits for the device twice an image, not four times; it draws the same.
+    """``mmdet.RandomSampler`` that waits for the device less often; it draws the same.
+
+    It does not look for equal indices among those it drew, of which there are none.
 
     Args:
         **kwargs: Those of ``mmdet.RandomSampler``.
@@ -287,7 +296,6 @@ class RandomSampler(mmdet_modules.RandomSampler):
             priors = cat_boxes([added, priors], dim=0)
             assign_result.add_gt_(gt_instances.labels)
             is_object = torch.cat([is_object.new_ones(len(added)), is_object])
-        # upstream makes the draws unique, which they are: of that only the order is left
         positive = self._sample_pos(assign_result, int(self.num * self.pos_fraction), **kwargs).flatten()
         wanted = self.num - len(positive)
         if self.neg_pos_ub >= 0:

@@ -1,8 +1,8 @@
 """Convolutions whose gradients are faster than the CPU library's on processors that other programs use.
 
 oneDNN's gradient of the weights has its threads wait for each other more often than the products need. Next
-to one busy program a step of a small network takes 1.4 to 1.6 times as long with it; on a quiet machine it
-is 2 to 3 % faster (docs/speed.md).
+to one busy program a step of a small network takes 1.4 to 1.6 times as long with it; on a quiet machine a
+step is 2 to 5 % faster with it (docs/speed.md).
 """
 
 from typing import Any

@@ -172,7 +172,8 @@ def pool_rotated(features: Tensor, rois: Tensor, output_size: tuple[int, int], g
         ``(n, channels, *output_size)``.
 
     Raises:
-        OperatorInputError: Wrong shapes, or a negative size with ``aligned``.
+        OperatorInputError: Wrong shapes; on a CPU also an image index outside of the batch, or a negative
+            size with ``aligned``. Elsewhere values are not looked at, and must be right.
     """
     rois = _checked(rois, features.shape[0], grid)
     if features.device.type != "cpu":

@@ -48,6 +48,26 @@ def test_same_assignment(objects, boxes, seed, options):
         assert found.tolist() == wanted.tolist()
 
 
+def test_more_objects_than_are_compared_at_once():
+    generator = torch.Generator().manual_seed(0)
+    overlaps = (torch.rand(300, 90, generator=generator) * 10).floor() / 10
+    labels = torch.arange(300)
+    options = dict(pos_iou_thr=0.95, neg_iou_thr=0.1, iou_calculator=dict(type="mmdet.BboxOverlaps2D"))
+    ours = MaxIoUAssigner(**options).assign_wrt_overlaps(overlaps, labels)
+    theirs = upstream.MaxIoUAssigner(**options).assign_wrt_overlaps(overlaps, labels)
+    assert ours.gt_inds.tolist() == theirs.gt_inds.tolist()
+    assert ours.gt_inds.max() > own._OBJECTS_AT_ONCE
+
+
+def test_a_pair_may_be_a_list():
+    """Converted configs have lists where others have tuples."""
+    options = dict(pos_iou_thr=0.7, iou_calculator=dict(type="mmdet.BboxOverlaps2D"), match_low_quality=False)
+    overlaps = torch.tensor([[0.05, 0.2, 0.5, 0.9]])
+    for pair in ((0.1, 0.4), [0.1, 0.4]):
+        found = MaxIoUAssigner(neg_iou_thr=pair, **options).assign_wrt_overlaps(overlaps, torch.tensor([3]))
+        assert found.gt_inds.tolist() == [-1, 0, -1, 1]
+
+
 @pytest.mark.parametrize("typed", [True, False])
 @pytest.mark.parametrize("add", [True, False])
 @pytest.mark.parametrize(("positives", "objects", "limit"), [(0, 0, -1), (3, 2, -1), (90, 5, -1), (4, 1, 2)])
@@ -135,3 +155,12 @@ def test_anchors_stay_where_they_are_under_mixed_precision():
 def test_double_precision_is_kept():
     generator = AnchorGenerator(scales=[8], ratios=[1.0], strides=[4])
     assert generator.grid_priors([(4, 4)], dtype=torch.float64, device="cpu")[0].dtype == torch.float64
+
+
+def test_anchors_made_in_a_prediction_serve_a_training():
+    generator = AnchorGenerator(scales=[8], ratios=[1.0], strides=[4])
+    with torch.inference_mode():
+        kept = generator.grid_priors([(4, 4)], device="cpu")[0]
+    weight = torch.ones(4, requires_grad=True)
+    (kept * weight).sum().backward()
+    assert weight.grad is not None

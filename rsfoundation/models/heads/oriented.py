@@ -169,8 +169,8 @@ class FastRPN:
         height, width = meta["img_shape"][:2]
         pad = tuple(meta["pad_shape"][:2])
         key = (*sizes, pad, height, width, str(device))
-        if key not in self._inside:
-            keep_few(self._inside, MOST_SIZES)
+        found = self._inside.get(key)
+        if found is None:
             priors = cat_boxes(head.prior_generator.grid_priors(sizes, device=device))
             valid = torch.cat(head.prior_generator.valid_flags(sizes, pad, device))
             border = head.train_cfg["allowed_border"]
@@ -181,8 +181,10 @@ class FastRPN:
                     where="rpn_head.anchor_generator",
                     fix="use larger images or smaller scales, or set train_cfg.rpn.allowed_border=-1",
                 )
-            self._inside[key] = priors[rows], rows
-        return self._inside[key]
+            found = priors[rows], rows
+            keep_few(self._inside, MOST_SIZES)
+            self._inside[key] = found
+        return found
 
     def _bbox_post_process(
         self,
