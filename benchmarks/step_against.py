@@ -72,11 +72,11 @@ def compare(name: str, checkouts: dict[str, Path], root: Path, seconds: float, f
             log = folder / f"{name}_{label}.txt"
             log.touch()
             command = [sys.executable, str(HERE), "--child", str(log), name]
-            output = log.with_suffix(".log").open("wb")
             environment = dict(os.environ, PYTHONPATH=str(checkout))
-            process = subprocess.Popen(
-                command, cwd=root, env=environment, stdout=output, stderr=output, start_new_session=True
-            )
+            with log.with_suffix(".log").open("wb") as output:
+                process = subprocess.Popen(
+                    command, cwd=root, env=environment, stdout=output, stderr=output, start_new_session=True
+                )
             running[label] = process, log
             while len(steps_of(log)) < WARM_UP:
                 time.sleep(0.2)

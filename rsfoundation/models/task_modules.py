@@ -1,8 +1,8 @@
 """Coders, anchors, assigners and samplers of detectors."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import mmdet.models.task_modules as mmdet_modules
 import torch
@@ -22,6 +22,7 @@ from rsfoundation.registry import TASK_UTILS
 
 MOST_SIZES = 8  # sizes of images whose anchors are kept: those of multi-scale training
 _OBJECTS_AT_ONCE = 128  # whose claims on anchors are compared at once
+_Value = TypeVar("_Value")
 
 _EDGE = 1e-4  # radians; an upright box within this of angle 0 is one of angle pi/2
 
@@ -177,13 +178,12 @@ class KeptPriors:
             return upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
         sizes = tuple((int(height), int(width)) for height, width in featmap_sizes)
         key = (sizes, dtype, str(device), *kwargs.items())
-        found = self._known.get(key)
-        if found is None:
+
+        def make() -> list[BaseBoxes | Tensor]:
             with torch.inference_mode(False):  # they may be part of a training step later
-                found = upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
-            keep_few(self._known, MOST_SIZES)
-            self._known[key] = found
-        return found
+                return upstream.grid_priors(featmap_sizes, dtype=dtype, device=device, **kwargs)
+
+        return kept(self._known, key, make)
 
 
 @TASK_UTILS.register_module()
@@ -201,15 +201,21 @@ class MlvlPointGenerator(KeptPriors, mmdet_modules.MlvlPointGenerator):
     """``mmdet.MlvlPointGenerator`` with the points of :class:`KeptPriors`."""
 
 
-def keep_few(known: dict[Any, Any], most: int) -> None:
-    """Make room for one more value: the oldest goes.
+def kept(known: dict[Any, _Value], key: Any, make: Callable[[], _Value]) -> _Value:
+    """Return the value of a key, made where it is not known; of more than ``MOST_SIZES`` the oldest goes.
 
     Args:
         known: Values by their keys.
-        most: How many there may be.
+        key: Of the value.
+        make: Makes it.
     """
-    while len(known) >= most:
-        del known[next(iter(known))]
+    value = known.get(key)
+    if value is None:
+        value = make()
+        while len(known) >= MOST_SIZES:
+            del known[next(iter(known))]
+        known[key] = value
+    return value
 
 
 @TASK_UTILS.register_module()
@@ -288,11 +294,12 @@ class RandomSampler(mmdet_modules.RandomSampler):
         Returns:
             Indices in ascending order.
         """
-        objects, priors = gt_instances.bboxes, pred_instances.priors
+        objects, priors = self._named(gt_instances.bboxes), pred_instances.priors
         is_object = torch.zeros(len(priors), dtype=torch.uint8, device=priors.device)
         if self.add_gt_as_proposals and len(objects):
-            both_typed = isinstance(objects, BaseBoxes) and isinstance(priors, BaseBoxes)
-            added = objects.convert_to(type(priors)) if both_typed else objects
+            added = objects
+            if isinstance(objects, BaseBoxes) and isinstance(priors, BaseBoxes):
+                added = objects.convert_to(type(priors))
             priors = cat_boxes([added, priors], dim=0)
             assign_result.add_gt_(gt_instances.labels)
             is_object = torch.cat([is_object.new_ones(len(added)), is_object])
@@ -310,6 +317,10 @@ class RandomSampler(mmdet_modules.RandomSampler):
             gt_flags=is_object,
         )
 
+    def _named(self, objects: BaseBoxes | Tensor) -> BaseBoxes | Tensor:
+        """Return the objects as they join the proposals."""
+        return objects
+
 
 @TASK_UTILS.register_module()
 class RotatedRandomSampler(RandomSampler):
@@ -320,26 +331,10 @@ class RotatedRandomSampler(RandomSampler):
     features. After loading, half of all boxes are named so, after rotation more.
     """
 
-    def sample(
-        self,
-        assign_result: AssignResult,
-        pred_instances: InstanceData,
-        gt_instances: InstanceData,
-        **kwargs: object,
-    ) -> SamplingResult:
-        """Sample proposals.
-
-        Args:
-            assign_result: Of an assigner.
-            pred_instances: The proposals as ``priors``.
-            gt_instances: ``bboxes`` and ``labels``.
-            **kwargs: Passed to the draws.
-        """
-        boxes = gt_instances.bboxes
-        if isinstance(boxes, RotatedBoxes):
-            boxes = RotatedBoxes(long_side_first(boxes.tensor), clone=False)
-        named = InstanceData(bboxes=boxes, labels=gt_instances.labels)
-        return super().sample(assign_result, pred_instances, named, **kwargs)
+    def _named(self, objects: BaseBoxes | Tensor) -> BaseBoxes | Tensor:
+        if isinstance(objects, RotatedBoxes):
+            return RotatedBoxes(long_side_first(objects.tensor), clone=False)
+        return objects
 
 
 def long_side_first(boxes: torch.Tensor) -> torch.Tensor:

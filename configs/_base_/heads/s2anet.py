@@ -46,7 +46,11 @@ model = dict(
         stacked_convs=2,
         feat_channels=256,
         anchor_generator=dict(
-            type='rsfoundation.FakeRotatedAnchorGenerator', angle_version=None, scales=[4], ratios=[1.0], strides=_strides),
+            type='rsfoundation.FakeRotatedAnchorGenerator',
+            angle_version=None,
+            scales=[4],
+            ratios=[1.0],
+            strides=_strides),
         bbox_coder=dict(**_coder, use_box_type=False),
         **_losses),
     bbox_head_refine=[

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rsfoundation.core.errors import ConfigError
 from rsfoundation.models.backbones.gated_conv import StripGate
-from rsfoundation.models.task_modules import MOST_SIZES, keep_few
+from rsfoundation.models.task_modules import kept
 from rsfoundation.registry import MODELS
 
 
@@ -168,9 +168,8 @@ class FastRPN:
         head: Any = self
         height, width = meta["img_shape"][:2]
         pad = tuple(meta["pad_shape"][:2])
-        key = (*sizes, pad, height, width, str(device))
-        found = self._inside.get(key)
-        if found is None:
+
+        def make() -> tuple[BaseBoxes | Tensor, Tensor]:
             priors = cat_boxes(head.prior_generator.grid_priors(sizes, device=device))
             valid = torch.cat(head.prior_generator.valid_flags(sizes, pad, device))
             border = head.train_cfg["allowed_border"]
@@ -181,10 +180,9 @@ class FastRPN:
                     where="rpn_head.anchor_generator",
                     fix="use larger images or smaller scales, or set train_cfg.rpn.allowed_border=-1",
                 )
-            found = priors[rows], rows
-            keep_few(self._inside, MOST_SIZES)
-            self._inside[key] = found
-        return found
+            return priors[rows], rows
+
+        return kept(self._inside, (*sizes, pad, height, width, str(device)), make)
 
     def _bbox_post_process(
         self,
@@ -219,10 +217,10 @@ class FastRPN:
             upright = rbox2hbox(boxes) if boxes.shape[1] == 5 else boxes
             ranked, keep = batched_nms(upright, scores, levels, cfg.nms)
             keep = keep[: cfg.max_per_img]
-        kept = boxes[keep]
+        best = boxes[keep]
         typed = isinstance(results.bboxes, BaseBoxes)
         return InstanceData(
-            bboxes=type(results.bboxes)(kept, clone=False) if typed else kept,
+            bboxes=type(results.bboxes)(best, clone=False) if typed else best,
             scores=ranked[: cfg.max_per_img, -1],
             labels=torch.zeros(len(keep), dtype=torch.long, device=keep.device),
         )

@@ -42,7 +42,7 @@ def depthwise_weight_gradient(
     """
     images, height, width, _ = maps.shape
     rows, columns = sums.shape[0], sums.shape[1] - 1
-    whole = (width + 3) // 4 * 4 * LANES
+    whole = (width + 3) // 4 * 4 * LANES  # with len(line) as the bound the sums do not vectorise
     for item in range(start * images, stop * images):
         first, image = item // images * LANES, item % images
         for y in range(height):
